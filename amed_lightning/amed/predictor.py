@@ -1,0 +1,74 @@
+r"""AMED's predictor (Zhou et al. 2024, section 3.3 and figure 5): about 9,000 weights.
+
+The denoiser's bottleneck features pass through two layers, the interval's two levels through a positional embedding
+and one shared layer; their concatenation gives, by one linear output and a sigmoid each, the ratio r in (0, 1), the
+direction scale c in ``1 +- scale_dir`` and the time scale a in ``1 +- scale_time``.
+
+The embedding's table is rounded to float32 in every precision, and it is fed sigma itself, as published.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from amed_lightning.flow.probability_flow import Evaluation
+from amed_lightning.solvers.placement import Placement
+from amed_lightning.tensors import Level, per_sample
+
+EMBEDDING_SIZE, HIDDEN_SIZE, CODE_SIZE = 8, 128, 4
+LONGEST_PERIOD = 10_000.0
+
+
+class AMEDPredictor(nn.Module):
+    """A learned placer.
+
+    Args:
+        feature_size: length of the denoiser's bottleneck features.
+        scale_dir: bound of the direction scale's distance from 1; 0 leaves it at 1.
+        scale_time: bound of the time scale's distance from 1; 0 leaves it at 1.
+
+    >>> sum(weights.numel() for weights in AMEDPredictor(64, scale_dir=0.01).parameters())
+    8950
+    """
+
+    def __init__(self, feature_size: int, scale_dir: float = 0.01, scale_time: float = 0.0) -> None:
+        super().__init__()
+        self.scale_dir, self.scale_time = scale_dir, scale_time
+        self.map_layer0 = nn.Linear(EMBEDDING_SIZE, EMBEDDING_SIZE)
+        self.enc_layer0 = nn.Linear(feature_size, HIDDEN_SIZE)
+        self.enc_layer1 = nn.Linear(HIDDEN_SIZE, CODE_SIZE)
+        self.fc_r = nn.Linear(CODE_SIZE + 2 * EMBEDDING_SIZE, 1)
+        self.fc_scale_dir = nn.Linear(CODE_SIZE + 2 * EMBEDDING_SIZE, 1) if scale_dir else None
+        self.fc_scale_time = nn.Linear(CODE_SIZE + 2 * EMBEDDING_SIZE, 1) if scale_time else None
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+                nn.init.zeros_(layer.bias)
+        nn.init.xavier_uniform_(self.map_layer0.weight)
+
+    def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
+        """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample."""
+        batch = len(here.features)
+        code = self.enc_layer1(F.silu(self.enc_layer0(here.features)))
+        ends = [self._embed(per_sample(level, batch)) for level in (sigma, sigma_next)]
+        merged = torch.cat([code, *ends], 1)
+        return Placement(
+            ratio=self.fc_r(merged).sigmoid().reshape(batch, 1, 1, 1),
+            direction_scale=_scale(self.fc_scale_dir, merged, self.scale_dir),
+            time_scale=_scale(self.fc_scale_time, merged, self.scale_time),
+        )
+
+    def _embed(self, sigma: Float[Tensor, "batch"]) -> Float[Tensor, "batch embedding"]:
+        weight = self.map_layer0.weight
+        exponents = torch.arange(EMBEDDING_SIZE // 2, device=weight.device) / (EMBEDDING_SIZE // 2 - 1)
+        angles = sigma.to(weight)[:, None] * (LONGEST_PERIOD**-exponents).to(torch.float32).to(weight)
+        embedded: Tensor = F.silu(self.map_layer0(torch.cat([angles.sin(), angles.cos()], 1)))
+        return embedded
+
+
+def _scale(head: nn.Linear | None, merged: Float[Tensor, "batch merged"], bound: float) -> Level | float:
+    if head is None:
+        return 1.0
+    scale: Tensor = 1 + bound * (2 * head(merged).sigmoid() - 1)
+    return scale.reshape(-1, 1, 1, 1)

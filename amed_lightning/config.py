@@ -1,0 +1,163 @@
+"""Configuration: named parts, digests, and the error that bad input ends in.
+
+A part of a run (solver, schedule, detector, ...) is written in YAML as ``{name: <name>, <option>: <value>, ...}``. The
+name is a key of the part's registry, one readable dict, or the import path of a user's own class. Options are checked
+against the signature of what the name stands for before anything is built.
+
+A digest is the SHA-256 of canonical JSON. It names stores, predictors and benchmark cells, so that a result can only
+be found by the configuration that made it.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+Part = TypeVar("Part")
+Spec = dict[str, Any]
+
+
+class InputError(ValueError):
+    """Something the user wrote or named is wrong; the message names it and the cure. Commands exit with 2."""
+
+
+def canonical_json(value: object) -> str:
+    """Serialise ``value`` so that equal values give equal text.
+
+    Dataclasses become mappings, keys are sorted, and no white space is written.
+
+    >>> canonical_json({"b": 1, "a": (2.0, None)})
+    '{"a":[2.0,null],"b":1}'
+    """
+
+    def plain(obj: object) -> object:
+        if is_dataclass(obj) and not isinstance(obj, type):
+            return asdict(obj)
+        if isinstance(obj, Path):
+            return str(obj)
+        raise TypeError(f"{type(obj).__name__} has no canonical JSON form")
+
+    return json.dumps(value, default=plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of the canonical JSON of ``value``, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` so that a reader finds the whole file or none.
+
+    The bytes go to a temporary name in the same folder, reach the disk, and are renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or does not hold a mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of keys to values")
+    return content
+
+
+def build(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec, **extra: object) -> Part:
+    """Build the part that ``spec`` describes.
+
+    Args:
+        kind: what the part is, for messages ("solver").
+        registry: the parts that have a short name.
+        spec: ``name`` (a key of the registry, or an import path) and the part's options.
+        extra: arguments that the caller supplies, not the user.
+
+    Raises:
+        InputError: an unknown name, an unknown option, or an option that the part refuses.
+
+    >>> build("fraction", {"half": lambda of=1.0: of / 2}, {"name": "half", "of": 3.0})
+    1.5
+    """
+    name, factory, options = _resolve(kind, registry, spec, hidden=set(extra))
+    try:
+        return factory(**options, **extra)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{kind} '{name}': {error}") from error
+
+
+def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec, hidden: Iterable[str] = ()) -> Spec:
+    """Write a part's description out in full, defaults included, so that equal parts have equal digests.
+
+    Args:
+        kind: what the part is, for messages.
+        registry: the parts that have a short name.
+        spec: name and options.
+        hidden: options that the caller supplies, not the user.
+
+    Raises:
+        InputError: an unknown name or option.
+
+    >>> complete("fraction", {"half": lambda of=1.0: of / 2}, {"name": "half"})
+    {'name': 'half', 'of': 1.0}
+    """
+    name, factory, options = _resolve(kind, registry, spec, set(hidden))
+    full: Spec = {"name": name}
+    for parameter in inspect.signature(factory).parameters.values():
+        if parameter.name in hidden or (parameter.default is parameter.empty and parameter.name not in options):
+            continue
+        value = options.get(parameter.name, parameter.default)
+        full[parameter.name] = float(value) if isinstance(parameter.default, float) else value
+    return full
+
+
+def _resolve(
+    kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec, hidden: set[str]
+) -> tuple[str, Callable[..., Part], Spec]:
+    """Find what a description's name stands for, and check its options."""
+    if not isinstance(spec, Mapping) or "name" not in spec:
+        raise InputError(f"{kind}: expected a mapping with a 'name' (one of {', '.join(registry)}), got {spec!r}")
+    name, options = str(spec["name"]), {key: value for key, value in spec.items() if key != "name"}
+    factory = registry[name] if name in registry else _import_part(kind, registry, name)
+    allowed = [parameter for parameter in inspect.signature(factory).parameters if parameter not in hidden]
+    if unknown := sorted(set(options) - set(allowed)):
+        takes = ", ".join(allowed) or "no options"
+        raise InputError(f"{kind} '{name}': unknown option {', '.join(unknown)}; it takes {takes}")
+    return name, factory, options
+
+
+def _import_part(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Callable[..., Part]:
+    module, _, attribute = name.rpartition(".")
+    unknown = f"unknown {kind} '{name}': use one of {', '.join(registry)}, or the import path of your own class"
+    if not module:
+        raise InputError(unknown)
+    try:
+        part: Callable[..., Part] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{unknown} ({error})") from error
+    return part

@@ -1,0 +1,33 @@
+"""What scores see: a detector turns image bytes into features (for FID) and logits (for IS)."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from amed_lightning.tensors import Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A detector's answer for a batch of images."""
+
+    features: Float[Tensor, "batch features"]
+    logits: Float[Tensor, "batch classes"]
+
+
+class Detector(Protocol):
+    """A frozen network that looks at image bytes.
+
+    Attributes:
+        feature_size: length of its features.
+        num_classes: length of its logits.
+    """
+
+    feature_size: int
+    num_classes: int
+
+    def __call__(self, images: Bytes) -> Detection:
+        """Return features and logits of a batch."""
+        ...

@@ -1,0 +1,172 @@
+r"""Time schedules: the noise levels at which a solver stops.
+
+The noise level sigma is the time. A schedule maps u = i/N, from 0 to 1, onto the levels from sigma_max down to
+sigma_min. Because it is a map of u, the grid with M extra levels inside every interval contains the levels of the
+coarse grid, exactly. Levels are computed in float64: in float32 the polynomial grid moves by up to 5e-4 at rho = 1.
+
+========== =====================================================================================================
+polynomial ``(sigma_max^(1/rho) + u (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho`` (EDM, Karras et al. 2022, eq. 5)
+logsnr     geometric (DPM-Solver, Lu et al. 2022)
+time       uniform, then warped by rho, in the time of the variance-preserving SDE (Song et al. 2021) whose ends fit
+discrete   uniform, then warped by rho, in the model's own discrete time (DDPM, Ho et al. 2020; Stable Diffusion)
+========== =====================================================================================================
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Grid: TypeAlias = Float[Tensor, "levels"]
+Table: TypeAlias = Float[Tensor, "times"]
+
+FIRST_TIME = 1e-3
+"""Smallest time of the variance-preserving SDE (epsilon_s), where its level is sigma_min."""
+
+
+@dataclass(frozen=True)
+class NoiseRange:
+    """The levels between which a model was trained.
+
+    Attributes:
+        sigma_min: smallest level, positive.
+        sigma_max: largest level.
+        log_alphas: for a discrete-time model, half the log of its cumulative alphas at times 1/M, 2/M, ..., 1.
+    """
+
+    sigma_min: float
+    sigma_max: float
+    log_alphas: tuple[float, ...] | None = None
+
+
+class Schedule(Protocol):
+    """Maps u in [0, 1] onto noise levels."""
+
+    def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
+        """Return the levels at ``u``, decreasing from sigma_max at 0 to sigma_min at 1."""
+        ...
+
+
+def levels(schedule: Schedule, num_intervals: int, noise_range: NoiseRange) -> Grid:
+    """Return the N + 1 levels of a schedule, in float64 and decreasing.
+
+    Raises:
+        ValueError: fewer than one interval, or levels that do not decrease.
+
+    >>> levels(Logsnr(), 2, NoiseRange(0.01, 100.0)).tolist()
+    [100.0, 1.0, 0.01]
+    """
+    if num_intervals < 1:
+        raise ValueError(f"a schedule needs at least one interval, got {num_intervals}")
+    u = torch.arange(num_intervals + 1, dtype=torch.float64) / num_intervals
+    grid = schedule.sigmas(u, noise_range)
+    grid[0], grid[-1] = noise_range.sigma_max, noise_range.sigma_min
+    if not bool((grid.diff() < 0).all()):
+        raise ValueError(f"the levels do not decrease: {grid.tolist()}")
+    return grid
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """Uniform in sigma^(1/rho).
+
+    Args:
+        rho: 7 in EDM; 1 is uniform in sigma.
+    """
+
+    rho: float = 7.0
+
+    def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
+        """Return the levels at ``u``."""
+        return _warp(noise_range.sigma_max, noise_range.sigma_min, u, self.rho)
+
+
+@dataclass(frozen=True)
+class Logsnr:
+    """Uniform in ln sigma."""
+
+    def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
+        """Return the levels at ``u``."""
+        return noise_range.sigma_max * (noise_range.sigma_min / noise_range.sigma_max) ** u
+
+
+@dataclass(frozen=True)
+class TimeUniform:
+    """Uniform in t^(1/rho), t the time of the variance-preserving SDE with linear beta.
+
+    ``sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1)``; the betas follow from sigma(1e-3) = sigma_min and
+    sigma(1) = sigma_max (EDM, table 1).
+
+    Args:
+        rho: 1 in AMED's recipes, 2 in DEIS'.
+    """
+
+    rho: float = 1.0
+
+    def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
+        """Return the levels at ``u``."""
+        low, high = (
+            torch.tensor(s, dtype=u.dtype).square().log1p() for s in (noise_range.sigma_min, noise_range.sigma_max)
+        )
+        beta_d = 2 * (low / FIRST_TIME - high) / (FIRST_TIME - 1)
+        beta_min = high - beta_d / 2
+        t = _warp(1.0, FIRST_TIME, u, self.rho)
+        return (beta_d * t.square() / 2 + beta_min * t).expm1().sqrt()
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Uniform in the model's own time, through its piecewise linear table of log alphas.
+
+    As published the start is not warped: ``t = (t_0 + u (t_N^(1/rho) - t_0))^rho``. This differs from the textbook's
+    ``t_0^(1/rho)`` only where rho is not 1 and t_0 is not 1.
+
+    Args:
+        rho: exponent of the warp.
+    """
+
+    rho: float = 1.0
+
+    def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
+        """Return the levels at ``u``.
+
+        Raises:
+            ValueError: the model has no table.
+        """
+        if noise_range.log_alphas is None:
+            raise ValueError("the schedule 'discrete' needs a model with a table of alphas, and this model has none")
+        log_alphas = torch.tensor(noise_range.log_alphas, dtype=u.dtype)
+        times = torch.arange(1, len(log_alphas) + 1, dtype=u.dtype) / len(log_alphas)
+        ends = torch.tensor([noise_range.sigma_max, noise_range.sigma_min], dtype=u.dtype)
+        first, last = _interpolate(-ends.square().log1p() / 2, log_alphas.flip(0), times.flip(0))
+        t = (first + u * (last ** (1 / self.rho) - first)) ** self.rho
+        return (-2 * _interpolate(t, times, log_alphas)).expm1().sqrt()
+
+
+def scaled_linear_log_alphas(first: float = 0.00085, last: float = 0.012, steps: int = 1000) -> tuple[float, ...]:
+    """Return Stable Diffusion's table: betas are the squares of uniform points between the roots of two betas."""
+    betas = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
+    return tuple(((1 - betas).log().cumsum(0) / 2).tolist())
+
+
+def _warp(first: float, last: float, u: Grid, rho: float) -> Grid:
+    return (first ** (1 / rho) + u * (last ** (1 / rho) - first ** (1 / rho))) ** rho
+
+
+def _interpolate(x: Grid, xs: Table, ys: Table) -> Grid:
+    """Interpolate linearly between the points of increasing ``xs``; go on straight beyond both ends."""
+    right = torch.searchsorted(xs, x).clamp(1, len(xs) - 1)
+    left = right - 1
+    return ys[left] + (x - xs[left]) * (ys[right] - ys[left]) / (xs[right] - xs[left])
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "polynomial": Polynomial,
+    "logsnr": Logsnr,
+    "time_uniform": TimeUniform,
+    "discrete": Discrete,
+}
+"""The schedules that configurations call by name."""

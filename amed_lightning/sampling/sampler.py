@@ -1,0 +1,170 @@
+"""From seeds to samples: a model, a solver, its levels, and where the placer comes from.
+
+The same sampler generates images, scores them and, with a predictor that still learns, is what training runs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from amed_lightning.amed.files import load_predictor
+from amed_lightning.config import InputError, Spec, build, complete
+from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.flow.model import Condition, DiffusionModel
+from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
+from amed_lightning.noise.schedules import SCHEDULES, Grid, levels
+from amed_lightning.seeds import Seeds
+from amed_lightning.solvers.placement import FixedPlacement, Placer
+from amed_lightning.solvers.registry import SOLVERS
+from amed_lightning.solvers.state import Solver, SolverState, solve
+from amed_lightning.tensors import Images
+
+PLACER_FORMS = "none, {fixed: <ratio>} or {predictor: <path of its .json>}"
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How samples are made.
+
+    Attributes:
+        model: name and options of the denoiser.
+        solver: name and options; its ``placer`` is none, ``{fixed: r}`` or ``{predictor: path}``.
+        schedule: name and options.
+        num_intervals: intervals of the time grid.
+        afs: replace the first evaluation by the analytic one.
+    """
+
+    model: Spec
+    solver: Spec
+    schedule: Spec
+    num_intervals: int
+    afs: bool = False
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Makes samples.
+
+    Attributes:
+        model: the denoiser and its facts.
+        solver: the update rule, placer included.
+        sigmas: its N + 1 levels.
+        afs: whether the first evaluation is analytic.
+    """
+
+    model: DiffusionModel
+    solver: Solver
+    sigmas: Grid
+    afs: bool = False
+
+    def known_at_start(self, x: Images) -> Evaluation | None:
+        """Return the analytic first evaluation at ``x``, if the sampler takes it."""
+        return analytic_first_step(x, self.sigmas[0].to(x.device), self.model.feature_size) if self.afs else None
+
+    def sample(self, noise: Images, condition: Condition | None = None) -> SolverState:
+        """Carry standard normal ``noise`` down to sigma_min and return the last state."""
+        x = noise * self.sigmas[0].to(noise)
+        flow = ProbabilityFlow(self.model.denoiser, condition)
+        return solve(self.solver, flow, x, self.sigmas, known=self.known_at_start(x))
+
+
+def sample_seeds(
+    sampler: Sampler, seeds: Seeds, batch_size: int, device: torch.device, class_label: int | None = None
+) -> Iterator[SolverState]:
+    """Sample each seed, in batches of one shape.
+
+    The last batch is filled up and the filling dropped, so a sample does not depend on how many there are.
+
+    Args:
+        sampler: makes the samples.
+        seeds: one sample each.
+        batch_size: samples per batch; it is part of the protocol.
+        device: where to compute.
+        class_label: give all samples this label instead of their own.
+
+    Yields:
+        The last state of each batch, without gradient.
+    """
+    for batch in seeds.blocks(batch_size):
+        whole = Seeds(batch.stream, batch.start, batch.start + batch_size)
+        noise, condition = whole.noise(sampler.model.shape), sampler.model.condition_for(whole)
+        if condition is not None:
+            condition = (condition if class_label is None else torch.full_like(condition, class_label)).to(device)
+        with torch.inference_mode():
+            state = sampler.sample(noise.to(device), condition)
+        yield SolverState(state.x[: len(batch)], state.sigma, None, (), 0, state.nfe)
+
+
+class SamplerParts:
+    """The parts that a :class:`SamplerConfig` names, checked when it is made.
+
+    Args:
+        config: what to build.
+
+    Raises:
+        InputError: an unknown part or option, or parts that do not fit together.
+    """
+
+    def __init__(self, config: SamplerConfig) -> None:
+        self.config = config
+        self.model = build("model", DENOISERS, config.model)
+        self.schedule = build("schedule", SCHEDULES, config.schedule)
+        try:
+            self.sigmas = levels(self.schedule, config.num_intervals, self.model.noise_range)
+        except ValueError as error:
+            raise InputError(f"schedule {config.schedule}: {error}") from error
+        self.solver(None)
+
+    @cached_property
+    def purpose(self) -> Spec:
+        """What a predictor for this sampler is made for."""
+        unplaced = {key: value for key, value in self.config.solver.items() if key != "placer"}
+        return {
+            "model": self.model.digest,
+            "solver": complete("solver", SOLVERS, unplaced, hidden=["placer"]),
+            "schedule": complete("schedule", SCHEDULES, self.config.schedule),
+            "num_intervals": self.config.num_intervals,
+            "afs": self.config.afs,
+        }
+
+    def solver(self, placer: Placer | None) -> Solver:
+        """Build the solver around a placer."""
+        unplaced = {key: value for key, value in self.config.solver.items() if key != "placer"}
+        return build("solver", SOLVERS, unplaced, placer=placer)
+
+    def configured_placer(self) -> Placer | None:
+        """Build the placer that the configuration names.
+
+        Raises:
+            InputError: it is none of the forms, or a predictor made for something else.
+        """
+        form: Any = self.config.solver.get("placer")
+        match form:
+            case None | "none":
+                return None
+            case {"fixed": float() | int() as ratio, **rest} if not rest:
+                try:
+                    return FixedPlacement(float(ratio))
+                except ValueError as error:
+                    raise InputError(f"solver.placer.fixed: {error}") from error
+            case {"predictor": str() as path, **rest} if not rest:
+                return load_predictor(Path(path), self.purpose)
+        raise InputError(f"solver.placer: {form!r} is not one of {PLACER_FORMS}")
+
+    def sampler(self, placer: Placer | None) -> Sampler:
+        """Build the sampler around a placer."""
+        return Sampler(self.model, self.solver(placer), self.sigmas, self.config.afs)
+
+
+def build_sampler(config: SamplerConfig) -> Sampler:
+    """Build what a configuration describes.
+
+    Raises:
+        InputError: an unknown part or option, parts that do not fit together, or a predictor made for another use.
+    """
+    parts = SamplerParts(config)
+    return parts.sampler(parts.configured_placer())

@@ -1,0 +1,46 @@
+"""AMED-Plugin: any one-evaluation solver, every interval cut where a placer says (Zhou et al. 2024, section 3.4).
+
+An interval is two updates of the base solver around the placed level s, with the base's own history: both half-steps
+enter it, at the levels sigma and s, and its warm-up and final orders count half-steps. What the network adds in the
+second update is multiplied by the direction scale; its query level by the time scale.
+"""
+
+from dataclasses import dataclass, replace
+
+from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
+from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.solvers.placement import Placer
+from amed_lightning.solvers.state import SolverState
+from amed_lightning.tensors import Images, Level
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Two updates of ``base`` per interval.
+
+    Args:
+        base: the solver.
+        placer: where the first update ends.
+    """
+
+    base: Multistep
+    placer: Placer
+    evaluations_per_interval: int = 2
+
+    @property
+    def is_multistep(self) -> bool:
+        """Whether the base looks back."""
+        return self.base.is_multistep
+
+    def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
+        """Return the state at ``sigmas[0]``."""
+        state = self.base.init(x, sigmas, known)
+        return replace(state, updates_left=2 * state.updates_left)
+
+    def step(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level) -> SolverState:
+        """Advance by one interval."""
+        here, nfe = state.evaluated(flow)
+        place = self.placer(here, state.sigma, sigma_next)
+        halfway = self.base.update(flow, replace(state, known=here, nfe=nfe), place.level(state.sigma, sigma_next))
+        return self.base.update(flow.scaled(place.time_scale), halfway, sigma_next, place.direction_scale)

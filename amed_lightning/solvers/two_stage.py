@@ -1,0 +1,66 @@
+r"""Solvers with two evaluations per interval and no memory.
+
+From (x, sigma) with slope ``d_0``, the second evaluation happens at the placed level s, at ``x + (s - sigma) d_0``, and
+gives ``d_s``. The interval is then crossed with a combination of the two:
+
+AMED-Solver (Zhou et al. 2024, eq. 11): ``x' = x + c (sigma' - sigma) d_s``. The mean value theorem promises a good
+point; the placer has to find it. With the fixed ratio 1/2 this is DPM-Solver-2; with another fixed ratio it is first
+order only.
+
+DPM-Solver-2 (Lu et al. 2022): ``x' = x + c (sigma' - sigma) (d_s / 2r + (1 - 1/2r) d_0)``, order 2 for every ratio r in
+log-SNR. With ratio 1 it is Heun's method (EDM, Karras et al. 2022, algorithm 1), order 2.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
+from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.placement import Placer
+from amed_lightning.solvers.state import SolverState
+from amed_lightning.tensors import Images, Level
+
+Slope: TypeAlias = Callable[[Images, Images, Level | float], Images]
+"""Combines the derivatives at the interval's start and at the placed level, whose ratio is given."""
+
+
+def mean_direction(start: Images, placed: Images, ratio: Level | float) -> Images:
+    """Take the placed derivative alone."""
+    return placed
+
+
+def second_order(start: Images, placed: Images, ratio: Level | float) -> Images:
+    """Extrapolate linearly in log-SNR to the interval's middle."""
+    weight = 1 / (2 * ratio)
+    return weight * placed + (1 - weight) * start
+
+
+@dataclass(frozen=True)
+class TwoStage:
+    """Evaluate at the interval's start and where the placer says; cross with their slope.
+
+    Args:
+        slope: :func:`mean_direction` or :func:`second_order`.
+        placer: where the second evaluation happens.
+    """
+
+    slope: Slope
+    placer: Placer
+    evaluations_per_interval: int = 2
+    is_multistep: bool = False
+
+    def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
+        """Return the state at ``sigmas[0]``."""
+        return SolverState(x, sigmas[0], known, (), len(sigmas) - 1, 0)
+
+    def step(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level) -> SolverState:
+        """Advance by one interval."""
+        here, nfe = state.evaluated(flow)
+        place = self.placer(here, state.sigma, sigma_next)
+        sigma_placed = place.level(state.sigma, sigma_next)
+        x_placed = state.x + (sigma_placed - state.sigma) * here.derivative
+        placed = flow.scaled(place.time_scale)(x_placed, sigma_placed)
+        slope = self.slope(here.derivative, placed.derivative, place.ratio)
+        x = state.x + place.direction_scale * (sigma_next - state.sigma) * slope
+        return SolverState(x, sigma_next, None, (), state.updates_left - 1, nfe + placed.cost)

@@ -1,0 +1,38 @@
+"""Small tensor operations that several layers share, and the names of their shapes."""
+
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+Images: TypeAlias = Float[Tensor, "batch channels height width"]
+"""Images or latents. Pixels are in [-1, 1] when clean."""
+Bytes: TypeAlias = UInt8[Tensor, "batch channels height width"]
+"""Images as they are scored and saved, 0 to 255."""
+Level: TypeAlias = Float[Tensor, "*level"]
+"""A noise level: shape () for the whole batch or (batch, 1, 1, 1), one per sample."""
+
+
+def per_sample(level: Level, batch: int) -> Float[Tensor, "batch"]:
+    """Give each of ``batch`` samples its own entry of a level of shape () or (batch, 1, 1, 1)."""
+    return level.reshape(-1).expand(batch)
+
+
+def squared_distance(a: Images, b: Images) -> Float[Tensor, "batch"]:
+    """Return each sample's squared Euclidean distance, summed over its pixels."""
+    return (a - b).square().flatten(1).sum(1)
+
+
+def quantise(images: Images) -> Bytes:
+    """Turn images in [-1, 1] into bytes as EDM does: scale, clip, then truncate.
+
+    >>> quantise(torch.tensor([-1.0, 0.0, 0.999, 1.0]).reshape(1, 1, 1, 4)).flatten().tolist()
+    [0, 128, 255, 255]
+    """
+    return (images * 127.5 + 128).clip(0, 255).to(torch.uint8)
+
+
+def dequantise(images: Bytes) -> Images:
+    """Turn bytes into float32 images in [-1, 1], as EDM does."""
+    return images.to(torch.float32) / 127.5 - 1

@@ -1,0 +1,59 @@
+"""Training the digits' detector: cross-entropy on images shifted by a pixel, with a little noise."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.files import save_detector
+from amed_lightning.tensors import Bytes
+from amed_lightning.training.optimizers import with_cosine_decay
+
+LabelledBytes = tuple[Tensor, Tensor]
+MAX_SHIFT = 1
+NOISE = 8
+"""Standard deviation of the augmentation's noise, in grey levels."""
+
+
+def augment(images: Bytes) -> Bytes:
+    """Shift each batch by up to a pixel and add noise, so that the features do not hang on single pixels."""
+    shifts = torch.randint(-MAX_SHIFT, MAX_SHIFT + 1, (2,)).tolist()
+    noisy = images.roll(shifts, (2, 3)) + NOISE * torch.randn(images.shape, device=images.device)
+    return noisy.round().clip(0, 255).to(torch.uint8)
+
+
+class ClassifierTraining(pl.LightningModule):
+    """Train the classifier and export it when the run ends.
+
+    Args:
+        export: where the ``.safetensors`` file goes.
+        learning_rate: of AdamW at the start; it falls to zero along a cosine.
+    """
+
+    def __init__(self, export: Path, learning_rate: float = 2e-3) -> None:
+        super().__init__()
+        self.export, self.learning_rate = export, learning_rate
+        self.classifier = DigitsClassifier()
+
+    def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
+        """Return the loss of a batch of image bytes and labels."""
+        images, labels = batch
+        return self.classifier.loss(augment(images), labels)
+
+    def validation_step(self, batch: LabelledBytes, batch_idx: int) -> None:
+        """Log the accuracy on held-out images."""
+        images, labels = batch
+        self.log("val/accuracy", (self.classifier(images).logits.argmax(1) == labels).float().mean(), prog_bar=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with a cosine decay over the whole run."""
+        optimizer = torch.optim.AdamW(self.classifier.parameters(), self.learning_rate, weight_decay=1e-2)
+        return with_cosine_decay(optimizer, self.trainer)
+
+    def on_fit_end(self) -> None:
+        """Export the weights."""
+        if self.trainer.is_global_zero:
+            save_detector(self.export, self.classifier)

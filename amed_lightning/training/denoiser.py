@@ -1,0 +1,88 @@
+"""Training a denoiser from images (EDM, Karras et al. 2022, eq. 2 and table 1).
+
+The loss is ``weight(sigma) |D(y + sigma n; sigma) - y|^2`` with ln sigma normal, and a weight that makes every level
+equally important at initialisation: ``(sigma^2 + sigma_data^2) / (sigma sigma_data)^2``.
+"""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from amed_lightning.denoisers.files import ModelCard, save_model
+from amed_lightning.denoisers.preconditioning import EDMPreconditioned
+from amed_lightning.tensors import Images, dequantise
+from amed_lightning.training.optimizers import with_cosine_decay
+
+LabelledBytes = tuple[Tensor, Tensor]
+
+
+def edm_loss(
+    denoiser: EDMPreconditioned, clean: Images, labels: Int[Tensor, "batch"], mean: float, deviation: float
+) -> Float[Tensor, ""]:
+    """Return EDM's loss, averaged over batch and pixels.
+
+    Args:
+        denoiser: a preconditioned network with ``sigma_data``.
+        clean: images in [-1, 1].
+        labels: classes; negative ones stay open.
+        mean: of ln sigma.
+        deviation: of ln sigma.
+    """
+    sigma = (mean + deviation * torch.randn(len(clean), 1, 1, 1, device=clean.device)).exp()
+    denoised = denoiser(clean + sigma * torch.randn_like(clean), sigma, labels).image
+    weight = (sigma.square() + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data).square()
+    return (weight * (denoised - clean).square()).mean()
+
+
+class DenoiserTraining(pl.LightningModule):
+    """Train a denoiser and export it when the run ends.
+
+    Args:
+        card: the network and its preconditioning.
+        export: where the ``.json`` card goes; the weights go beside it.
+        learning_rate: of Adam at the start; it falls to zero along a cosine.
+        label_dropout: fraction of labels left open, so that the model also works without a class.
+        log_sigma_mean: mean of ln sigma.
+        log_sigma_deviation: standard deviation of ln sigma.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        export: Path,
+        learning_rate: float = 1e-3,
+        label_dropout: float = 0.1,
+        log_sigma_mean: float = -1.2,
+        log_sigma_deviation: float = 1.2,
+    ) -> None:
+        super().__init__()
+        self.card, self.export, self.learning_rate = card, export, learning_rate
+        self.label_dropout = label_dropout
+        self.log_sigma = (log_sigma_mean, log_sigma_deviation)
+        self.denoiser = card.denoiser()
+
+    def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
+        """Return the loss of a batch of image bytes and labels."""
+        images, labels = batch
+        open_class = torch.rand(len(labels), device=labels.device) < self.label_dropout
+        loss = edm_loss(self.denoiser, dequantise(images), labels.masked_fill(open_class, -1), *self.log_sigma)
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: LabelledBytes, batch_idx: int) -> None:
+        """Log the loss of the averaged weights."""
+        images, labels = batch
+        self.log("val/loss", edm_loss(self.denoiser, dequantise(images), labels, *self.log_sigma))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Adam with a cosine decay over the whole run."""
+        return with_cosine_decay(torch.optim.Adam(self.denoiser.parameters(), self.learning_rate), self.trainer)
+
+    def on_fit_end(self) -> None:
+        """Export the weights (the averaged ones, when the run averages them)."""
+        if self.trainer.is_global_zero:
+            save_model(self.export, self.denoiser, self.card)

@@ -1,0 +1,12 @@
+"""Learning rates."""
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+
+def with_cosine_decay(optimizer: Optimizer, trainer: pl.Trainer) -> OptimizerLRSchedulerConfig:
+    """Let the learning rate fall to zero along a cosine over all steps of the run."""
+    schedule = CosineAnnealingLR(optimizer, int(trainer.estimated_stepping_batches))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
