@@ -70,3 +70,8 @@ def load_predictor(path: Path, purpose: Spec) -> AMEDPredictor:
     predictor = AMEDPredictor(**options)
     predictor.load_state_dict(safetensors.torch.load_file(weights_path))
     return predictor.eval().requires_grad_(False)
+
+
+def predictor_digest(path: Path) -> str:
+    """Return the SHA-256 of a predictor's weights, from its JSON."""
+    return str(json.loads(path.read_text())["weights_sha256"])

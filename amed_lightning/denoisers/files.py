@@ -5,7 +5,7 @@ in either file is executed.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,11 @@ def load_model(path: Path) -> DiffusionModel:
     denoiser = card.denoiser()
     denoiser.load_state_dict(safetensors.torch.load_file(weights_path))
     return frozen_model(denoiser, card, expected)
+
+
+def without_labels(model: DiffusionModel) -> DiffusionModel:
+    """Describe a model that also learnt without labels as an unconditional one."""
+    return replace(model, num_classes=0, digest=digest([model.digest, "without labels"]))
 
 
 def frozen_model(denoiser: EDMPreconditioned, card: ModelCard, weights_sha256: str) -> DiffusionModel:

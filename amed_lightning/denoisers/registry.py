@@ -3,16 +3,21 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from amed_lightning.denoisers.files import load_model
+from amed_lightning.denoisers.files import load_model, without_labels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.flow.model import DiffusionModel
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
 
-def digits() -> DiffusionModel:
-    """The denoiser of 8x8 handwritten digits that the package ships; class-conditional."""
+def digits_conditional() -> DiffusionModel:
+    """The denoiser of 8x8 handwritten digits that the package ships; each seed draws its digit."""
     return load_model(ASSETS / "digits" / "denoiser.json")
+
+
+def digits() -> DiffusionModel:
+    """The same weights without labels: which digit it is stays open."""
+    return without_labels(digits_conditional())
 
 
 def file(path: str) -> DiffusionModel:
@@ -26,6 +31,7 @@ def file(path: str) -> DiffusionModel:
 
 DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "digits": digits,
+    "digits_conditional": digits_conditional,
     "file": file,
     "anisotropic_gaussian": anisotropic_gaussian,
 }

@@ -7,6 +7,7 @@ A denoiser estimates the clean image, ``D(x; sigma) = E[x_0 | x]`` for ``x = x_0
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -66,6 +67,12 @@ class DiffusionModel:
     def condition_for(self, seeds: Seeds) -> Condition | None:
         """Return the label of each seed, or None if the model is unconditional."""
         return seeds.labels(self.shape, self.num_classes) if self.num_classes else None
+
+    def to(self, device: torch.device) -> "DiffusionModel":
+        """Move the denoiser's weights, in place, and return this model."""
+        if isinstance(self.denoiser, torch.nn.Module):
+            self.denoiser.to(device)
+        return self
 
     def decode(self, latents: Images) -> Images:
         """Turn what the sampler returns into images in [-1, 1]; a pixel-space model has nothing to do."""

@@ -1,0 +1,1 @@
+"""Processes, progress and provenance."""

@@ -3,7 +3,7 @@
 The same sampler generates images, scores them and, with a predictor that still learns, is what training runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -73,7 +73,7 @@ class Sampler:
 
 
 def sample_seeds(
-    sampler: Sampler, seeds: Seeds, batch_size: int, device: torch.device, class_label: int | None = None
+    sampler: Sampler, seeds: Seeds, batch_size: int, device: torch.device, classes: Sequence[int] = ()
 ) -> Iterator[SolverState]:
     """Sample each seed, in batches of one shape.
 
@@ -84,7 +84,7 @@ def sample_seeds(
         seeds: one sample each.
         batch_size: samples per batch; it is part of the protocol.
         device: where to compute.
-        class_label: give all samples this label instead of their own.
+        classes: labels that the seeds take in turn, instead of each its own.
 
     Yields:
         The last state of each batch, without gradient.
@@ -92,11 +92,17 @@ def sample_seeds(
     for batch in seeds.blocks(batch_size):
         whole = Seeds(batch.stream, batch.start, batch.start + batch_size)
         noise, condition = whole.noise(sampler.model.shape), sampler.model.condition_for(whole)
-        if condition is not None:
-            condition = (condition if class_label is None else torch.full_like(condition, class_label)).to(device)
+        if classes:
+            condition = torch.tensor([classes[seed % len(classes)] for seed in range(whole.start, whole.stop)])
         with torch.inference_mode():
-            state = sampler.sample(noise.to(device), condition)
+            state = sampler.sample(noise.to(device), None if condition is None else condition.to(device))
         yield SolverState(state.x[: len(batch)], state.sigma, None, (), 0, state.nfe)
+
+
+def predictor_path(solver: Spec) -> Path | None:
+    """Return the file of the predictor that a solver's placer names, if it names one."""
+    placer = solver.get("placer")
+    return Path(placer["predictor"]) if isinstance(placer, dict) and "predictor" in placer else None
 
 
 class SamplerParts:
@@ -104,14 +110,15 @@ class SamplerParts:
 
     Args:
         config: what to build.
+        model: the configured model, where it is loaded already.
 
     Raises:
         InputError: an unknown part or option, or parts that do not fit together.
     """
 
-    def __init__(self, config: SamplerConfig) -> None:
+    def __init__(self, config: SamplerConfig, model: DiffusionModel | None = None) -> None:
         self.config = config
-        self.model = build("model", DENOISERS, config.model)
+        self.model = build("model", DENOISERS, config.model) if model is None else model
         self.schedule = build("schedule", SCHEDULES, config.schedule)
         try:
             self.sigmas = levels(self.schedule, config.num_intervals, self.model.noise_range)
@@ -160,11 +167,15 @@ class SamplerParts:
         return Sampler(self.model, self.solver(placer), self.sigmas, self.config.afs)
 
 
-def build_sampler(config: SamplerConfig) -> Sampler:
+def build_sampler(config: SamplerConfig, model: DiffusionModel | None = None) -> Sampler:
     """Build what a configuration describes.
+
+    Args:
+        config: what to build.
+        model: the configured model, where it is loaded already.
 
     Raises:
         InputError: an unknown part or option, parts that do not fit together, or a predictor made for another use.
     """
-    parts = SamplerParts(config)
+    parts = SamplerParts(config, model)
     return parts.sampler(parts.configured_placer())

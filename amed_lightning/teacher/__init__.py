@@ -1,0 +1,1 @@
+"""The teacher: fine trajectories, computed once, and the store that keeps them."""

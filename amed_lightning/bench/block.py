@@ -1,0 +1,40 @@
+"""Compute one block of a cell: sample its seeds, look at the images on the device, write the sums."""
+
+import time
+
+import torch
+
+from amed_lightning.bench.cell import Cell
+from amed_lightning.bench.results import Results, read_tensors, write_tensors
+from amed_lightning.bench.suite import Bench
+from amed_lightning.sampling.sampler import sample_seeds
+from amed_lightning.tensors import Images, quantise
+
+
+def compute_block(bench: Bench, cell: Cell, block: int, results: Results, device: torch.device) -> None:
+    """Write a block's sums, and its images if the cell is the reference.
+
+    Raises:
+        RuntimeError: the sampler's count of network runs is not the cell's.
+    """
+    seeds = cell.protocol.block(block)
+    is_reference = cell.key == bench.reference.key
+    reference = None if is_reference else read_tensors(results.images(bench.reference, block))["images"]
+    scores = bench.examiner.scores(cell.protocol.total)
+    generated: list[Images] = []
+    started, done, nfe = time.monotonic(), 0, 0
+    for state in sample_seeds(cell.sampler, seeds, cell.protocol.batch_size, device):
+        images, nfe = bench.model.decode(state.x), state.nfe
+        indices = seeds.start + torch.arange(done, done + len(images))
+        with torch.inference_mode():
+            scores.update(bench.examiner.detector(quantise(images)), indices)
+            if reference is None:
+                generated.append(images.cpu())
+            else:
+                scores.compare(images.cpu(), reference[done : done + len(images)])
+        done += len(images)
+    if nfe != cell.nfe:
+        raise RuntimeError(f"{nfe} network runs were counted where {cell.nfe} were planned")
+    if is_reference:
+        write_tensors(results.images(cell, block), {"images": torch.cat(generated)})
+    write_tensors(results.sums(cell, block), {**scores.sums(), "seconds": torch.tensor(time.monotonic() - started)})

@@ -1,0 +1,81 @@
+"""Fill a bench's cells, with any number of processes, from wherever an earlier run stopped.
+
+The unit of work is a block of a cell, whose sums are a file of their own. The reference's blocks come first, with their
+images, because the others are compared with them. A cell that fails leaves an error and no row; the others go on, and
+the next run tries it again. No collective touches a score, and none runs while there is work.
+"""
+
+import time
+import traceback
+from collections.abc import Sequence
+
+import torch
+
+from amed_lightning.bench.block import compute_block
+from amed_lightning.bench.cell import Cell
+from amed_lightning.bench.results import Results, write_json
+from amed_lightning.bench.row import finished_row
+from amed_lightning.bench.suite import Bench
+from amed_lightning.runtime.processes import Processes
+from amed_lightning.runtime.progress import progress
+from amed_lightning.runtime.provenance import provenance
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def run(bench: Bench, results: Results, processes: Processes, device: torch.device) -> list[Cell]:
+    """Compute every cell that has no row yet.
+
+    Args:
+        bench: what to compute.
+        results: where to.
+        processes: this process among those that share the work.
+        device: where to compute.
+
+    Returns:
+        The cells that failed.
+    """
+    bench.model.to(device)
+    unfinished = processes.broadcast([cell.key for cell in bench.cells if not results.row(cell).is_file()])
+    if processes.global_rank == 0:
+        for cell in bench.cells:
+            results.error(cell).unlink(missing_ok=True)
+    others = [cell for cell in bench.cells if cell.key in unfinished and cell.key != bench.reference.key]
+    if unfinished:
+        _fill(bench, [bench.reference], results, processes, device)
+        _fill(bench, others, results, processes, device)
+    return [cell for cell in bench.cells if results.error(cell).is_file()]
+
+
+def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Processes, device: torch.device) -> None:
+    """Compute the missing blocks of cells, and the rows that they complete."""
+    blocks = [(index, block) for index, cell in enumerate(cells) for block in range(cell.protocol.num_blocks)]
+    missing = processes.broadcast([work for work in blocks if not results.sums(cells[work[0]], work[1]).is_file()])
+    mine = missing[processes.global_rank :: processes.world_size]
+    if mine:
+        with progress("bench", len(mine), "blocks") as advance:
+            for index, block in mine:
+                _attempt(bench, cells[index], block, results, device)
+                advance(1)
+    while not all(_is_over(cells[index], block, results) for index, block in missing):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    if processes.global_rank == 0:
+        source = provenance(device, processes.world_size)
+        for cell in cells:
+            if not results.row(cell).is_file() and not results.error(cell).is_file():
+                write_json(results.row(cell), finished_row(bench, cell, results, source))
+
+
+def _attempt(bench: Bench, cell: Cell, block: int, results: Results, device: torch.device) -> None:
+    """Compute a block; whatever goes wrong belongs to its cell alone."""
+    if results.error(cell).is_file():
+        return
+    try:
+        compute_block(bench, cell, block, results, device)
+    except Exception as error:
+        report = {"cell": cell.label, "nfe": cell.nfe, "error": repr(error), "traceback": traceback.format_exc()}
+        write_json(results.error(cell), report)
+
+
+def _is_over(cell: Cell, block: int, results: Results) -> bool:
+    return results.sums(cell, block).is_file() or results.error(cell).is_file()

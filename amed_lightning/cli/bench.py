@@ -1,0 +1,65 @@
+"""``bench``: run a suite, or render the rows it has left (``bench table``, ``bench plot``)."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jsonargparse
+from rich.console import Console
+
+from amed_lightning.bench.plot import plot
+from amed_lightning.bench.results import Results
+from amed_lightning.bench.runner import run as fill
+from amed_lightning.bench.suite import Suite, load_suite, prepare
+from amed_lightning.bench.table import comma_separated, markdown, terminal
+from amed_lightning.config import write_atomically
+from amed_lightning.runtime.processes import launch
+from amed_lightning.runtime.provenance import provenance, write_run_record
+
+ACTIONS = ("run", "table", "plot")
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Run, tabulate or plot."""
+    action, *rest = arguments if arguments and arguments[0] in ACTIONS else ("run", *arguments)
+    parser = jsonargparse.ArgumentParser(
+        prog="amed-lightning bench", description=f"Sweep a suite; {', '.join(ACTIONS)} (run does all three)."
+    )
+    parser.add_argument("--config", type=Path, required=True, help="the suite's YAML file")
+    parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="folder of all suites' results")
+    parser.add_argument("--accelerator", default="auto", help="cpu, gpu, or auto")
+    parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
+    parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
+    options = parser.parse_args(rest)
+    suite = load_suite(options.config)
+    results = Results(options.output / suite.name)
+    if action != "run":
+        _render(suite, results, table=action == "table", picture=action == "plot")
+        return 0
+    return _run(suite, results, options)
+
+
+def _run(suite: Suite, results: Results, options: jsonargparse.Namespace) -> int:
+    bench = prepare(suite)
+    fabric = launch(options.accelerator, options.devices, options.num_nodes)
+    failed = fill(bench, results, fabric, fabric.device)
+    if fabric.is_global_zero:
+        digests = {"model": bench.model.digest, "examiner": bench.examiner.digest}
+        write_run_record(results.folder, suite, digests, provenance(fabric.device, fabric.world_size))
+        for cell in failed:
+            print(f"failed: {cell.label} at {cell.nfe} NFE, see {results.error(cell)}", file=sys.stderr)
+        if len(failed) < len(bench.cells):
+            _render(suite, results, table=True, picture=True)
+    return 1 if failed else 0
+
+
+def _render(suite: Suite, results: Results, table: bool, picture: bool) -> None:
+    rows = results.rows()
+    if table:
+        write_atomically(results.folder / "table.md", markdown(rows).encode())
+        write_atomically(results.folder / "table.csv", comma_separated(rows).encode())
+        Console(width=None if sys.stdout.isatty() else 120).print(terminal(rows, suite.name))
+        print(f"written: {results.folder / 'table.md'}, {results.folder / 'table.csv'}")
+    if picture:
+        plot(rows, results.folder / "fid.png")
+        print(f"written: {results.folder / 'fid.png'}")

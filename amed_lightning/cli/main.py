@@ -1,0 +1,56 @@
+"""The command ``amed-lightning``, also installed as ``lightning``: a thin dispatcher over the verbs.
+
+A verb's module is imported when it is called, so that ``--help`` and ``--version`` answer at once. Exit codes: 0 fine,
+1 failed, 2 bad input.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from amed_lightning import __version__
+from amed_lightning.config import InputError
+
+BAD_INPUT = 2
+
+VERBS = {
+    "fit": ("amed_lightning.cli.fit", "distil a predictor, or train a denoiser or a detector, from a YAML file"),
+    "validate": ("amed_lightning.cli.fit", "compute the validation loss of a checkpoint"),
+    "precompute": ("amed_lightning.cli.precompute", "compute the teacher's trajectories that a fit will read"),
+    "sample": ("amed_lightning.cli.sample", "write images for a range of seeds"),
+    "evaluate": ("amed_lightning.cli.evaluate", "score a sampler or a folder of images with FID and IS"),
+    "bench": ("amed_lightning.cli.bench", "sweep solvers and NFE: run, table, plot"),
+}
+
+
+def usage() -> str:
+    """Return the help page."""
+    verbs = "\n".join(f"  {verb:<12} {help_line}" for verb, (_, help_line) in VERBS.items())
+    return (
+        "usage: amed-lightning [--help] [--version] VERB ...\n\n"
+        "Distil a pre-trained diffusion model into a five-evaluation sampler, and prove it with FID and IS.\n\n"
+        f"{verbs}\n\n`amed-lightning VERB --help` says what a verb takes."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a verb and exit with its code."""
+    verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if verb in ("-h", "--help"):
+        print(usage())
+        sys.exit(0)
+    if verb == "--version":
+        print(f"amed-lightning {__version__}")
+        sys.exit(0)
+    if verb not in VERBS:
+        print(f"error: unknown verb '{verb}': use one of {', '.join(VERBS)}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    try:
+        code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = BAD_INPUT
+    sys.exit(code)

@@ -1,0 +1,62 @@
+"""``sample``: images for a range of seeds, as PNG files or one grid."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torchvision.io import write_png
+from torchvision.utils import make_grid
+
+from amed_lightning.cli.parsing import parser_for, seed_range
+from amed_lightning.config import InputError
+from amed_lightning.runtime.processes import launch
+from amed_lightning.runtime.progress import progress
+from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.tensors import Bytes, quantise
+
+GRID_COLUMNS = 16
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Sample and write."""
+    parser = parser_for(verb, "Write images for a range of seeds.")
+    parser.add_class_arguments(SamplerConfig, "sampler")
+    parser.add_argument("--seeds", default="0-63", help="first and last seed")
+    parser.add_argument("--classes", type=list[int], default=[], help="labels to take in turn, not each seed's own")
+    parser.add_argument("--batch_size", type=int, default=64, help="samples per network run")
+    parser.add_argument("--output", type=Path, default=Path("runs/samples"), help="folder, or a .png for a grid")
+    options = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    sampler = build_sampler(options.sampler)
+    seeds = seed_range(options.seeds)
+    _check_classes(options.classes, sampler.model.num_classes)
+    fabric = launch(options.accelerator, 1)
+    sampler.model.to(fabric.device)
+    drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
+    images: list[Bytes] = []
+    with progress("sample", len(drawn), "images") as advance:
+        for state in sample_seeds(sampler, drawn, options.batch_size, fabric.device, options.classes):
+            images.append(quantise(sampler.model.decode(state.x)).cpu())
+            advance(len(images[-1]))
+    _write(options.output, seeds, torch.cat(images))
+    print(f"{len(drawn)} images at {state.nfe} network runs each: {options.output}")
+    return 0
+
+
+def _check_classes(classes: Sequence[int], num_classes: int) -> None:
+    if classes and not num_classes:
+        raise InputError(
+            "--classes: this model takes no labels; leave the option out, or use a class-conditional model"
+        )
+    if any(not 0 <= label < num_classes for label in classes):
+        raise InputError(f"--classes {list(classes)}: this model's labels are 0 to {num_classes - 1}")
+
+
+def _write(output: Path, seeds: range, images: Bytes) -> None:
+    if output.suffix == ".png":
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_png(make_grid(images, nrow=GRID_COLUMNS, padding=1), str(output))
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for seed, image in zip(seeds, images, strict=True):
+        write_png(image, str(output / f"{seed:06d}.png"))

@@ -1,0 +1,39 @@
+"""Several processes that share work.
+
+Fabric and the Trainer's strategy both look like :class:`Processes`, so precomputing is the same inside ``fit`` and as a
+command of its own.
+"""
+
+import os
+from typing import Protocol, TypeVar
+
+import torch
+from lightning.fabric import Fabric
+
+Value = TypeVar("Value")
+
+
+class Processes(Protocol):
+    """This process among the others."""
+
+    @property
+    def global_rank(self) -> int: ...
+
+    @property
+    def world_size(self) -> int: ...
+
+    def broadcast(self, obj: Value, src: int = 0) -> Value:
+        """Return rank ``src``'s object on every rank."""
+        ...
+
+
+def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabric:
+    """Start the other processes, if there are to be any, and return this one's Fabric.
+
+    Each process computes on one thread: the same image must come out on any number of them, and threads that share
+    cores slow each other down tenfold.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+    fabric.launch()
+    return fabric

@@ -1,0 +1,51 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
+    """Show how far work has come.
+
+    Args:
+        description: of the work.
+        total: its size.
+        unit: what it is counted in, plural.
+
+    Yields:
+        A function to call with the amount just done.
+    """
+    if sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+        with Progress(*columns, TaskProgressColumn(show_speed=True), TimeRemainingColumn()) as bar:
+            task = bar.add_task(description, total=total)
+            yield lambda amount: bar.advance(task, amount)
+    else:
+        yield _plain_lines(description, total, unit)
+
+
+def _plain_lines(description: str, total: int, unit: str) -> Advance:
+    started = last_line = time.monotonic()
+    done = 0
+
+    def advance(amount: int) -> None:
+        nonlocal done, last_line
+        done += amount
+        now = time.monotonic()
+        if now - last_line < SECONDS_BETWEEN_LINES and done < total:
+            return
+        last_line = now
+        rate = done / max(now - started, 1e-9)
+        left = (total - done) / rate if rate else 0
+        print(f"{description}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return advance
