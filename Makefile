@@ -3,9 +3,11 @@ PYTHON ?= python3
 export OMP_NUM_THREADS = 1
 BIN := .venv/bin
 STAMP := .venv/.installed
+RUNS := runs/digits
+FITS := $(patsubst %,$(RUNS)/%/.fitted,amed-3 amed-5 amed-7 amed-9 plugin-6)
+MODEL := amed_lightning/assets/digits/denoiser.json
 
-.PHONY: test lint unit demo slow clean
-.DELETE_ON_ERROR:
+.PHONY: test lint unit slow demo fits clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -25,6 +27,24 @@ unit: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/pytest -m slow
+
+# Distil on the shipped digits model, two fits at a time; sweep; show.
+demo: $(STAMP)
+	$(MAKE) --no-print-directory -j2 fits
+	$(BIN)/lightning bench --config benchmarks/digits.yaml --accelerator cpu --devices 2
+	$(BIN)/lightning sample --config configs/digits/sample.yaml --output $(RUNS)/samples.png
+	@echo "Training curves and sample grids: $(BIN)/tensorboard --logdir $(RUNS)"
+
+fits: $(FITS)
+
+# The stamp, not the predictor, says that a fit has ended: a predictor is exported whenever one is the best so far.
+$(RUNS)/%/.fitted: configs/digits/%.yaml $(MODEL) | $(STAMP)
+	$(BIN)/lightning fit --config $<
+	touch $@
+
+$(RUNS)/amed-5/.fitted: configs/digits/amed.yaml $(MODEL) | $(STAMP)
+	$(BIN)/lightning fit --config $<
+	touch $@
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jsonargparse
+from jsonargparse import Namespace
 from rich.console import Console
 
 from amed_lightning.bench.plot import plot
@@ -12,6 +12,7 @@ from amed_lightning.bench.results import Results
 from amed_lightning.bench.runner import run as fill
 from amed_lightning.bench.suite import Suite, load_suite, prepare
 from amed_lightning.bench.table import comma_separated, markdown, terminal
+from amed_lightning.cli.parsing import parser_for
 from amed_lightning.config import write_atomically
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance, write_run_record
@@ -22,12 +23,9 @@ ACTIONS = ("run", "table", "plot")
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Run, tabulate or plot."""
     action, *rest = arguments if arguments and arguments[0] in ACTIONS else ("run", *arguments)
-    parser = jsonargparse.ArgumentParser(
-        prog="amed-lightning bench", description=f"Sweep a suite; {', '.join(ACTIONS)} (run does all three)."
-    )
+    parser = parser_for(verb, f"Sweep a suite: {', '.join(ACTIONS)}; run, the default, does all three.")
     parser.add_argument("--config", type=Path, required=True, help="the suite's YAML file")
     parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="folder of all suites' results")
-    parser.add_argument("--accelerator", default="auto", help="cpu, gpu, or auto")
     parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
     parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
     options = parser.parse_args(rest)
@@ -39,7 +37,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     return _run(suite, results, options)
 
 
-def _run(suite: Suite, results: Results, options: jsonargparse.Namespace) -> int:
+def _run(suite: Suite, results: Results, options: Namespace) -> int:
     bench = prepare(suite)
     fabric = launch(options.accelerator, options.devices, options.num_nodes)
     failed = fill(bench, results, fabric, fabric.device)

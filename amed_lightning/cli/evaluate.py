@@ -23,6 +23,7 @@ from amed_lightning.tensors import Bytes, quantise
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Score and print."""
     parser = parser_for(verb, "Score a sampler, or a folder of images, with FID and IS.")
+    parser.add_argument("--config", action="config", help="YAML file with these options")
     parser.add_argument("--sampler", type=SamplerConfig | None, default=None, help="what to score; or name --images")
     parser.add_argument("--images", type=Path | None, default=None, help="folder of PNG files to score instead")
     parser.add_argument("--detector", type=dict[str, Any], default={"name": "digits"}, help="name and options")

@@ -50,7 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except ValueError as error:
+        bad_input = _bad_input(error)
+        if bad_input is None:
+            raise
+        print(f"error: {bad_input}", file=sys.stderr)
         code = BAD_INPUT
     sys.exit(code)
+
+
+def _bad_input(error: BaseException | None) -> InputError | None:
+    """Find the input error that another was raised from; jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error

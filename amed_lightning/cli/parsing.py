@@ -1,22 +1,41 @@
-"""What the verbs' parsers share."""
+"""What the verbs' parsers share: options, and errors of one line."""
+
+from typing import NoReturn
 
 import jsonargparse
 
 from amed_lightning.config import InputError
 
+NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
+"""How the lines begin that a parser adds around the one that names the key."""
 
-def parser_for(verb: str, description: str) -> jsonargparse.ArgumentParser:
-    """Return a parser that takes ``--config`` and says where to compute.
+
+class OneLineErrors:
+    """A parser that ends bad input with one line instead of its usage and a report."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the error.
+
+        Raises:
+            InputError: always.
+        """
+        lines = (line.strip() for line in message.splitlines())
+        raise InputError(" ".join(line for line in lines if line and not line.startswith(NOISE))) from ex
+
+
+class Parser(OneLineErrors, jsonargparse.ArgumentParser):
+    """A parser of a verb's options."""
+
+
+def parser_for(verb: str, description: str) -> Parser:
+    """Return a parser that says where to compute.
 
     Args:
         verb: as it is typed.
         description: of what it does.
     """
-    parser = jsonargparse.ArgumentParser(prog=f"amed-lightning {verb}", description=description)
-    parser.add_argument("--config", action="config", help="YAML file with these options")
+    parser = Parser(prog=f"amed-lightning {verb}", description=description)
     parser.add_argument("--accelerator", default="auto", help="cpu, gpu, or auto")
-    parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
-    parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
     return parser
 
 

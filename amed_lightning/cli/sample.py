@@ -21,6 +21,7 @@ GRID_COLUMNS = 16
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Sample and write."""
     parser = parser_for(verb, "Write images for a range of seeds.")
+    parser.add_argument("--config", action="config", help="YAML file with these options")
     parser.add_class_arguments(SamplerConfig, "sampler")
     parser.add_argument("--seeds", default="0-63", help="first and last seed")
     parser.add_argument("--classes", type=list[int], default=[], help="labels to take in turn, not each seed's own")

@@ -10,8 +10,9 @@ import lightning.pytorch as pl
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback, ProgressBar
-from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from amed_lightning.cli.parsing import OneLineErrors
 from amed_lightning.config import InputError
 from amed_lightning.runtime.progress import Advance, progress
 from amed_lightning.runtime.provenance import provenance, write_run_record
@@ -50,6 +51,10 @@ class RunRecord(SaveConfigCallback):
         write_run_record(Path(trainer.log_dir or trainer.default_root_dir), config, digests, source)
 
 
+class TrainingParser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser, with errors of one line."""
+
+
 class TrainingCLI(LightningCLI):
     """LightningCLI whose model and data are named by class in the YAML."""
 
@@ -63,6 +68,7 @@ class TrainingCLI(LightningCLI):
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=list(arguments),
+            parser_class=TrainingParser,
             run=run,
             save_config_callback=RunRecord,
             save_config_kwargs={"overwrite": True},
