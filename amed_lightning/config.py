@@ -13,10 +13,13 @@ import importlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import jsonargparse
+import yaml
 
 Part = TypeVar("Part")
 Spec = dict[str, Any]
@@ -63,11 +66,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -76,8 +82,6 @@ def load_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, is not YAML, or does not hold a mapping.
     """
-    import yaml
-
     try:
         content = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -101,18 +105,19 @@ def build(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec, **
     Raises:
         InputError: an unknown name, an unknown option, or an option that the part refuses.
 
-    >>> build("fraction", {"half": lambda of=1.0: of / 2}, {"name": "half", "of": 3.0})
+    >>> build("fraction", {"half": lambda of=1.0: of / 2}, {"name": "half", "of": 3})
     1.5
     """
-    name, factory, options = _resolve(kind, registry, spec, hidden=set(extra))
+    options = complete(kind, registry, spec, hidden=extra)
+    name = options.pop("name")
     try:
-        return factory(**options, **extra)
+        return _factory(kind, registry, name)(**options, **extra)
     except (TypeError, ValueError) as error:
         raise InputError(f"{kind} '{name}': {error}") from error
 
 
-def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec, hidden: Iterable[str] = ()) -> Spec:
-    """Write a part's description out in full, defaults included, so that equal parts have equal digests.
+def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec, hidden: Collection[str] = ()) -> Spec:
+    """Check a part's description and write it out in full, so that equal parts have equal digests.
 
     Args:
         kind: what the part is, for messages.
@@ -121,43 +126,36 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
         hidden: options that the caller supplies, not the user.
 
     Raises:
-        InputError: an unknown name or option.
+        InputError: an unknown name or option, or a value of another type.
 
     >>> complete("fraction", {"half": lambda of=1.0: of / 2}, {"name": "half"})
     {'name': 'half', 'of': 1.0}
     """
-    name, factory, options = _resolve(kind, registry, spec, set(hidden))
-    full: Spec = {"name": name}
-    for parameter in inspect.signature(factory).parameters.values():
-        if parameter.name in hidden or (parameter.default is parameter.empty and parameter.name not in options):
-            continue
-        value = options.get(parameter.name, parameter.default)
-        full[parameter.name] = float(value) if isinstance(parameter.default, float) else value
-    return full
-
-
-def _resolve(
-    kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec, hidden: set[str]
-) -> tuple[str, Callable[..., Part], Spec]:
-    """Find what a description's name stands for, and check its options."""
-    if not isinstance(spec, Mapping) or "name" not in spec:
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
         raise InputError(f"{kind}: expected a mapping with a 'name' (one of {', '.join(registry)}), got {spec!r}")
-    name, options = str(spec["name"]), {key: value for key, value in spec.items() if key != "name"}
-    factory = registry[name] if name in registry else _import_part(kind, registry, name)
-    allowed = [parameter for parameter in inspect.signature(factory).parameters if parameter not in hidden]
-    if unknown := sorted(set(options) - set(allowed)):
-        takes = ", ".join(allowed) or "no options"
-        raise InputError(f"{kind} '{name}': unknown option {', '.join(unknown)}; it takes {takes}")
-    return name, factory, options
+    name = spec["name"]
+    factory = _factory(kind, registry, name)
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if isinstance(factory, type) else parser.add_function_arguments
+    add(factory, fail_untyped=False, skip=set(hidden))
+    try:
+        options = parser.parse_object({str(key): value for key, value in spec.items() if key != "name"})
+    except jsonargparse.ArgumentError as error:
+        takes = ", ".join(p for p in inspect.signature(factory).parameters if p not in hidden) or "no options"
+        raise InputError(f"{kind} '{name}': {' '.join(str(error).split())}; it takes {takes}") from error
+    return {"name": name, **options.as_dict()}
 
 
-def _import_part(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Callable[..., Part]:
+def _factory(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Callable[..., Part]:
+    """Find what a name stands for."""
+    if name in registry:
+        return registry[name]
     module, _, attribute = name.rpartition(".")
     unknown = f"unknown {kind} '{name}': use one of {', '.join(registry)}, or the import path of your own class"
-    if not module:
-        raise InputError(unknown)
     try:
-        part: Callable[..., Part] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{unknown} ({error})") from error
+        part: object = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(unknown) from error
+    if not callable(part):
+        raise InputError(unknown)
     return part

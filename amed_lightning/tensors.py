@@ -10,7 +10,7 @@ Images: TypeAlias = Float[Tensor, "batch channels height width"]
 """Images or latents. Pixels are in [-1, 1] when clean."""
 Bytes: TypeAlias = UInt8[Tensor, "batch channels height width"]
 """Images as they are scored and saved, 0 to 255."""
-Level: TypeAlias = Float[Tensor, "*level"]
+Level: TypeAlias = Float[Tensor, "..."]
 """A noise level: shape () for the whole batch or (batch, 1, 1, 1), one per sample."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.torch
 
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.config import InputError, Spec, canonical_json, file_digest, write_atomically
+from amed_lightning.config import InputError, Spec, canonical_json, digest, file_digest, write_atomically
 
 
 def save_predictor(path: Path, predictor: AMEDPredictor, purpose: Spec, training: dict[str, Any]) -> None:
@@ -27,13 +27,15 @@ def save_predictor(path: Path, predictor: AMEDPredictor, purpose: Spec, training
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
     write_atomically(weights_path, safetensors.torch.save(weights))
     content = {
-        "scale_dir": predictor.scale_dir,
-        "scale_time": predictor.scale_time,
-        "feature_size": predictor.enc_layer0.in_features,
+        "options": {
+            "feature_size": predictor.enc_layer0.in_features,
+            "scale_dir": predictor.scale_dir,
+            "scale_time": predictor.scale_time,
+        },
         "purpose": purpose,
-        "training": training,
         "weights_sha256": file_digest(weights_path),
     }
+    content |= {"digest": digest(content), "training": training}
     write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
@@ -47,31 +49,42 @@ def load_predictor(path: Path, purpose: Spec) -> AMEDPredictor:
     Raises:
         InputError: a missing or unreadable file, weights of another JSON, or a predictor made for something else.
     """
-    weights_path = path.with_suffix(".safetensors")
-    for needed in (path, weights_path):
-        if not needed.is_file():
-            raise InputError(
-                f"{needed}: no such file; `amed-lightning fit` writes a predictor as .json and .safetensors"
-            )
-    try:
-        content = json.loads(path.read_text())
-        options = {key: content[key] for key in ("feature_size", "scale_dir", "scale_time")}
-        made_for, expected = content["purpose"], content["weights_sha256"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a predictor's description: {error}") from error
+    content = _read(path)
+    made_for = content["purpose"]
     for key in sorted(purpose.keys() | made_for.keys()):
-        if made_for.get(key) != purpose.get(key):
+        made, wanted = canonical_json(made_for.get(key)), canonical_json(purpose.get(key))
+        if made != wanted:
             raise InputError(
-                f"{path}: this predictor was made for {key} {canonical_json(made_for.get(key))}, "
-                f"not {canonical_json(purpose.get(key))}; use it as it was made, or fit one for this use"
+                f"{path}: this predictor was made for {key} {made}, not {wanted}; "
+                f"use it as it was made, or fit one for this use"
             )
-    if file_digest(weights_path) != expected:
-        raise InputError(f"{weights_path}: its SHA-256 is not the one in {path.name}; fit the predictor again")
-    predictor = AMEDPredictor(**options)
+    weights_path = path.with_suffix(".safetensors")
+    if not weights_path.is_file() or file_digest(weights_path) != content["weights_sha256"]:
+        raise InputError(f"{weights_path}: not the weights that {path.name} describes; fit the predictor again")
+    predictor = AMEDPredictor(**content["options"])
     predictor.load_state_dict(safetensors.torch.load_file(weights_path))
     return predictor.eval().requires_grad_(False)
 
 
 def predictor_digest(path: Path) -> str:
-    """Return the SHA-256 of a predictor's weights, from its JSON."""
-    return str(json.loads(path.read_text())["weights_sha256"])
+    """Return the digest of a predictor's options, purpose and weights.
+
+    Raises:
+        InputError: a missing or unreadable file, or one that was changed since it was written.
+    """
+    return str(_read(path)["digest"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a predictor's JSON and check that it is as it was written."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `amed-lightning fit` writes a predictor as .json and .safetensors")
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        signed = {key: content[key] for key in ("options", "purpose", "weights_sha256")}
+        written = content["digest"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a predictor's description: {error}") from error
+    if digest(signed) != written:
+        raise InputError(f"{path}: changed since it was written, its digest does not match; fit the predictor again")
+    return content

@@ -8,6 +8,8 @@ Every resolution of an image halves by a 2x2 mean and doubles by repetition; emb
 each block as an offset per channel.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,7 +21,8 @@ from amed_lightning.tensors import Images
 RESIDUAL_SCALE = 0.5**0.5
 CHANNELS_PER_GROUP, MAX_GROUPS = 4, 32
 
-Vectors = Float[Tensor, "batch width"]
+Vectors = Float[Tensor, "batch _"]
+Maps = Float[Tensor, "batch _ _ _"]
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -34,7 +37,7 @@ class ResampledConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
         self.resample = resample
 
-    def forward(self, input: Images) -> Images:
+    def forward(self, input: Maps) -> Maps:
         """Return the image at the new resolution."""
         if self.resample == "down":
             input = F.avg_pool2d(input, 2)
@@ -70,14 +73,14 @@ class Block(nn.Module):
             self.qkv = nn.Conv2d(out_channels, 3 * out_channels, 1)
             self.proj = _silent(nn.Conv2d(out_channels, out_channels, 1))
 
-    def forward(self, x: Images, embedding: Vectors) -> Images:
+    def forward(self, x: Maps, embedding: Vectors) -> Maps:
         """Return the block's output; ``embedding`` already ends in SiLU."""
         y = self.conv0(F.silu(self.norm0(x)))
         y = F.silu(self.norm1(y + self.affine(embedding)[:, :, None, None]))
         y = (self.conv1(self.dropout(y)) + self.skip(x)) * RESIDUAL_SCALE
         return (y + self._attend(y)) * RESIDUAL_SCALE if self.attention else y
 
-    def _attend(self, y: Images) -> Images:
+    def _attend(self, y: Maps) -> Maps:
         """One head over all pixels; queries, keys and values interleave, channel by channel."""
         batch, channels, height, width = y.shape
         triples = self.qkv(self.norm2(y)).reshape(batch, channels, 3, height * width)
@@ -100,6 +103,9 @@ class DDPMpp(nn.Module):
         attn_resolutions: where the encoder attends; the decoder does in its last block there.
         dropout: probability, in training only.
         bottleneck_resolution: the last encoder block there is the bottleneck, whose activation the features are.
+
+    Raises:
+        ValueError: no level works at the bottleneck's resolution.
     """
 
     def __init__(
@@ -108,9 +114,9 @@ class DDPMpp(nn.Module):
         img_channels: int,
         label_dim: int = 0,
         model_channels: int = 128,
-        channel_mult: tuple[int, ...] = (1, 2, 2, 2),
+        channel_mult: Sequence[int] = (1, 2, 2, 2),
         num_blocks: int = 4,
-        attn_resolutions: tuple[int, ...] = (16,),
+        attn_resolutions: Sequence[int] = (16,),
         dropout: float = 0.1,
         bottleneck_resolution: int = 8,
     ) -> None:
@@ -127,6 +133,10 @@ class DDPMpp(nn.Module):
             return Block(ci, co, width, dropout, attention, resample)
 
         levels = [(img_resolution >> level, model_channels * mult) for level, mult in enumerate(channel_mult)]
+        if bottleneck_resolution not in dict(levels):
+            raise ValueError(
+                f"bottleneck_resolution {bottleneck_resolution}: use one of {[size for size, _ in levels]}"
+            )
         self.enc = nn.ModuleDict()
         skips, channels = [], model_channels
         for level, (resolution, out) in enumerate(levels):

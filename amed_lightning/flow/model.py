@@ -5,7 +5,7 @@ A denoiser estimates the clean image, ``D(x; sigma) = E[x_0 | x]`` for ``x = x_0
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +29,7 @@ class Denoised:
     features: Features
 
 
+@runtime_checkable
 class Denoiser(Protocol):
     """Estimates clean images.
 

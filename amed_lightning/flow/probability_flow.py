@@ -69,8 +69,8 @@ class ProbabilityFlow:
 def analytic_first_step(x: Images, sigma: Level, feature_size: int) -> Evaluation:
     """Answer without the network at a level so high that the data's variance hardly counts.
 
-    The derivative is that of unit-variance Gaussian data at the same radius, ``x / sqrt(1 + sigma^2)`` (AFS, Dockhorn
-    et al. 2022). The features are zeros.
+    The derivative is ``x / sqrt(1 + sigma^2)``, the noise that unit-variance data would leave in x (AFS, Dockhorn et
+    al. 2022). The features are zeros.
 
     Args:
         x: states, pure noise times sigma.

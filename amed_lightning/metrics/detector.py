@@ -1,7 +1,7 @@
 """What scores see: a detector turns image bytes into features (for FID) and logits (for IS)."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +17,7 @@ class Detection:
     logits: Float[Tensor, "batch classes"]
 
 
+@runtime_checkable
 class Detector(Protocol):
     """A frozen network that looks at image bytes.
 

@@ -14,7 +14,7 @@ discrete   uniform, then warped by rho, in the model's own discrete time (DDPM, 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -35,13 +35,21 @@ class NoiseRange:
         sigma_min: smallest level, positive.
         sigma_max: largest level.
         log_alphas: for a discrete-time model, half the log of its cumulative alphas at times 1/M, 2/M, ..., 1.
+
+    Raises:
+        ValueError: the levels are not positive and increasing.
     """
 
     sigma_min: float
     sigma_max: float
     log_alphas: tuple[float, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"levels from {self.sigma_min} to {self.sigma_max} are not positive and increasing")
 
+
+@runtime_checkable
 class Schedule(Protocol):
     """Maps u in [0, 1] onto noise levels."""
 
@@ -61,8 +69,9 @@ def levels(schedule: Schedule, num_intervals: int, noise_range: NoiseRange) -> G
     """
     if num_intervals < 1:
         raise ValueError(f"a schedule needs at least one interval, got {num_intervals}")
+    # One at a time: a vectorised power rounds differently from place to place, and grids must contain one another.
     u = torch.arange(num_intervals + 1, dtype=torch.float64) / num_intervals
-    grid = schedule.sigmas(u, noise_range)
+    grid = torch.cat([schedule.sigmas(part, noise_range) for part in torch.split(u, 1)])
     grid[0], grid[-1] = noise_range.sigma_max, noise_range.sigma_min
     if not bool((grid.diff() < 0).all()):
         raise ValueError(f"the levels do not decrease: {grid.tolist()}")

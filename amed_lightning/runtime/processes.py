@@ -5,7 +5,7 @@ command of its own.
 """
 
 import os
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from lightning.fabric import Fabric
@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 Value = TypeVar("Value")
 
 
+@runtime_checkable
 class Processes(Protocol):
     """This process among the others."""
 

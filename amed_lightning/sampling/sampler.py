@@ -122,7 +122,7 @@ class SamplerParts:
         self.schedule = build("schedule", SCHEDULES, config.schedule)
         try:
             self.sigmas = levels(self.schedule, config.num_intervals, self.model.noise_range)
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             raise InputError(f"schedule {config.schedule}: {error}") from error
         self.solver(None)
 

@@ -6,7 +6,7 @@ carried over and what the network adds, because AMED-Plugin scales only the seco
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
@@ -14,6 +14,7 @@ from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
 
 
+@runtime_checkable
 class Rule(Protocol):
     """One update from the newest answers.
 

@@ -6,7 +6,7 @@ on the level that the network is told (a in AMED).
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from amed_lightning.flow.probability_flow import Evaluation
 from amed_lightning.tensors import Level
@@ -31,6 +31,7 @@ class Placement:
         return sigma * (sigma_next / sigma) ** self.ratio
 
 
+@runtime_checkable
 class Placer(Protocol):
     """Chooses placements."""
 

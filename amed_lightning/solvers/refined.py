@@ -42,5 +42,7 @@ class Refined:
         """Advance by one interval."""
         here, nfe = state.evaluated(flow)
         place = self.placer(here, state.sigma, sigma_next)
-        halfway = self.base.update(flow, replace(state, known=here, nfe=nfe), place.level(state.sigma, sigma_next))
-        return self.base.update(flow.scaled(place.time_scale), halfway, sigma_next, place.direction_scale)
+        scaled = flow.scaled(place.time_scale)
+        halfway = self.base.update(scaled, replace(state, known=here, nfe=nfe), place.level(state.sigma, sigma_next))
+        there, nfe = halfway.evaluated(scaled)
+        return self.base.update(flow, replace(halfway, known=there, nfe=nfe), sigma_next, place.direction_scale)

@@ -7,7 +7,7 @@ interval. Sampling is :func:`solve`; a teacher's roll-out and training read the 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
@@ -44,9 +44,11 @@ class SolverState:
     def detach(self) -> "SolverState":
         """Cut the gradient, also through the history."""
         history = tuple(evaluation.detach() for evaluation in self.history)
-        return replace(self, x=self.x.detach(), sigma=self.sigma.detach(), history=history)
+        known = None if self.known is None else self.known.detach()
+        return replace(self, x=self.x.detach(), sigma=self.sigma.detach(), known=known, history=history)
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Advances states along a grid of levels.
 

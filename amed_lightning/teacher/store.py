@@ -16,10 +16,10 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import lmdb
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from amed_lightning.config import InputError, write_atomically
@@ -106,7 +106,7 @@ class _Layout:
         labels = int(recipe.num_classes > 0)
         return cls((levels, *recipe.shape), (levels - 1, *recipe.shape), (levels - 1, recipe.feature_size), labels)
 
-    def parse(self, record: bytes) -> list[np.ndarray[Any, Any]]:
+    def parse(self, record: bytes) -> list[npt.NDArray[np.generic]]:
         parts, offset = [], 0
         for shape in (self.states, self.derivatives, self.features):
             count = int(np.prod(shape))

@@ -14,6 +14,7 @@ from typing import cast
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -136,9 +137,10 @@ class AMEDDistillation(pl.LightningModule):
             self._draw("student", self._samples(batch, GRID_IMAGES))
 
     def on_validation_epoch_end(self) -> None:
-        """Export the predictor if its loss is the lowest so far."""
+        """Export the predictor if this is a fit and its loss is the lowest so far."""
         loss = self.trainer.callback_metrics["val/loss"]
-        if self.trainer.sanity_checking or not loss < self.best_loss:
+        fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
+        if not fitting or not loss < self.best_loss:
             return
         self.best_loss.copy_(loss)
         if self.trainer.is_global_zero:

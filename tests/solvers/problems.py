@@ -1,13 +1,17 @@
-"""Problems whose solution is known, and solvers started exactly on it."""
+"""Problems whose solution is known, solvers started exactly on it, and stand-ins that watch what a solver does."""
+
+from dataclasses import dataclass, field
 
 import torch
 
 from amed_lightning.denoisers.gaussian import GaussianMixture, gaussian
-from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.flow.model import Condition, Denoised, Denoiser
+from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid, NoiseRange, Schedule, levels
 from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.state import Solver, SolverState
-from amed_lightning.tensors import Images
+from amed_lightning.tensors import Images, Level
 
 RANGE = NoiseRange(sigma_min=0.5, sigma_max=2.0)
 SIZES = (32, 48, 64, 96)
@@ -18,9 +22,43 @@ def anisotropic() -> GaussianMixture:
     return gaussian(torch.logspace(-0.7, 0.95, 16, dtype=torch.float64).reshape(1, 4, 4))
 
 
+def mixture(dtype: torch.dtype = torch.float64) -> GaussianMixture:
+    """Three unlike components of which none ever dominates: the flow is nonlinear, the features are never zero."""
+    generator = torch.Generator().manual_seed(11)
+    means = torch.randn(3, 1, 4, 4, generator=generator, dtype=torch.float64) / 4
+    variances = 0.5 + torch.rand(3, 1, 4, 4, generator=generator, dtype=torch.float64)
+    return GaussianMixture(torch.tensor([0.5, 0.3, 0.2], dtype=dtype), means.to(dtype), variances.to(dtype))
+
+
 def start(seed: int = 0, batch: int = 8) -> Images:
     generator = torch.Generator().manual_seed(seed)
     return RANGE.sigma_max * torch.randn(batch, 1, 4, 4, generator=generator, dtype=torch.float64)
+
+
+@dataclass
+class Watched:
+    """A denoiser that keeps every level it is asked about."""
+
+    denoiser: Denoiser
+    cost: int = 1
+    levels: list[Level] = field(default_factory=list)
+
+    def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        self.levels.append(sigma)
+        return self.denoiser(x, sigma, condition)
+
+
+@dataclass(frozen=True)
+class SpreadPlacement:
+    """Place every sample differently: ratios from 0.3 to 0.7, scales within their bounds around 1."""
+
+    direction_bound: float = 0.1
+    time_bound: float = 0.2
+
+    def __call__(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
+        like = {"dtype": here.features.dtype, "device": here.features.device}
+        spread = torch.linspace(-1, 1, len(here.features), **like).reshape(-1, 1, 1, 1)
+        return Placement(0.5 + 0.2 * spread, 1 + self.direction_bound * spread, 1 - self.time_bound * spread)
 
 
 def error_from_exact_history(solver: Solver, sigmas: Grid) -> float:

@@ -1,0 +1,170 @@
+"""EDM's preconditioning around a stand-in network, and the DDPM++ network inside it."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from amed_lightning.denoisers.ddpmpp import Block, DDPMpp
+from amed_lightning.denoisers.preconditioning import EDMPreconditioned
+
+AUGMENTATION_WEIGHTS = 9 * 128
+"""Published files map nine augmentation labels without a bias; sampling never uses them and this class has none."""
+
+
+class StandIn(DDPMpp):
+    """A network that keeps what it is asked and answers with fixed noise."""
+
+    def __init__(self, label_dim: int = 0) -> None:
+        nn.Module.__init__(self)
+        self.label_dim = label_dim
+        self.output = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def forward(self, x, c_noise, labels):
+        self.x, self.c_noise, self.labels = x, c_noise, labels
+        return self.output.to(x), x.flatten(1)
+
+
+def small(**options) -> DDPMpp:
+    """A network in double precision whose weights are all in use: those that start at zero are drawn too."""
+    defaults = {"img_resolution": 16, "img_channels": 2, "model_channels": 8, "channel_mult": (1, 2), "num_blocks": 2}
+    torch.manual_seed(3)
+    network = DDPMpp(**{**defaults, "attn_resolutions": (8,), **options}).double().eval()
+    for weights in network.parameters():
+        nn.init.normal_(weights, std=0.2)
+    return network
+
+
+def images(channels: int = 2, resolution: int = 16) -> torch.Tensor:
+    shape = (3, channels, resolution, resolution)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+PER_SAMPLE = torch.tensor([0.002, 0.5, 80.0], dtype=torch.float64).reshape(3, 1, 1, 1)
+
+
+class TestPreconditioning:
+    @pytest.mark.parametrize("sigma_data", [0.5, 1.3])
+    @pytest.mark.parametrize("sigma", [PER_SAMPLE, torch.tensor(2.5, dtype=torch.float64)], ids=["per sample", "one"])
+    def test_its_coefficients_are_edms(self, sigma, sigma_data):
+        network, x = StandIn(), images(1, 4)
+        answer = EDMPreconditioned(network, sigma_data)(x, sigma, None)
+        total = sigma**2 + sigma_data**2
+        torch.testing.assert_close(network.x, x / total.sqrt())
+        torch.testing.assert_close(network.c_noise, (sigma.log() / 4).flatten().expand(3))
+        expected = sigma_data**2 / total * x + sigma * sigma_data / total.sqrt() * network.output
+        torch.testing.assert_close(answer.image, expected)
+        assert answer.features.equal(network.x.flatten(1))
+
+    def test_the_data_have_half_unit_deviation_by_default(self):
+        assert EDMPreconditioned(StandIn()).sigma_data == 0.5
+
+    def test_single_precision_images_stay_so_under_a_level_in_double_precision(self):
+        network = StandIn()
+        answer = EDMPreconditioned(network)(images(1, 4).float(), PER_SAMPLE, None)
+        assert {value.dtype for value in (network.x, network.c_noise, answer.image)} == {torch.float32}
+
+    def test_labels_are_one_hot_and_a_negative_one_is_a_zero_row(self):
+        network = StandIn(label_dim=4)
+        EDMPreconditioned(network)(images(1, 4), PER_SAMPLE, torch.tensor([2, -1, 0]))
+        expected = [[0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
+        assert network.labels.equal(torch.tensor(expected, dtype=torch.float64))
+
+    @pytest.mark.parametrize(("label_dim", "labels"), [(4, None), (0, torch.tensor([2, 1, 0])), (0, None)])
+    def test_no_label_or_no_class_passes_none_to_the_network(self, label_dim, labels):
+        network = StandIn(label_dim)
+        EDMPreconditioned(network)(images(1, 4), PER_SAMPLE, labels)
+        assert network.labels is None
+
+    def test_an_evaluation_is_one_network_run(self):
+        assert EDMPreconditioned(StandIn()).cost == 1
+
+
+class TestNetwork:
+    @pytest.mark.parametrize(
+        ("resolution", "channel_mult", "published"), [(32, (2, 2, 2), 55_733_891), (64, (1, 2, 2, 2), 61_805_571)]
+    )
+    def test_it_has_the_published_number_of_weights(self, resolution, channel_mult, published):
+        with torch.device("meta"):
+            network = DDPMpp(resolution, 3, channel_mult=channel_mult)
+        assert sum(weights.numel() for weights in network.parameters()) == published - AUGMENTATION_WEIGHTS
+        assert network.bottleneck == "8x8_block3"
+        assert network.feature_size == 64
+
+    @pytest.mark.parametrize("bottleneck_resolution", [8, 16])
+    @pytest.mark.parametrize("num_blocks", [1, 2])
+    def test_its_features_are_the_bottlenecks_output_averaged_over_channels(self, bottleneck_resolution, num_blocks):
+        network = small(bottleneck_resolution=bottleneck_resolution, num_blocks=num_blocks)
+        last = network.enc[f"{bottleneck_resolution}x{bottleneck_resolution}_block{num_blocks - 1}"]
+        outputs = []
+        last.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        features = EDMPreconditioned(network)(images(), PER_SAMPLE, None).features
+        (output,) = outputs
+        assert features.shape == (3, network.feature_size) == (3, bottleneck_resolution**2)
+        for sample in range(3):
+            average = sum(output[sample, channel] for channel in range(output.shape[1])) / output.shape[1]
+            torch.testing.assert_close(features[sample], torch.cat(list(average)))
+
+    def test_an_open_class_is_a_zero_row(self):
+        network, x, code = small(label_dim=3), images(), torch.zeros(3, dtype=torch.float64)
+        zero_row = network(x, code, torch.zeros(3, 3, dtype=torch.float64))[0]
+        torch.testing.assert_close(network(x, code, None)[0], zero_row)
+        assert not network(x, code, torch.eye(3, dtype=torch.float64))[0].allclose(zero_row, atol=1e-3)
+
+    def test_a_negative_label_and_no_label_give_the_same_image(self):
+        denoiser = EDMPreconditioned(small(label_dim=3))
+        open_class = denoiser(images(), PER_SAMPLE, torch.full((3,), -1)).image
+        torch.testing.assert_close(denoiser(images(), PER_SAMPLE, None).image, open_class)
+
+    def test_a_sample_does_not_see_its_neighbours(self):
+        denoiser = EDMPreconditioned(small(label_dim=3))
+        labels = torch.arange(3)
+        together = denoiser(images(), PER_SAMPLE, labels)
+        alone = denoiser(images()[1:2], PER_SAMPLE[1:2], labels[1:2])
+        torch.testing.assert_close(together.image[1:2], alone.image)
+        torch.testing.assert_close(together.features[1:2], alone.features)
+
+    def test_every_weight_matters(self):
+        network = small(label_dim=3)
+        network(images(), torch.linspace(-1, 1, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))[
+            0
+        ].square().sum().backward()
+        assert [name for name, weights in network.named_parameters() if not weights.grad.abs().sum() > 0] == []
+
+    def test_a_fresh_network_answers_zero(self):
+        answer, _ = DDPMpp(8, 1, model_channels=8, channel_mult=(1,), num_blocks=1)(
+            images(1, 8).float(), torch.zeros(3), None
+        )
+        assert not answer.any()
+
+    def test_the_level_is_told_by_sines_then_cosines_from_one_to_a_ten_thousandth(self):
+        network, c_noise = small(label_dim=2), torch.tensor([-1.5, 0.3], dtype=torch.float64)
+        angles = [0.3 * torch.tensor(1e4 ** (-k / 3), dtype=torch.float32).item() for k in range(4)]
+        labels = torch.eye(2, dtype=torch.float64)
+        code = torch.tensor([*map(math.sin, angles), *map(math.cos, angles)], dtype=torch.float64)
+        code = code + network.map_label.weight @ labels[1] * math.sqrt(2) + network.map_label.bias
+        silu = torch.nn.functional.silu
+        expected = silu(network.map_layer1(silu(network.map_layer0(code))))
+        torch.testing.assert_close(network._embed(c_noise, labels)[1], expected, rtol=1e-6, atol=1e-6)
+
+
+class TestAttention:
+    def test_queries_keys_and_values_interleave_channel_by_channel(self):
+        torch.manual_seed(4)
+        block = Block(8, 8, embedding=5, dropout=0.0, attention=True).double()
+        nn.init.normal_(block.proj.weight)
+        y = images(8, 4)
+        triples = block.qkv(block.norm2(y)).flatten(2)
+        query, key, value = (triples[:, first::3] for first in range(3))
+        affinity = torch.einsum("bcq,bck->bqk", query, key) / math.sqrt(8)
+        attended = torch.einsum("bqk,bck->bcq", affinity.softmax(2), value).reshape(y.shape)
+        torch.testing.assert_close(block._attend(y), block.proj(attended))
+
+    def test_residual_sums_are_scaled_by_the_root_of_a_half_once_more_after_attention(self):
+        torch.manual_seed(4)
+        block = Block(8, 8, embedding=5, dropout=0.0, attention=True).double()
+        x, embedding = images(8, 4), torch.zeros(3, 5, dtype=torch.float64)
+        torch.testing.assert_close(block(x, embedding), x / 2)
+        block.attention = False
+        torch.testing.assert_close(block(x, embedding), x / math.sqrt(2))
