@@ -12,6 +12,7 @@ discrete   uniform, then warped by rho, in the model's own discrete time (DDPM, 
 ========== =====================================================================================================
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -19,6 +20,8 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from amed_lightning.tensors import Level
 
 Grid: TypeAlias = Float[Tensor, "levels"]
 Table: TypeAlias = Float[Tensor, "times"]
@@ -102,12 +105,38 @@ class Logsnr:
         return noise_range.sigma_max * (noise_range.sigma_min / noise_range.sigma_max) ** u
 
 
-@dataclass(frozen=True)
-class TimeUniform:
-    """Uniform in t^(1/rho), t the time of the variance-preserving SDE with linear beta.
+class VPTime:
+    """The time t in (0, 1] of the variance-preserving SDE with linear beta (Song et al. 2021).
 
     ``sigma(t) = sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1)``; the betas follow from sigma(1e-3) = sigma_min and
     sigma(1) = sigma_max (EDM, table 1).
+
+    Args:
+        noise_range: gives the ends.
+    """
+
+    def __init__(self, noise_range: NoiseRange) -> None:
+        low, high = math.log1p(noise_range.sigma_min**2), math.log1p(noise_range.sigma_max**2)
+        self.beta_d = 2 * (low / FIRST_TIME - high) / (FIRST_TIME - 1)
+        self.beta_min = high - self.beta_d / 2
+
+    def sigma(self, t: Level) -> Level:
+        """Return the level at time ``t``."""
+        return (self.beta_d * t.square() / 2 + self.beta_min * t).expm1().sqrt()
+
+    def of(self, sigma: Level) -> Level:
+        """Return the time of a level."""
+        return ((self.beta_min**2 + 2 * self.beta_d * sigma.square().log1p()).sqrt() - self.beta_min) / self.beta_d
+
+    def speed(self, t: Level) -> Level:
+        """Return dsigma/dt at time ``t``."""
+        sigma = self.sigma(t)
+        return (self.beta_min + self.beta_d * t) * (sigma + 1 / sigma) / 2
+
+
+@dataclass(frozen=True)
+class TimeUniform:
+    """Uniform in t^(1/rho), t the time of the variance-preserving SDE.
 
     Args:
         rho: 1 in AMED's recipes, 2 in DEIS'.
@@ -117,13 +146,7 @@ class TimeUniform:
 
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
         """Return the levels at ``u``."""
-        low, high = (
-            torch.tensor(s, dtype=u.dtype).square().log1p() for s in (noise_range.sigma_min, noise_range.sigma_max)
-        )
-        beta_d = 2 * (low / FIRST_TIME - high) / (FIRST_TIME - 1)
-        beta_min = high - beta_d / 2
-        t = _warp(1.0, FIRST_TIME, u, self.rho)
-        return (beta_d * t.square() / 2 + beta_min * t).expm1().sqrt()
+        return VPTime(noise_range).sigma(_warp(1.0, FIRST_TIME, u, self.rho))
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,16 @@
 """Solvers with one evaluation per interval, which may also use past ones.
 
-:class:`Multistep` keeps the history; a :class:`Rule` is the arithmetic. A rule returns its update in two parts, what is
-carried over and what the network adds, because AMED-Plugin scales only the second.
+:class:`Multistep` keeps the history, a rule is the arithmetic. A rule returns its update in two parts, what is carried
+over and what the network adds, because AMED-Plugin scales only the second.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.rule import Rule
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
-
-
-@runtime_checkable
-class Rule(Protocol):
-    """One update from the newest answers.
-
-    Attributes:
-        max_order: how many answers it uses once they are there.
-    """
-
-    @property
-    def max_order(self) -> int: ...
-
-    def __call__(
-        self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
-    ) -> tuple[Images, Images]:
-        """Return (carried, increment), whose sum is the state at ``sigma_next``.
-
-        Args:
-            x: the state at the newest answer's level.
-            answers: 1 to ``max_order`` answers, newest first.
-            sigma_next: the level to reach.
-            updates_left: this update and those after it.
-        """
-        ...
 
 
 @dataclass(frozen=True)

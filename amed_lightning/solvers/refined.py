@@ -6,13 +6,24 @@ second update is multiplied by the direction scale; its query level by the time 
 """
 
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
-from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.placement import Placer
-from amed_lightning.solvers.state import SolverState
+from amed_lightning.solvers.state import Solver, SolverState
 from amed_lightning.tensors import Images, Level
+
+
+@runtime_checkable
+class Refinable(Solver, Protocol):
+    """A solver with one evaluation per update, which can scale what the network adds."""
+
+    def update(
+        self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
+    ) -> SolverState:
+        """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,7 @@ class Refined:
         placer: where the first update ends.
     """
 
-    base: Multistep
+    base: Refinable
     placer: Placer
     evaluations_per_interval: int = 2
 

@@ -7,24 +7,27 @@ two-stage rule asks its second question there.
 from collections.abc import Callable
 from typing import Literal
 
-from amed_lightning.solvers.multistep import Multistep, Rule
+from amed_lightning.solvers.adams_bashforth import Equidistant, VariableStep
+from amed_lightning.solvers.deis import DEIS
+from amed_lightning.solvers.dpm_solver_pp import DPMSolverPlusPlus, Prediction
+from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.placement import FixedPlacement, Placer
-from amed_lightning.solvers.refined import Refined
-from amed_lightning.solvers.rules import DPMSolverPlusPlus, EquidistantAdamsBashforth
+from amed_lightning.solvers.refined import Refinable, Refined
+from amed_lightning.solvers.rule import Form
 from amed_lightning.solvers.state import Solver
 from amed_lightning.solvers.two_stage import TwoStage, mean_direction, second_order
+from amed_lightning.solvers.unipc import UniPC
 
 MIDDLE, END = FixedPlacement(0.5), FixedPlacement(1.0)
 
 
-def _multistep(rule: Rule, placer: Placer | None) -> Solver:
-    base = Multistep(rule)
+def _placed(base: Refinable, placer: Placer | None) -> Solver:
     return base if placer is None else Refined(base, placer)
 
 
 def euler(placer: Placer | None = None) -> Solver:
     """Euler's method, which is DDIM."""
-    return _multistep(EquidistantAdamsBashforth(1), placer)
+    return _placed(Multistep(Equidistant(1)), placer)
 
 
 def heun(placer: Placer | None = None) -> Solver:
@@ -39,17 +42,41 @@ def dpm_solver_2(placer: Placer | None = None) -> Solver:
 
 def ipndm(placer: Placer | None = None, order: int = 4) -> Solver:
     """Adams-Bashforth with the weights of an equidistant grid; orders 1 to 4."""
-    return _multistep(EquidistantAdamsBashforth(order), placer)
+    return _placed(Multistep(Equidistant(order)), placer)
+
+
+def ipndm_v(placer: Placer | None = None, order: int = 4, form: Form = "published") -> Solver:
+    """Adams-Bashforth with the weights of the grid it is on; orders 1 to 4."""
+    return _placed(Multistep(VariableStep(order, form)), placer)
+
+
+def deis(
+    placer: Placer | None = None, order: int = 4, variable: Literal["tAB", "rhoAB"] = "tAB", form: Form = "published"
+) -> Solver:
+    """DEIS; orders 1 to 4 count answers, so that order 4 is tAB3."""
+    return _placed(Multistep(DEIS(order, variable, form)), placer)
 
 
 def dpm_solver_pp(
     placer: Placer | None = None,
     order: int = 3,
-    prediction: Literal["data", "noise"] = "data",
+    prediction: Prediction = "data",
     lower_order_final: bool = True,
+    form: Form = "published",
 ) -> Solver:
     """DPM-Solver++, multistep; orders 1 to 3."""
-    return _multistep(DPMSolverPlusPlus(order, prediction, lower_order_final), placer)
+    return _placed(Multistep(DPMSolverPlusPlus(order, prediction, lower_order_final, form)), placer)
+
+
+def unipc(
+    placer: Placer | None = None,
+    order: int = 3,
+    prediction: Prediction = "data",
+    variant: Literal["bh1", "bh2"] = "bh2",
+    lower_order_final: bool = True,
+) -> Solver:
+    """UniPC; orders 1 to 3."""
+    return _placed(UniPC(order, prediction, variant, lower_order_final), placer)
 
 
 def amed(placer: Placer | None = None) -> Solver:
@@ -62,7 +89,10 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     "heun": heun,
     "dpm_solver_2": dpm_solver_2,
     "ipndm": ipndm,
+    "ipndm_v": ipndm_v,
+    "deis": deis,
     "dpm_solver_pp": dpm_solver_pp,
+    "unipc": unipc,
     "amed": amed,
 }
 

@@ -49,7 +49,7 @@ def states(solver, afs=False):
 
 def max_order(solver):
     base = solver.base if isinstance(solver, Refined) else solver
-    return base.rule.max_order if isinstance(base, Multistep) else 1
+    return getattr(base.rule if isinstance(base, Multistep) else base, "max_order", 1)
 
 
 def tensors(part):
@@ -113,7 +113,11 @@ class TestSteps:
         run = trajectory(solver, ProbabilityFlow(watched), start(), SIGMAS, known=known(start(), afs))
         for index, state in enumerate(run):
             assert state.nfe == len(watched.levels)
-            assert state.nfe == (network_runs(solver, index, afs) if index else 0)
+            ahead = (
+                state.known.cost if state.known is not None else 0
+            )  # a corrector has asked at the next start already
+            assert state.nfe - ahead == (network_runs(solver, index, afs) if index else 0)
+        assert state.known is None
 
     def test_a_denoiser_that_runs_its_network_twice_counts_twice(self, make, placer):
         solver = make(placer)
@@ -194,7 +198,7 @@ def test_single_and_double_precision_differ_by_rounding_alone(make, placer):
     single, double = (solve(make(placer), data, x.to(dtype), sigmas).x for dtype in (torch.float32, torch.float64))
     assert single.dtype == torch.float32
     assert double.std() > 0.1
-    torch.testing.assert_close(single.double(), double, rtol=0, atol=2e-5)
+    torch.testing.assert_close(single.double(), double, rtol=0, atol=5e-5)
 
 
 @every_solver

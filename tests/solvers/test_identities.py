@@ -11,11 +11,12 @@ import torch
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Logsnr, Polynomial, levels
+from amed_lightning.solvers.adams_bashforth import EQUIDISTANT, Equidistant
+from amed_lightning.solvers.dpm_solver_pp import DPMSolverPlusPlus
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.placement import FixedPlacement, Placement
 from amed_lightning.solvers.refined import Refined
 from amed_lightning.solvers.registry import amed, dpm_solver_2, dpm_solver_pp, euler, heun, ipndm
-from amed_lightning.solvers.rules import ADAMS_BASHFORTH, DPMSolverPlusPlus, EquidistantAdamsBashforth
 from amed_lightning.solvers.state import solve, trajectory
 from amed_lightning.solvers.two_stage import TwoStage, mean_direction, second_order
 
@@ -172,7 +173,7 @@ class TestAdamsBashforth:
     def test_its_weights_integrate_the_extrapolation_exactly(self, order):
         """Nodes 0, -1, -2, ... in units of the step; integrate each Lagrange polynomial from 0 to 1."""
         nodes = [Fraction(-j) for j in range(order)]
-        for own, weight in zip(nodes, ADAMS_BASHFORTH[order - 1], strict=True):
+        for own, weight in zip(nodes, EQUIDISTANT[order - 1], strict=True):
             polynomial = [Fraction(1)]
             for other in nodes:
                 if other != own:
@@ -186,7 +187,7 @@ class TestAdamsBashforth:
         x, slopes = start(), []
         for index, (sigma, sigma_next) in enumerate(pairwise(GRADED)):
             slopes.insert(0, slope(x, sigma))
-            weights = ADAMS_BASHFORTH[min(index, order - 1)]
+            weights = EQUIDISTANT[min(index, order - 1)]
             x = x + (sigma_next - sigma) * sum(w * d for w, d in zip(weights, slopes, strict=False))
         assert_equal(end(ipndm(order=order)), x)
 
@@ -332,6 +333,6 @@ class TestRefined:
             assert held == pytest.approx(asked[: 2 * index][-3:].tolist(), rel=1e-14)
 
     def test_the_plugin_is_what_a_placer_makes_of_a_rule(self):
-        rule = EquidistantAdamsBashforth(3)
+        rule = Equidistant(3)
         assert ipndm(order=3) == Multistep(rule)
         assert ipndm(FixedPlacement(0.3), order=3) == Refined(Multistep(rule), FixedPlacement(0.3))

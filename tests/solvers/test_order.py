@@ -25,6 +25,24 @@ def declared() -> list[tuple[dict[str, object], Schedule, float]]:
             for order, rate in ((1, 1), (2, 2), (3, 2))
         ),
     ]
+    every_order = [
+        *(("ipndm_v", {"form": "textbook"}, order, order) for order in (1, 2, 3, 4)),
+        *(("ipndm_v", {"form": "published"}, order, order) for order in (1, 2, 3)),
+        *(("deis", {"variable": "rhoAB"}, order, order) for order in (1, 2, 3, 4)),
+        *(("deis", {"form": form}, order, order) for form in ("published", "textbook") for order in (1, 2, 3, 4)),
+        *(
+            ("dpm_solver_pp", {"prediction": prediction, "lower_order_final": False, "form": "textbook"}, order, order)
+            for prediction in ("data", "noise")
+            for order in (1, 2, 3)
+        ),
+    ]
+    every_order += [
+        ("unipc", {"prediction": prediction, "variant": variant, "lower_order_final": False}, order, order + 1)
+        for prediction in ("data", "noise")
+        for variant in ("bh1", "bh2")
+        for order in (1, 2, 3)
+    ]
+    everywhere += [({"name": name, "order": order, **options}, rate) for name, options, order, rate in every_order]
     cases = [(spec, grid, order) for spec, order in everywhere for grid in EVERYWHERE]
     cases += [({"name": "ipndm", "order": order}, UNIFORM, order) for order in (2, 3, 4)]
     return cases

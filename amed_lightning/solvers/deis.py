@@ -1,0 +1,80 @@
+r"""DEIS (Zhang and Chen 2023, ICLR): Adams-Bashforth exponential integrators, orders 1 to 4.
+
+The noise that the network sees, here the derivative d, is extrapolated by a polynomial and integrated over the step:
+``tAB`` takes the polynomial in the time t of the variance-preserving SDE and integrates it against dsigma/dt, ``rhoAB``
+in sigma itself, which needs no quadrature and is textbook iPNDM-v. Orders count answers.
+
+The published tables integrated tAB with a left sum of 10,000 points, both ends counted, and took the SDE's betas for
+levels from 0.002 to 80 whatever the model was. Exact quadrature moves the published samples by up to 1e-3.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from amed_lightning.flow.probability_flow import Evaluation
+from amed_lightning.noise.schedules import NoiseRange, VPTime
+from amed_lightning.solvers.adams_bashforth import weighted
+from amed_lightning.solvers.quadrature import extrapolation_weights, lagrange_weights, points_between
+from amed_lightning.solvers.rule import Form, require_choice
+from amed_lightning.tensors import Images, Level
+
+PUBLISHED_POINTS, EXACT_POINTS = 10_000, 32
+TIME = VPTime(NoiseRange(0.002, 80.0))
+
+
+@dataclass(frozen=True)
+class DEIS:
+    """DEIS.
+
+    Args:
+        max_order: 1 to 4.
+        variable: of the polynomial, ``tAB`` or ``rhoAB``.
+        form: how tAB is integrated, as published or exactly.
+
+    Raises:
+        ValueError: no such order, variable or form.
+    """
+
+    max_order: int
+    variable: Literal["tAB", "rhoAB"] = "tAB"
+    form: Form = "published"
+
+    def __post_init__(self) -> None:
+        require_choice("order", self.max_order, range(1, 5))
+        require_choice("variable", self.variable, ("tAB", "rhoAB"))
+        require_choice("form", self.form, ("published", "textbook"))
+
+    def __call__(
+        self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
+    ) -> tuple[Images, Images]:
+        """Return (x, the weighted derivatives, whose weights contain the step)."""
+        levels = [answer.sigma for answer in answers]
+        if len(levels) == 1:
+            return x, (sigma_next - levels[0]) * answers[0].derivative
+        if self.variable == "rhoAB":
+            weights = extrapolation_weights(levels, sigma_next)
+        else:
+            weights = (
+                _exact_weights(levels, sigma_next) if self.form == "textbook" else _summed_weights(levels, sigma_next)
+            )
+        return x, weighted(weights, answers)
+
+
+def _exact_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:
+    """Integrate over ln sigma, in which the polynomials in t are smooth."""
+    logs, measure = points_between(levels[0].log(), sigma_next.log(), EXACT_POINTS)
+    sigmas = logs.exp()
+    return lagrange_weights([TIME.of(level) for level in levels], TIME.of(sigmas), measure * sigmas)
+
+
+def _summed_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:
+    """Sum over equidistant times, both ends counted, in float64."""
+    times = [TIME.of(level.double()) for level in levels]
+    span = TIME.of(sigma_next.double()) - times[0]
+    fractions = torch.linspace(0, 1, PUBLISHED_POINTS, dtype=torch.float64, device=span.device)
+    points = times[0] + span * fractions.reshape(-1, *[1] * span.ndim)
+    weights = lagrange_weights(times, points, TIME.speed(points) * span / PUBLISHED_POINTS)
+    return [weight.to(torch.result_type(sigma_next, levels[0])) for weight in weights]

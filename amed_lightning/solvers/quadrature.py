@@ -1,0 +1,56 @@
+"""Weights that integrate the Lagrange extrapolation of past answers over the next step."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amed_lightning.tensors import Level
+
+Points = Float[Tensor, "..."]
+"""Values at quadrature points: the first axis runs over the points, the others are a level's."""
+
+
+@cache
+def gauss_legendre(count: int, device: torch.device) -> tuple[Float[Tensor, "count"], Float[Tensor, "count"]]:
+    """Return the nodes and weights on [-1, 1] that integrate polynomials up to degree 2 count - 1 exactly.
+
+    They are the eigenvalues of the Jacobi matrix and its eigenvectors' first entries (Golub and Welsch 1969).
+    """
+    with torch.inference_mode(False):  # they are kept, and later calls may need gradients
+        index = torch.arange(1, count, dtype=torch.float64, device=device)
+        couplings = index / (4 * index.square() - 1).sqrt()
+        nodes, vectors = torch.linalg.eigh(couplings.diag(1) + couplings.diag(-1))
+        return nodes, 2 * vectors[0].square()
+
+
+def points_between(start: Level, stop: Level, count: int) -> tuple[Points, Points]:
+    """Return Gauss-Legendre points between two levels, and the weight of each."""
+    half = (stop - start) / 2
+    nodes, weights = (rule.to(half.dtype).reshape(-1, *[1] * half.ndim) for rule in gauss_legendre(count, half.device))
+    return start + half * (1 + nodes), half * weights
+
+
+def lagrange_weights(levels: Sequence[Level], points: Points, measure: Points) -> list[Level]:
+    """Integrate each level's Lagrange polynomial over quadrature points.
+
+    Args:
+        levels: where the answers are, newest first.
+        points: where the polynomials are evaluated, in the same variable.
+        measure: weight of each point.
+    """
+    weights = []
+    for own in levels:
+        basis = measure
+        for other in levels:
+            if other is not own:
+                basis = basis * ((points - other) / (own - other))
+        weights.append(basis.sum(0))
+    return weights
+
+
+def extrapolation_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:
+    """Integrate the polynomial in sigma through up to four answers from the newest level to ``sigma_next``, exactly."""
+    return lagrange_weights(levels, *points_between(levels[0], sigma_next, count=2))

@@ -1,0 +1,126 @@
+r"""UniPC (Zhao et al. 2023, NeurIPS, algorithm 5): a predictor, and a corrector that costs no evaluation.
+
+In lambda = -ln sigma with step H and ``h = -H`` (data prediction) or ``H`` (noise prediction), ``rho_j = (lambda_j -
+lambda_0) / H`` are the past answers' places, ``rho_o = 1`` the new one's, and ``D_j = (m_j - m_0) / rho_j``:
+
+    base:      ``(sigma'/sigma) x - (e^h - 1) m_0`` (data) or ``x - sigma' (e^h - 1) m_0`` (noise)
+    predictor: ``base - C sum_(j<o) p_j D_j``
+    corrector: ``base - C (sum_(j<o) c_j D_j + c_o (m' - m_0))``, m' evaluated at the predicted state
+
+with C = B, or sigma' B for noise, ``B = h`` (bh1) or ``e^h - 1`` (bh2). The weights solve ``sum_j rho_j^(k-1) w_j =
+k! psi_k / B``, where ``psi_1 = (e^h - 1)/h - 1`` and ``psi_(k+1) = psi_k / h - 1/(k+1)!``; as published, the predictor
+of order 2 and the corrector of order 1 take 1/2 in place of the solution.
+
+The answer m' is the next interval's first; it is never taken again at the corrected state. After the last level there
+is no correction, so N intervals cost N evaluations.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
+from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.dpm_solver_pp import Prediction
+from amed_lightning.solvers.rule import require_choice, usable_order
+from amed_lightning.solvers.state import SolverState
+from amed_lightning.tensors import Images, Level
+
+
+@dataclass(frozen=True)
+class UniPC:
+    """UniPC.
+
+    Args:
+        max_order: 1 to 3.
+        prediction: what is extrapolated.
+        variant: the function B.
+        lower_order_final: fall back to lower orders at the last updates; as published, not within the warm-up.
+
+    Raises:
+        ValueError: no such order, prediction or variant.
+    """
+
+    max_order: int
+    prediction: Prediction = "data"
+    variant: Literal["bh1", "bh2"] = "bh2"
+    lower_order_final: bool = True
+    evaluations_per_interval: int = 1
+    is_multistep: bool = True
+
+    def __post_init__(self) -> None:
+        require_choice("order", self.max_order, range(1, 4))
+        require_choice("prediction", self.prediction, ("data", "noise"))
+        require_choice("variant", self.variant, ("bh1", "bh2"))
+
+    def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
+        """Return the state at ``sigmas[0]``."""
+        return SolverState(x, sigmas[0], known, (), len(sigmas) - 1, 0)
+
+    def step(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level) -> SolverState:
+        """Advance by one interval."""
+        return self.update(flow, state, sigma_next)
+
+    def update(
+        self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
+    ) -> SolverState:
+        """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""
+        here, nfe = state.evaluated(flow)
+        answers = (*state.history, here)
+        kept = answers[max(0, len(answers) - self.max_order + 1) :]
+        order = usable_order(len(answers), self.max_order, state.updates_left, self.lower_order_final, "published")
+        newest_first = answers[::-1][:order]
+        carried, increment = self._increment(state.x, newest_first, sigma_next, None)
+        predicted = carried + direction_scale * increment
+        if state.updates_left == 1:
+            return SolverState(predicted, sigma_next, None, kept, 0, nfe)
+        arrived = flow(predicted, sigma_next)
+        carried, increment = self._increment(state.x, newest_first, sigma_next, arrived)
+        corrected = carried + direction_scale * increment
+        return SolverState(corrected, sigma_next, arrived, kept, state.updates_left - 1, nfe + arrived.cost)
+
+    def _increment(
+        self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, arrived: Evaluation | None
+    ) -> tuple[Images, Images]:
+        """Return (carried, increment) of the predictor, or, given the answer at ``sigma_next``, of the corrector."""
+        sigma, order = answers[0].sigma, len(answers)
+        step = (sigma / sigma_next).log()
+        signed_step = -step if self.prediction == "data" else step
+        growth = torch.expm1(signed_step)
+        current = self._predicted(answers[0])
+        places = [(sigma / past.sigma).log() / step for past in answers[1:]]
+        differences = [
+            (self._predicted(past) - current) / place for past, place in zip(answers[1:], places, strict=True)
+        ]
+        if arrived is not None:
+            places.append(torch.ones_like(step))
+            differences.append(self._predicted(arrived) - current)
+        basis = signed_step if self.variant == "bh1" else growth
+        network = growth * current
+        halved = order == (2 if arrived is None else 1)
+        weights: list[Level | float] = [0.5] if halved else _weights(signed_step, basis, places)
+        for weight, difference in zip(weights, differences, strict=True):
+            network = network + basis * weight * difference
+        if self.prediction == "data":
+            return (sigma_next / sigma) * x, -network
+        return x, -sigma_next * network
+
+    def _predicted(self, answer: Evaluation) -> Images:
+        return answer.denoised if self.prediction == "data" else answer.derivative
+
+
+def _weights(signed_step: Level, basis: Level, places: Sequence[Level]) -> list[Level | float]:
+    """Solve the Vandermonde system of the given places."""
+    if not places:
+        return []
+    powers, right = [], []
+    psi = torch.expm1(signed_step) / signed_step - 1
+    for k in range(1, len(places) + 1):
+        powers.append(torch.stack([place ** (k - 1) for place in places], -1))
+        right.append(math.factorial(k) * psi / basis)
+        psi = psi / signed_step - 1 / math.factorial(k + 1)
+    solution = torch.linalg.solve_ex(torch.stack(powers, -2), torch.stack(right, -1)[..., None])[0]
+    return list(solution[..., 0].unbind(-1))
