@@ -1,7 +1,7 @@
 """The files of a bench: blocks' sums, the reference's images, cells' rows, and the errors of cells that failed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,13 @@ class Results:
         """Return where the images of a reference's block are."""
         return self.folder / "blocks" / f"{cell.key}-{block}-images.safetensors"
 
-    def rows(self) -> list[Row]:
-        """Return the rows of all finished cells.
+    def rows(self, cells: Iterable[Cell]) -> list[Row]:
+        """Return the rows of those of ``cells`` that are finished.
 
         Raises:
-            InputError: there are none.
+            InputError: none is.
         """
-        paths = sorted(path for path in self.folder.glob("rows/*.json") if not path.name.endswith(".error.json"))
+        paths = [path for path in map(self.row, cells) if path.is_file()]
         if not paths:
             raise InputError(f"{self.folder}: no finished cells; run `amed-lightning bench --config <suite>.yaml`")
         return [json.loads(path.read_text()) for path in paths]

@@ -10,7 +10,7 @@ from rich.console import Console
 from amed_lightning.bench.plot import plot
 from amed_lightning.bench.results import Results
 from amed_lightning.bench.runner import run as fill
-from amed_lightning.bench.suite import Suite, load_suite, prepare
+from amed_lightning.bench.suite import Bench, Suite, load_suite, prepare
 from amed_lightning.bench.table import comma_separated, markdown, terminal
 from amed_lightning.cli.parsing import parser_for
 from amed_lightning.config import write_atomically
@@ -18,6 +18,7 @@ from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance, write_run_record
 
 ACTIONS = ("run", "table", "plot")
+PLAIN_WIDTH = 120
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -30,15 +31,17 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
     options = parser.parse_args(rest)
     suite = load_suite(options.config)
-    results = Results(options.output / suite.name)
-    if action != "run":
-        _render(suite, results, table=action == "table", picture=action == "plot")
-        return 0
-    return _run(suite, results, options)
+    bench, results = prepare(suite), Results(options.output / suite.name)
+    if action == "table":
+        _tabulate(suite, bench, results)
+    elif action == "plot":
+        _plot(bench, results)
+    else:
+        return _run(suite, bench, results, options)
+    return 0
 
 
-def _run(suite: Suite, results: Results, options: Namespace) -> int:
-    bench = prepare(suite)
+def _run(suite: Suite, bench: Bench, results: Results, options: Namespace) -> int:
     fabric = launch(options.accelerator, options.devices, options.num_nodes)
     failed = fill(bench, results, fabric, fabric.device)
     if fabric.is_global_zero:
@@ -47,17 +50,23 @@ def _run(suite: Suite, results: Results, options: Namespace) -> int:
         for cell in failed:
             print(f"failed: {cell.label} at {cell.nfe} NFE, see {results.error(cell)}", file=sys.stderr)
         if len(failed) < len(bench.cells):
-            _render(suite, results, table=True, picture=True)
+            _tabulate(suite, bench, results)
+            _plot(bench, results)
     return 1 if failed else 0
 
 
-def _render(suite: Suite, results: Results, table: bool, picture: bool) -> None:
-    rows = results.rows()
-    if table:
-        write_atomically(results.folder / "table.md", markdown(rows).encode())
-        write_atomically(results.folder / "table.csv", comma_separated(rows).encode())
-        Console(width=None if sys.stdout.isatty() else 120).print(terminal(rows, suite.name))
-        print(f"written: {results.folder / 'table.md'}, {results.folder / 'table.csv'}")
-    if picture:
-        plot(rows, results.folder / "fid.png")
-        print(f"written: {results.folder / 'fid.png'}")
+def _tabulate(suite: Suite, bench: Bench, results: Results) -> None:
+    rows = results.rows(bench.cells)
+    markdown_path, csv_path = results.folder / "table.md", results.folder / "table.csv"
+    write_atomically(markdown_path, markdown(rows).encode())
+    write_atomically(csv_path, comma_separated(rows).encode())
+    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(terminal(rows, suite.name))
+    if missing := len(bench.cells) - len(rows):
+        print(f"missing: {missing} of {len(bench.cells)} cells have no result yet")
+    print(f"written: {markdown_path}, {csv_path}")
+
+
+def _plot(bench: Bench, results: Results) -> None:
+    path = results.folder / "fid.png"
+    plot(results.rows(bench.cells), path)
+    print(f"written: {path}")
