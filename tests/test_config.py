@@ -74,7 +74,7 @@ class TestBuild:
 
     @pytest.mark.parametrize("function", [build, complete])
     def test_an_unknown_option_is_refused_with_the_known_ones(self, function):
-        with pytest.raises(InputError, match="solver 'dpm_solver_pp': .*(colour|size).*; it takes") as refusal:
+        with pytest.raises(InputError, match=r"solver 'dpm_solver_pp': .*(colour|size).*; it takes") as refusal:
             function("solver", SOLVERS, {"name": "dpm_solver_pp", "size": 1, "colour": 2})
         assert all(name in str(refusal.value) for name in ("placer", "order", "prediction", "lower_order_final"))
 
@@ -95,9 +95,9 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("spec", "choices"),
         [
-            ({"name": "ipndm", "order": 5}, "solver 'ipndm': order 5 does not exist; use 1 to 4"),
-            ({"name": "ipndm", "order": 0}, "use 1 to 4"),
-            ({"name": "dpm_solver_pp", "order": 4}, "solver 'dpm_solver_pp': order 4 does not exist; use 1 to 3"),
+            ({"name": "ipndm", "order": 5}, "solver 'ipndm': order 5 does not exist; use 1, 2, 3, 4"),
+            ({"name": "ipndm", "order": 0}, "use 1, 2, 3, 4"),
+            ({"name": "dpm_solver_pp", "order": 4}, "solver 'dpm_solver_pp': order 4 does not exist; use 1, 2, 3"),
         ],
         ids=str,
     )
@@ -129,17 +129,32 @@ class TestBuild:
             build("schedule", SCHEDULES, {"name": "polynomial", True: 1})
 
 
+REQUIRED = {
+    "file": {"path": "a"},
+    "gits": {"path": "a"},
+    "explicit": {"levels": [2.0, 1.0]},
+    "guided": {"of": {"name": "digits_conditional"}, "scale": 2.0},
+    "thresholded": {"of": {"name": "digits"}},
+}
+
+
 class TestComplete:
     @pytest.mark.parametrize("kind", REGISTRIES)
     def test_it_is_complete_already_when_done_twice(self, kind):
         for name in REGISTRIES[kind]:
-            spec = {"name": name} | ({"path": "a"} if name == "file" else {})
+            spec = {"name": name} | REQUIRED.get(name, {})
             full = complete(kind, REGISTRIES[kind], spec, hidden=["placer"])
             assert complete(kind, REGISTRIES[kind], full, hidden=["placer"]) == full
 
     def test_it_fills_in_defaults(self):
         spec = {"prediction": "noise", "name": "dpm_solver_pp"}
-        full = {"name": "dpm_solver_pp", "order": 3, "prediction": "noise", "lower_order_final": True}
+        full = {
+            "name": "dpm_solver_pp",
+            "order": 3,
+            "prediction": "noise",
+            "lower_order_final": True,
+            "form": "published",
+        }
         assert complete("solver", SOLVERS, spec, hidden=["placer"]) == full
 
     @pytest.mark.parametrize("name", ["polynomial", "time_uniform", "discrete"])
@@ -154,7 +169,7 @@ class TestComplete:
 
     @pytest.mark.parametrize("order", [2.0, True])
     def test_a_value_of_another_type_is_bad_input_and_named(self, order):
-        with pytest.raises(InputError, match="solver 'ipndm': .*order"):
+        with pytest.raises(InputError, match=r"solver 'ipndm': .*order"):
             complete("solver", SOLVERS, {"name": "ipndm", "order": order})
 
     def test_a_word_where_a_number_is_due_is_bad_input(self):

@@ -50,14 +50,17 @@ class Cell:
     Attributes:
         config: the sampler.
         sampler: what the configuration describes, built.
-        nfe: network runs per sample that it takes.
         protocol: shared by the suite's cells.
     """
 
     config: SamplerConfig
     sampler: Sampler
-    nfe: int
     protocol: Protocol
+
+    @property
+    def nfe(self) -> int:
+        """Network runs per sample."""
+        return self.sampler.nfe
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -69,6 +72,7 @@ class Cell:
             "solver": complete("solver", SOLVERS, unplaced, hidden=["placer"]) | {"placer": placer},
             "sigmas": self.sampler.sigmas.tolist(),
             "afs": self.config.afs,
+            "denoise_to_zero": self.config.denoise_to_zero,
             "protocol": self.protocol,
         }
 

@@ -18,7 +18,7 @@ from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.reference import Examiner, examiner
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler
 from amed_lightning.solvers.placement import FixedPlacement
-from amed_lightning.solvers.registry import SOLVERS, intervals_for
+from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,14 @@ class Entry:
         schedules: names and options.
         nfe: numbers of network runs.
         afs: with or without the analytic first step, or both.
+        denoise_to_zero: end with the denoiser's answer at sigma_min.
     """
 
     solver: Spec
     schedules: list[Spec]
     nfe: list[int]
     afs: tuple[bool, ...] = (False,)
+    denoise_to_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def load_suite(path: Path) -> Suite:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Suite, "suite")
     try:
-        parsed: Suite = parser.instantiate_classes(parser.parse_object({"suite": load_yaml(path)})).suite
+        parsed: Suite = parser.instantiate(parser.parse_object({"suite": load_yaml(path)})).suite
     except jsonargparse.ArgumentError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
     if parsed.block_size % parsed.batch_size or min(parsed.num_blocks, parsed.batch_size) < 1:
@@ -122,11 +124,12 @@ def _expand(suite: Suite, entry: Entry, model: DiffusionModel, protocol: Protoco
         # A placer doubles a one-evaluation solver's cost, but a predictor cannot be loaded before N is known.
         stand_in = None if solver.get("placer") in (None, "none") else FixedPlacement(0.5)
         try:
-            num_intervals = intervals_for(build("solver", SOLVERS, unplaced, placer=stand_in), nfe, afs)
+            evaluations = evaluations_for(nfe, model.denoiser.cost) - entry.denoise_to_zero
+            num_intervals = intervals_for(build("solver", SOLVERS, unplaced, placer=stand_in), evaluations, afs)
         except ValueError as error:
-            raise InputError(f"solver '{solver.get('name')}': {error}") from error
-        config = SamplerConfig(suite.model, solver, schedule, num_intervals, afs)
-        yield Cell(config, build_sampler(config, model), nfe, protocol)
+            raise InputError(f"solver '{solver.get('name')}' at {nfe} NFE: {error}") from error
+        config = SamplerConfig(suite.model, solver, schedule, num_intervals, afs, entry.denoise_to_zero)
+        yield Cell(config, build_sampler(config, model), protocol)
 
 
 def _fill_in(value: Any, nfe: int) -> Any:

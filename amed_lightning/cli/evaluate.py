@@ -16,7 +16,6 @@ from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import network_runs
 from amed_lightning.tensors import Bytes, quantise
 
 
@@ -31,7 +30,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", default="0-2047", help="first and last seed of the sampler")
     parser.add_argument("--batch_size", type=int, default=256, help="images at a time")
     parser.add_argument("--output", type=Path | None, default=None, help="also write the scores to this JSON file")
-    options = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    options = parser.instantiate(parser.parse_args(list(arguments)))
     if (options.sampler is None) == (options.images is None):
         raise InputError("evaluate: name either --sampler or --images, and not both")
     fabric = launch(options.accelerator)
@@ -56,7 +55,7 @@ def _score(config: SamplerConfig | None, options: Any, device: torch.device) -> 
         sampler, seeds = build_sampler(config), seed_range(options.seeds)
         sampler.model.to(device)
         total, source = len(seeds), {"sampler": config, "seeds": [seeds.start, seeds.stop]}
-        nfe = network_runs(sampler.solver, config.num_intervals, config.afs) * sampler.model.denoiser.cost
+        nfe = sampler.nfe
         states = sample_seeds(sampler, Seeds(Stream.evaluation, seeds.start, seeds.stop), options.batch_size, device)
         batches = (quantise(sampler.model.decode(state.x)).cpu() for state in states)
     scores, done = judge.scores(total), 0

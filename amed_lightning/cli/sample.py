@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torchvision.io import write_png
 from torchvision.utils import make_grid
 
 from amed_lightning.cli.parsing import parser_for, seed_range
 from amed_lightning.config import InputError
+from amed_lightning.data.folder import write_image
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
@@ -27,7 +27,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--classes", type=list[int], default=[], help="labels to take in turn, not each seed's own")
     parser.add_argument("--batch_size", type=int, default=64, help="samples per network run")
     parser.add_argument("--output", type=Path, default=Path("runs/samples"), help="folder, or a .png for a grid")
-    options = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    options = parser.instantiate(parser.parse_args(list(arguments)))
     sampler = build_sampler(options.sampler)
     seeds = seed_range(options.seeds)
     _check_classes(options.classes, sampler.model.num_classes)
@@ -56,8 +56,8 @@ def _check_classes(classes: Sequence[int], num_classes: int) -> None:
 def _write(output: Path, seeds: range, images: Bytes) -> None:
     if output.suffix == ".png":
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_png(make_grid(images, nrow=GRID_COLUMNS, padding=1), str(output))
+        write_image(output, make_grid(images, nrow=GRID_COLUMNS, padding=1))
         return
     output.mkdir(parents=True, exist_ok=True)
     for seed, image in zip(seeds, images, strict=True):
-        write_png(image, str(output / f"{seed:06d}.png"))
+        write_image(output / f"{seed:06d}.png", image)

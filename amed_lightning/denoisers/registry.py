@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from amed_lightning.config import Spec, build
 from amed_lightning.denoisers.files import load_model, without_labels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
+from amed_lightning.denoisers.guidance import classifier_free
+from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -29,9 +32,31 @@ def file(path: str) -> DiffusionModel:
     return load_model(Path(path))
 
 
+def guided(of: Spec, scale: float) -> DiffusionModel:
+    """A class-conditional model under classifier-free guidance; every evaluation costs two network runs.
+
+    Args:
+        of: name and options of the model.
+        scale: 1 is the model itself, more exaggerates the class.
+    """
+    return classifier_free(build("model", DENOISERS, of), scale)
+
+
+def thresholding(of: Spec, quantile: float = 0.995) -> DiffusionModel:
+    """A model under dynamic thresholding, as published tables use it with data prediction.
+
+    Args:
+        of: name and options of the model.
+        quantile: of the pixels' absolute values.
+    """
+    return thresholded(build("model", DENOISERS, of), quantile)
+
+
 DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "digits": digits,
     "digits_conditional": digits_conditional,
     "file": file,
     "anisotropic_gaussian": anisotropic_gaussian,
+    "guided": guided,
+    "thresholded": thresholding,
 }

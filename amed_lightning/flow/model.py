@@ -56,6 +56,7 @@ class DiffusionModel:
         noise_range: the levels between which the model was trained.
         feature_size: length of the bottleneck features.
         num_classes: number of class labels, 0 for an unconditional model.
+        last_denoiser: answers the last evaluation of denoise-to-zero, where that is not ``denoiser``.
     """
 
     denoiser: Denoiser = field(repr=False)
@@ -64,6 +65,7 @@ class DiffusionModel:
     noise_range: NoiseRange
     feature_size: int
     num_classes: int = 0
+    last_denoiser: Denoiser | None = field(default=None, repr=False)
 
     def condition_for(self, seeds: Seeds) -> Condition | None:
         """Return the label of each seed, or None if the model is unconditional."""

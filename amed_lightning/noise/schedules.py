@@ -9,12 +9,17 @@ polynomial ``(sigma_max^(1/rho) + u (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho
 logsnr     geometric (DPM-Solver, Lu et al. 2022)
 time       uniform, then warped by rho, in the time of the variance-preserving SDE (Song et al. 2021) whose ends fit
 discrete   uniform, then warped by rho, in the model's own discrete time (DDPM, Ho et al. 2020; Stable Diffusion)
+explicit   a list of levels
+gits       the list that a dynamic program chose among a fine teacher's levels (GITS, Chen et al. 2024)
 ========== =====================================================================================================
 """
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -26,6 +31,8 @@ from amed_lightning.tensors import Level
 Grid: TypeAlias = Float[Tensor, "levels"]
 Table: TypeAlias = Float[Tensor, "times"]
 
+INNER_RHO = 7.0
+"""Levels inside the intervals of a list are uniform in sigma^(1/7)."""
 FIRST_TIME = 1e-3
 """Smallest time of the variance-preserving SDE (epsilon_s), where its level is sigma_min."""
 
@@ -65,13 +72,15 @@ def levels(schedule: Schedule, num_intervals: int, noise_range: NoiseRange) -> G
     """Return the N + 1 levels of a schedule, in float64 and decreasing.
 
     Raises:
-        ValueError: fewer than one interval, or levels that do not decrease.
+        ValueError: fewer than one interval, a number that a list cannot have, or levels that do not decrease.
 
     >>> levels(Logsnr(), 2, NoiseRange(0.01, 100.0)).tolist()
     [100.0, 1.0, 0.01]
     """
     if num_intervals < 1:
         raise ValueError(f"a schedule needs at least one interval, got {num_intervals}")
+    if isinstance(schedule, Explicit) and num_intervals % (len(schedule.levels) - 1):
+        raise ValueError(f"the list has {len(schedule.levels) - 1} intervals, which {num_intervals} do not refine")
     # One at a time: a vectorised power rounds differently from place to place, and grids must contain one another.
     u = torch.arange(num_intervals + 1, dtype=torch.float64) / num_intervals
     grid = torch.cat([schedule.sigmas(part, noise_range) for part in torch.split(u, 1)])
@@ -178,13 +187,65 @@ class Discrete:
         return (-2 * _interpolate(t, times, log_alphas)).expm1().sqrt()
 
 
+@dataclass(frozen=True)
+class Explicit:
+    """A list of levels; levels inside its intervals are uniform in sigma^(1/7).
+
+    Args:
+        levels: decreasing, from the model's sigma_max to its sigma_min.
+
+    Raises:
+        ValueError: fewer than two levels, or levels that do not decrease to above zero.
+    """
+
+    levels: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if len(self.levels) < 2 or any(after >= before for before, after in pairwise(self.levels)):
+            raise ValueError(f"a list of levels has at least two and decreases, unlike {list(self.levels)}")
+        if self.levels[-1] <= 0:
+            raise ValueError(f"levels are positive, and {self.levels[-1]} is not")
+
+    def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
+        """Return the levels at ``u``.
+
+        Raises:
+            ValueError: the ends are not the model's.
+        """
+        ends = (self.levels[0], self.levels[-1])
+        for own, model in zip(ends, (noise_range.sigma_max, noise_range.sigma_min), strict=True):
+            if not math.isclose(own, model, rel_tol=1e-6):
+                raise ValueError(f"the list goes from {ends[0]} to {ends[1]}, the model to {model}")
+        position = u * (len(self.levels) - 1)
+        index = position.floor().long().clamp(max=len(self.levels) - 2)
+        listed = torch.tensor(self.levels, dtype=u.dtype)
+        inside = position - index
+        first, last = listed[index], listed[index + 1]
+        return torch.where(inside == 0, first, _warp(first, last, inside, INNER_RHO))
+
+
+def gits(path: str) -> Explicit:
+    """Read the levels that ``amed-lightning schedule`` found (GITS, Chen et al. 2024).
+
+    Args:
+        path: of its ``.json``.
+
+    Raises:
+        ValueError: the file is missing or is not such a file.
+    """
+    try:
+        return Explicit(tuple(map(float, json.loads(Path(path).read_text())["sigmas"])))
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a schedule that `amed-lightning schedule` wrote: {error!r}") from error
+
+
 def scaled_linear_log_alphas(first: float = 0.00085, last: float = 0.012, steps: int = 1000) -> tuple[float, ...]:
     """Return Stable Diffusion's table: betas are the squares of uniform points between the roots of two betas."""
     betas = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
     return tuple(((1 - betas).log().cumsum(0) / 2).tolist())
 
 
-def _warp(first: float, last: float, u: Grid, rho: float) -> Grid:
+def _warp(first: float | Grid, last: float | Grid, u: Grid, rho: float) -> Grid:
     return (first ** (1 / rho) + u * (last ** (1 / rho) - first ** (1 / rho))) ** rho
 
 
@@ -200,5 +261,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "logsnr": Logsnr,
     "time_uniform": TimeUniform,
     "discrete": Discrete,
+    "explicit": Explicit,
+    "gits": gits,
 }
 """The schedules that configurations call by name."""

@@ -4,7 +4,7 @@ The same sampler generates images, scores them and, with a predictor that still 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, an
 from amed_lightning.noise.schedules import SCHEDULES, Grid, levels
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.placement import FixedPlacement, Placer
-from amed_lightning.solvers.registry import SOLVERS
+from amed_lightning.solvers.registry import SOLVERS, network_runs
 from amed_lightning.solvers.state import Solver, SolverState, solve
 from amed_lightning.tensors import Images
 
@@ -36,6 +36,7 @@ class SamplerConfig:
         schedule: name and options.
         num_intervals: intervals of the time grid.
         afs: replace the first evaluation by the analytic one.
+        denoise_to_zero: end with the denoiser's answer at sigma_min, one more evaluation.
     """
 
     model: Spec
@@ -43,6 +44,7 @@ class SamplerConfig:
     schedule: Spec
     num_intervals: int
     afs: bool = False
+    denoise_to_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,14 @@ class Sampler:
         solver: the update rule, placer included.
         sigmas: its N + 1 levels.
         afs: whether the first evaluation is analytic.
+        denoise_to_zero: whether the denoiser's answer at sigma_min is the sample.
     """
 
     model: DiffusionModel
     solver: Solver
     sigmas: Grid
     afs: bool = False
+    denoise_to_zero: bool = False
 
     def known_at_start(self, x: Images) -> Evaluation | None:
         """Return the analytic first evaluation at ``x``, if the sampler takes it."""
@@ -69,7 +73,17 @@ class Sampler:
         """Carry standard normal ``noise`` down to sigma_min and return the last state."""
         x = noise * self.sigmas[0].to(noise)
         flow = ProbabilityFlow(self.model.denoiser, condition)
-        return solve(self.solver, flow, x, self.sigmas, known=self.known_at_start(x))
+        state = solve(self.solver, flow, x, self.sigmas, known=self.known_at_start(x))
+        if not self.denoise_to_zero:
+            return state
+        last = ProbabilityFlow(self.model.last_denoiser or self.model.denoiser, condition)(state.x, state.sigma)
+        return replace(state, x=last.denoised, nfe=state.nfe + last.cost)
+
+    @property
+    def nfe(self) -> int:
+        """Network runs per sample."""
+        evaluations = network_runs(self.solver, len(self.sigmas) - 1, self.afs) + self.denoise_to_zero
+        return evaluations * self.model.denoiser.cost
 
 
 def sample_seeds(
@@ -133,8 +147,9 @@ class SamplerParts:
         return {
             "model": self.model.digest,
             "solver": complete("solver", SOLVERS, unplaced, hidden=["placer"]),
-            "schedule": complete("schedule", SCHEDULES, self.config.schedule),
             "num_intervals": self.config.num_intervals,
+            "schedule": self.config.schedule["name"],
+            "sigmas": self.sigmas.tolist(),
             "afs": self.config.afs,
         }
 
@@ -164,7 +179,7 @@ class SamplerParts:
 
     def sampler(self, placer: Placer | None) -> Sampler:
         """Build the sampler around a placer."""
-        return Sampler(self.model, self.solver(placer), self.sigmas, self.config.afs)
+        return Sampler(self.model, self.solver(placer), self.sigmas, self.config.afs, self.config.denoise_to_zero)
 
 
 def build_sampler(config: SamplerConfig, model: DiffusionModel | None = None) -> Sampler:

@@ -102,6 +102,17 @@ def network_runs(solver: Solver, num_intervals: int, afs: bool) -> int:
     return solver.evaluations_per_interval * num_intervals - afs
 
 
+def evaluations_for(nfe: int, cost: int) -> int:
+    """Return the evaluations that ``nfe`` network runs allow where each costs ``cost``.
+
+    Raises:
+        ValueError: they do not divide.
+    """
+    if nfe % cost:
+        raise ValueError(f"every evaluation of this model costs {cost} network runs, which do not divide {nfe}")
+    return nfe // cost
+
+
 def intervals_for(solver: Solver, nfe: int, afs: bool) -> int:
     """Return the number of intervals that takes ``nfe`` evaluations.
 

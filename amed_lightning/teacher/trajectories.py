@@ -12,8 +12,8 @@ from torch import Tensor
 
 from amed_lightning.config import InputError, Spec, build, complete, digest
 from amed_lightning.flow.model import Condition, DiffusionModel
-from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
-from amed_lightning.noise.schedules import SCHEDULES, levels
+from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
+from amed_lightning.noise.schedules import levels
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.registry import SOLVERS
@@ -28,26 +28,33 @@ class TeacherConfig:
         solver: name and options.
         inner_levels: levels inside each of the student's intervals (M in the paper).
         batch_size: trajectories per network run; part of the recipe, because it moves the last digit.
+        afs: replace the first evaluation by the analytic one.
     """
 
     solver: Spec
     inner_levels: int = 1
     batch_size: int = 64
+    afs: bool = False
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """Everything that determines the trajectory of a seed. Its digest names the store."""
+    """Everything that determines the trajectory of a seed. Its digest names the store.
+
+    Attributes:
+        sigmas: all levels at which the teacher stops; every (len(sigmas) - 1) / num_intervals-th is stored.
+        num_intervals: between stored levels.
+    """
 
     model: str
     shape: tuple[int, int, int]
     feature_size: int
     num_classes: int
     solver: Spec
-    schedule: Spec
+    sigmas: tuple[float, ...]
     num_intervals: int
-    inner_levels: int
     batch_size: int
+    afs: bool = False
     dtype: str = "float32"
 
     @property
@@ -70,16 +77,18 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
         if getattr(teacher, name) < least:
             raise InputError(f"teacher.{name} is {getattr(teacher, name)}; it must be at least {least}")
     build("solver", SOLVERS, teacher.solver)
+    num_levels = parts.config.num_intervals * (teacher.inner_levels + 1)
+    sigmas = levels(parts.schedule, num_levels, parts.model.noise_range)
     return TeacherRecipe(
         model=parts.model.digest,
         shape=parts.model.shape,
         feature_size=parts.model.feature_size,
         num_classes=parts.model.num_classes,
         solver=complete("solver", SOLVERS, teacher.solver, hidden=["placer"]),
-        schedule=complete("schedule", SCHEDULES, parts.config.schedule),
+        sigmas=tuple(sigmas.tolist()),
         num_intervals=parts.config.num_intervals,
-        inner_levels=teacher.inner_levels,
         batch_size=teacher.batch_size,
+        afs=teacher.afs,
     )
 
 
@@ -126,14 +135,14 @@ def roll_out(model: DiffusionModel, recipe: TeacherRecipe, seeds: Seeds, device:
         Trajectories on the CPU.
     """
     solver = build("solver", SOLVERS, recipe.solver)
-    stride = recipe.inner_levels + 1
-    schedule = build("schedule", SCHEDULES, recipe.schedule)
-    sigmas = levels(schedule, recipe.num_intervals * stride, model.noise_range).to(device)
+    sigmas = torch.tensor(recipe.sigmas, dtype=torch.float64, device=device)
+    stride = (len(sigmas) - 1) // recipe.num_intervals
     condition = model.condition_for(seeds)
     flow = ProbabilityFlow(model.denoiser, None if condition is None else condition.to(device))
     answers: list[Evaluation] = []
     with torch.inference_mode():
-        state = solver.init(seeds.noise(model.shape).to(device) * sigmas[0].float(), sigmas)
+        x = seeds.noise(model.shape).to(device) * sigmas[0].float()
+        state = solver.init(x, sigmas, analytic_first_step(x, sigmas[0], model.feature_size) if recipe.afs else None)
         states = [state.x]
         for index, sigma_next in enumerate(sigmas[1:]):
             here, nfe = state.evaluated(flow)

@@ -1,0 +1,49 @@
+"""Dynamic thresholding (Saharia et al. 2022, "Imagen", section 2.3) as a denoiser around another.
+
+``D <- clip(D, -s, s) / s`` with s the 0.995 quantile of |D| over the pixels of a sample, at least 1. The gradient
+passes through s. Published tables use it with data prediction, never for the last evaluation of denoise-to-zero.
+"""
+
+from dataclasses import replace
+
+from torch import nn
+
+from amed_lightning.config import digest
+from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
+from amed_lightning.tensors import Images, Level
+
+
+class Thresholded(nn.Module):
+    """A denoiser whose images are clipped to a sample's own range.
+
+    Args:
+        denoiser: answers.
+        quantile: of the pixels' absolute values.
+    """
+
+    def __init__(self, denoiser: Denoiser, quantile: float = 0.995) -> None:
+        super().__init__()
+        self.denoiser, self.quantile = denoiser, quantile
+        self.cost = denoiser.cost
+
+    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Denoise and clip."""
+        answer = self.denoiser(x, sigma, condition)
+        bound = answer.image.abs().flatten(1).quantile(self.quantile, dim=1).clamp(min=1).reshape(-1, 1, 1, 1)
+        return replace(answer, image=answer.image.clamp(-bound, bound) / bound)
+
+
+def thresholded(model: DiffusionModel, quantile: float = 0.995) -> DiffusionModel:
+    """Threshold a model's answers, but not the last one of denoise-to-zero.
+
+    Raises:
+        ValueError: the quantile lies outside (0, 1].
+    """
+    if not 0 < quantile <= 1:
+        raise ValueError(f"a quantile lies above 0 and at most at 1, got {quantile}")
+    return replace(
+        model,
+        denoiser=Thresholded(model.denoiser, quantile),
+        last_denoiser=model.last_denoiser or model.denoiser,
+        digest=digest([model.digest, "thresholded", quantile]),
+    )

@@ -1,0 +1,154 @@
+"""Guidance and thresholding as denoisers around others."""
+
+import pytest
+import torch
+
+from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.gaussian import GaussianMixture
+from amed_lightning.denoisers.guidance import OPEN_CLASS, ClassifierFreeGuidance, ClassifierGuidance, classifier_free
+from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.denoisers.thresholding import Thresholded, thresholded
+from amed_lightning.flow.model import Denoised, DiffusionModel
+from amed_lightning.noise.schedules import NoiseRange, Polynomial, levels
+from amed_lightning.sampling.sampler import Sampler
+from amed_lightning.solvers.registry import euler
+
+WEIGHTS = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+MEANS = torch.tensor([-2.0, 0.5, 3.0], dtype=torch.float64).reshape(3, 1, 1, 1).expand(3, 1, 2, 2).clone()
+MEANS[:, :, 0] *= -0.5
+MIXTURE = GaussianMixture(WEIGHTS, MEANS, torch.full_like(MEANS, 0.4))
+LABELS = torch.tensor([0, 1, 2, 0])
+SIGMA = torch.tensor(0.7, dtype=torch.float64)
+
+
+def component(label):
+    return GaussianMixture(torch.ones(1).double(), MEANS[label, None], MIXTURE.variances[label, None])
+
+
+class Labelled:
+    """The mixture, whose classes are its components; a negative label leaves the class open."""
+
+    cost = 1
+
+    def __call__(self, x, sigma, condition):
+        parts = []
+        for index, label in enumerate(condition.tolist()):
+            level = sigma[index : index + 1] if sigma.ndim else sigma
+            data = MIXTURE if label == OPEN_CLASS else component(label)
+            parts.append(data(x[index : index + 1], level, None).image)
+        return Denoised(torch.cat(parts), condition[:, None].to(x.dtype))
+
+
+def points():
+    generator = torch.Generator().manual_seed(3)
+    return 2 * torch.randn(4, 1, 2, 2, generator=generator, dtype=torch.float64)
+
+
+def per_class(x, sigma):
+    return torch.cat([component(label)(x[i : i + 1], sigma, None).image for i, label in enumerate(LABELS.tolist())])
+
+
+class TestClassifierFree:
+    @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+    def test_it_extrapolates_from_the_open_answer_through_the_class(self, scale):
+        x = points()
+        opened, of_class = MIXTURE(x, SIGMA, None).image, per_class(x, SIGMA)
+        answer = ClassifierFreeGuidance(Labelled(), scale)(x, SIGMA, LABELS)
+        torch.testing.assert_close(answer.image, opened + scale * (of_class - opened))
+
+    def test_it_takes_levels_per_sample(self):
+        guided, x = ClassifierFreeGuidance(Labelled(), 2.0), points()
+        own = torch.tensor([0.2, 0.5, 1.0, 3.0], dtype=torch.float64).reshape(4, 1, 1, 1)
+        together = guided(x, own, LABELS).image
+        for index in range(4):
+            alone = guided(x[index : index + 1], own[index, 0, 0, 0], LABELS[index : index + 1]).image
+            torch.testing.assert_close(together[index : index + 1], alone)
+
+    def test_it_costs_two_and_shows_the_features_of_the_half_with_the_class(self):
+        guided = ClassifierFreeGuidance(Labelled(), 2.0)
+        assert guided.cost == 2
+        assert guided(points(), SIGMA, LABELS).features[:, 0].tolist() == LABELS.tolist()
+
+    def test_without_labels_it_is_refused(self):
+        with pytest.raises(ValueError, match="needs a label"):
+            ClassifierFreeGuidance(Labelled(), 2.0)(points(), SIGMA, None)
+
+    def test_an_unconditional_model_is_refused_when_it_is_named(self):
+        with pytest.raises(InputError, match="model 'guided': guidance needs a class-conditional model"):
+            build("model", DENOISERS, {"name": "guided", "of": {"name": "digits"}, "scale": 2.0})
+
+    def test_a_guided_model_is_another_model(self):
+        model = build("model", DENOISERS, {"name": "digits_conditional"})
+        digests = {model.digest, *(classifier_free(model, scale).digest for scale in (1.0, 2.0))}
+        assert len(digests) == 3
+
+
+class TestClassifier:
+    def log_probability(self, x, sigma, labels):
+        return MIXTURE(x, sigma, None).features.log()[torch.arange(len(labels)), labels]
+
+    def test_with_the_exact_classifier_at_scale_one_it_is_the_conditional_model(self):
+        x = points()
+        for mode in (torch.inference_mode, torch.no_grad, torch.enable_grad):
+            with mode():
+                answer = ClassifierGuidance(MIXTURE, self.log_probability, 1.0)(x, SIGMA, LABELS)
+            torch.testing.assert_close(answer.image, per_class(x, SIGMA))
+
+    def test_the_gradient_passes_through_where_it_is_wanted(self):
+        x = points().requires_grad_()
+        ClassifierGuidance(MIXTURE, self.log_probability, 1.0)(x, SIGMA, LABELS).image.sum().backward()
+        expected = torch.autograd.functional.jacobian(lambda x: per_class(x, SIGMA).sum(), points())
+        torch.testing.assert_close(x.grad, expected)
+
+    def test_without_labels_it_is_refused(self):
+        with pytest.raises(ValueError, match="needs a label"):
+            ClassifierGuidance(MIXTURE, self.log_probability, 1.0)(points(), SIGMA, None)
+
+
+class Says:
+    """A denoiser with a fixed answer."""
+
+    cost = 3
+
+    def __init__(self, image):
+        self.image = image
+
+    def __call__(self, x, sigma, condition):
+        return Denoised(self.image, torch.zeros(len(x), 1, dtype=x.dtype))
+
+
+class TestThresholding:
+    def test_it_clips_at_the_quantile_of_each_sample_and_divides_by_it(self):
+        image = torch.linspace(-4, 2, 32, dtype=torch.float64).reshape(2, 1, 4, 4)
+        answer = Thresholded(Says(image), 0.9)(torch.zeros_like(image), SIGMA, None).image
+        for given, got in zip(image, answer, strict=True):
+            ordered = given.abs().flatten().sort().values
+            bound = max(1.0, float(ordered[13] + 0.5 * (ordered[14] - ordered[13])))  # 0.9 of 15 steps is 13.5
+            torch.testing.assert_close(got, given.clip(-bound, bound) / bound)
+
+    def test_an_image_within_one_stays_as_it_is(self):
+        image = torch.linspace(-1, 0.9, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
+        assert Thresholded(Says(image))(image, SIGMA, None).image.equal(image)
+
+    def test_it_costs_what_the_denoiser_costs_and_the_gradient_passes_through_the_bound(self):
+        image = torch.linspace(-3, 2.3, 16, dtype=torch.float64).reshape(1, 1, 4, 4).requires_grad_()
+        clipped = Thresholded(Says(image), 0.5)
+        assert clipped.cost == 3
+        assert torch.autograd.gradcheck(lambda x: Thresholded(Says(x), 0.55)(x, SIGMA, None).image, image)
+
+    @pytest.mark.parametrize("quantile", [0.0, 1.5])
+    def test_a_quantile_out_of_range_is_refused(self, quantile):
+        with pytest.raises(InputError, match="model 'thresholded': a quantile"):
+            build("model", DENOISERS, {"name": "thresholded", "of": {"name": "digits"}, "quantile": quantile})
+
+    def test_denoise_to_zero_ends_with_an_answer_that_is_not_thresholded(self):
+        image = torch.full((1, 1, 4, 4), 5.0, dtype=torch.float64)
+        plain = DiffusionModel(Says(image), "", (1, 4, 4), NoiseRange(0.1, 1.0), 1)
+        model = thresholded(plain)
+        sigmas = levels(Polynomial(), 3, model.noise_range)
+        noise = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+        clipped = Sampler(model, euler(), sigmas).sample(noise)
+        assert float(clipped.x.max()) <= 1.0
+        state = Sampler(model, euler(), sigmas, denoise_to_zero=True).sample(noise)
+        assert state.x.equal(image)
+        assert state.nfe == clipped.nfe + 3
