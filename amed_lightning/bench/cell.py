@@ -10,7 +10,7 @@ from typing import Any
 
 from amed_lightning.amed.files import predictor_digest
 from amed_lightning.config import Spec, complete, digest
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, predictor_path
+from amed_lightning.sampling.sampler import Sampler, SamplerConfig, predictor_path, without_placer
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 
@@ -65,11 +65,11 @@ class Cell:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that the scores depend on, but for the code."""
-        unplaced = {key: value for key, value in self.config.solver.items() if key != "placer"}
         path = predictor_path(self.config.solver)
         placer = self.config.solver.get("placer") if path is None else {"predictor": predictor_digest(path)}
         return {
-            "solver": complete("solver", SOLVERS, unplaced, hidden=["placer"]) | {"placer": placer},
+            "solver": complete("solver", SOLVERS, without_placer(self.config.solver), hidden=["placer"])
+            | {"placer": placer},
             "sigmas": self.sampler.sigmas.tolist(),
             "afs": self.config.afs,
             "denoise_to_zero": self.config.denoise_to_zero,

@@ -46,6 +46,7 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
         "schedule": "-".join(str(value) for value in cell.config.schedule.values()),
         "afs": cell.config.afs,
         "nfe": cell.nfe,
+        "stays_in_warm_up": cell.config.num_intervals <= cell.sampler.solver.warm_up_intervals,
         "is_reference": cell.key == bench.reference.key,
         "values": values | spreads,
         "n": int(total.count),

@@ -16,7 +16,7 @@ from amed_lightning.config import InputError, Spec, build, load_yaml
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.reference import Examiner, examiner
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler
+from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, without_placer
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for
 
@@ -118,14 +118,15 @@ def prepare(suite: Suite) -> Bench:
 
 
 def _expand(suite: Suite, entry: Entry, model: DiffusionModel, protocol: Protocol) -> Iterator[Cell]:
-    unplaced = {key: value for key, value in entry.solver.items() if key != "placer"}
     for schedule, afs, nfe in product(entry.schedules, entry.afs, entry.nfe):
         solver = {key: _fill_in(value, nfe) for key, value in entry.solver.items()}
         # A placer doubles a one-evaluation solver's cost, but a predictor cannot be loaded before N is known.
         stand_in = None if solver.get("placer") in (None, "none") else FixedPlacement(0.5)
         try:
             evaluations = evaluations_for(nfe, model.denoiser.cost) - entry.denoise_to_zero
-            num_intervals = intervals_for(build("solver", SOLVERS, unplaced, placer=stand_in), evaluations, afs)
+            num_intervals = intervals_for(
+                build("solver", SOLVERS, without_placer(solver), placer=stand_in), evaluations, afs
+            )
         except ValueError as error:
             raise InputError(f"solver '{solver.get('name')}' at {nfe} NFE: {error}") from error
         config = SamplerConfig(suite.model, solver, schedule, num_intervals, afs, entry.denoise_to_zero)

@@ -13,6 +13,7 @@ from rich.table import Table
 from amed_lightning.bench.results import Row
 
 SCORES = {"fid": ("FID", min), "is": ("IS", max), "rmse": ("RMSE", min)}
+WARM_UP = " †"
 COLUMNS = ("NFE", "solver", "schedule", "AFS", *(title for title, _ in SCORES.values()))
 
 
@@ -38,7 +39,8 @@ def best(rows: Sequence[Row]) -> set[tuple[str, str]]:
 
 def cells(row: Row, marked: set[tuple[str, str]], mark: str) -> list[str]:
     """Write one row as text, the best scores between a pair of ``mark``."""
-    texts = [str(row["nfe"]), row["label"], row["schedule"], "yes" if row["afs"] else ""]
+    name = row["label"] + (WARM_UP if row["stays_in_warm_up"] else "")
+    texts = [str(row["nfe"]), name, row["schedule"], "yes" if row["afs"] else ""]
     for score in SCORES:
         value, spread = row["values"].get(score), row["values"].get(f"{score}_spread")
         text = "" if value is None else f"{value:.3f}" if score == "rmse" else f"{value:.2f}"
@@ -52,10 +54,11 @@ def caption(rows: Sequence[Row]) -> str:
     """Say under which protocol the scores were taken."""
     sizes = sorted({row["n"] for row in rows})
     protocols = sorted({row["protocol"][:12] for row in rows})
+    warming = f"; {WARM_UP.strip()} too few intervals for its order: it stays in its warm-up"
     return (
         f"n = {', '.join(map(str, sizes))} samples per cell, ± deviation over its seed blocks, "
         f"protocol {', '.join(protocols)}; bold: the best of its NFE, and what lies within the spread of it"
-    )
+    ) + (warming if any(row["stays_in_warm_up"] for row in rows) else "")
 
 
 def markdown(rows: Iterable[Row]) -> str:

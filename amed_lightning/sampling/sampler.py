@@ -113,6 +113,11 @@ def sample_seeds(
         yield SolverState(state.x[: len(batch)], state.sigma, None, (), 0, state.nfe)
 
 
+def without_placer(solver: Spec) -> Spec:
+    """Return a solver's name and own options."""
+    return {key: value for key, value in solver.items() if key != "placer"}
+
+
 def predictor_path(solver: Spec) -> Path | None:
     """Return the file of the predictor that a solver's placer names, if it names one."""
     placer = solver.get("placer")
@@ -143,10 +148,9 @@ class SamplerParts:
     @cached_property
     def purpose(self) -> Spec:
         """What a predictor for this sampler is made for."""
-        unplaced = {key: value for key, value in self.config.solver.items() if key != "placer"}
         return {
             "model": self.model.digest,
-            "solver": complete("solver", SOLVERS, unplaced, hidden=["placer"]),
+            "solver": complete("solver", SOLVERS, without_placer(self.config.solver), hidden=["placer"]),
             "num_intervals": self.config.num_intervals,
             "schedule": self.config.schedule["name"],
             "sigmas": self.sigmas.tolist(),
@@ -155,8 +159,7 @@ class SamplerParts:
 
     def solver(self, placer: Placer | None) -> Solver:
         """Build the solver around a placer."""
-        unplaced = {key: value for key, value in self.config.solver.items() if key != "placer"}
-        return build("solver", SOLVERS, unplaced, placer=placer)
+        return build("solver", SOLVERS, without_placer(self.config.solver), placer=placer)
 
     def configured_placer(self) -> Placer | None:
         """Build the placer that the configuration names.

@@ -1,9 +1,11 @@
 """Solvers with one evaluation per interval, which may also use past ones.
 
-:class:`Multistep` keeps the history, a rule is the arithmetic. A rule returns its update in two parts, what is carried
-over and what the network adds, because AMED-Plugin scales only the second.
+:class:`OneEvaluation` is what they share. :class:`Multistep` keeps the history around a rule, which is the arithmetic
+alone. A rule returns its update in two parts, what is carried over and what the network adds, because AMED-Plugin
+scales only the second.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
@@ -13,21 +15,34 @@ from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
 
 
-@dataclass(frozen=True)
-class Multistep:
-    """Apply a rule, with a warm-up of rising order.
+class OneEvaluation(ABC):
+    """A solver with one evaluation per interval and a memory of past ones."""
 
-    Args:
-        rule: the update.
-    """
+    @property
+    @abstractmethod
+    def memory(self) -> int:
+        """Number of past answers that it uses."""
 
-    rule: Rule
-    evaluations_per_interval: int = 1
+    @abstractmethod
+    def update(
+        self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
+    ) -> SolverState:
+        """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""
+
+    @property
+    def evaluations_per_interval(self) -> int:
+        """One."""
+        return 1
 
     @property
     def is_multistep(self) -> bool:
-        """Whether the rule looks back."""
-        return self.rule.max_order > 1
+        """Whether it looks back."""
+        return self.memory > 0
+
+    @property
+    def warm_up_intervals(self) -> int:
+        """Intervals until there are enough answers."""
+        return self.memory
 
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
         """Return the state at ``sigmas[0]``."""
@@ -37,6 +52,26 @@ class Multistep:
         """Advance by one interval."""
         return self.update(flow, state, sigma_next)
 
+    def remembered(self, answers: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
+        """Keep of all answers, newest last, those that the next update needs."""
+        return answers[max(0, len(answers) - self.memory) :]
+
+
+@dataclass(frozen=True)
+class Multistep(OneEvaluation):
+    """Apply a rule, with a warm-up of rising order.
+
+    Args:
+        rule: the update.
+    """
+
+    rule: Rule
+
+    @property
+    def memory(self) -> int:
+        """Number of past answers that the rule uses."""
+        return self.rule.max_order - 1
+
     def update(
         self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
     ) -> SolverState:
@@ -44,5 +79,5 @@ class Multistep:
         here, nfe = state.evaluated(flow)
         answers = (*state.history, here)
         carried, increment = self.rule(state.x, answers[::-1], sigma_next, state.updates_left)
-        kept = answers[max(0, len(answers) - self.rule.max_order + 1) :]
-        return SolverState(carried + direction_scale * increment, sigma_next, None, kept, state.updates_left - 1, nfe)
+        x = carried + direction_scale * increment
+        return SolverState(x, sigma_next, None, self.remembered(answers), state.updates_left - 1, nfe)

@@ -6,24 +6,13 @@ second update is multiplied by the direction scale; its query level by the time 
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.multistep import OneEvaluation
 from amed_lightning.solvers.placement import Placer
-from amed_lightning.solvers.state import Solver, SolverState
+from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
-
-
-@runtime_checkable
-class Refinable(Solver, Protocol):
-    """A solver with one evaluation per update, which can scale what the network adds."""
-
-    def update(
-        self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
-    ) -> SolverState:
-        """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +24,7 @@ class Refined:
         placer: where the first update ends.
     """
 
-    base: Refinable
+    base: OneEvaluation
     placer: Placer
     evaluations_per_interval: int = 2
 
@@ -43,6 +32,11 @@ class Refined:
     def is_multistep(self) -> bool:
         """Whether the base looks back."""
         return self.base.is_multistep
+
+    @property
+    def warm_up_intervals(self) -> int:
+        """Intervals until there are enough answers, two from each."""
+        return (self.base.memory + 1) // 2
 
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
         """Return the state at ``sigmas[0]``."""

@@ -10,9 +10,9 @@ from typing import Literal
 from amed_lightning.solvers.adams_bashforth import Equidistant, VariableStep
 from amed_lightning.solvers.deis import DEIS
 from amed_lightning.solvers.dpm_solver_pp import DPMSolverPlusPlus, Prediction
-from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.solvers.multistep import Multistep, OneEvaluation
 from amed_lightning.solvers.placement import FixedPlacement, Placer
-from amed_lightning.solvers.refined import Refinable, Refined
+from amed_lightning.solvers.refined import Refined
 from amed_lightning.solvers.rule import Form
 from amed_lightning.solvers.state import Solver
 from amed_lightning.solvers.two_stage import TwoStage, mean_direction, second_order
@@ -21,7 +21,7 @@ from amed_lightning.solvers.unipc import UniPC
 MIDDLE, END = FixedPlacement(0.5), FixedPlacement(1.0)
 
 
-def _placed(base: Refinable, placer: Placer | None) -> Solver:
+def _placed(base: OneEvaluation, placer: Placer | None) -> Solver:
     return base if placer is None else Refined(base, placer)
 
 

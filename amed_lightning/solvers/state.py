@@ -55,6 +55,7 @@ class Solver(Protocol):
     Attributes:
         evaluations_per_interval: answers of the flow that an interval takes.
         is_multistep: past answers are used; such a solver cannot restart from another state in mid-trajectory.
+        warm_up_intervals: intervals before it has the past answers that its order needs.
     """
 
     @property
@@ -62,6 +63,9 @@ class Solver(Protocol):
 
     @property
     def is_multistep(self) -> bool: ...
+
+    @property
+    def warm_up_intervals(self) -> int: ...
 
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
         """Return the state at the first of the N + 1 levels ``sigmas``."""

@@ -49,6 +49,7 @@ class TwoStage:
     placer: Placer
     evaluations_per_interval: int = 2
     is_multistep: bool = False
+    warm_up_intervals: int = 0
 
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
         """Return the state at ``sigmas[0]``."""

@@ -23,15 +23,15 @@ from typing import Literal
 import torch
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
-from amed_lightning.noise.schedules import Grid
 from amed_lightning.solvers.dpm_solver_pp import Prediction
+from amed_lightning.solvers.multistep import OneEvaluation
 from amed_lightning.solvers.rule import require_choice, usable_order
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
 
 
 @dataclass(frozen=True)
-class UniPC:
+class UniPC(OneEvaluation):
     """UniPC.
 
     Args:
@@ -48,21 +48,16 @@ class UniPC:
     prediction: Prediction = "data"
     variant: Literal["bh1", "bh2"] = "bh2"
     lower_order_final: bool = True
-    evaluations_per_interval: int = 1
-    is_multistep: bool = True
 
     def __post_init__(self) -> None:
         require_choice("order", self.max_order, range(1, 4))
         require_choice("prediction", self.prediction, ("data", "noise"))
         require_choice("variant", self.variant, ("bh1", "bh2"))
 
-    def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
-        """Return the state at ``sigmas[0]``."""
-        return SolverState(x, sigmas[0], known, (), len(sigmas) - 1, 0)
-
-    def step(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level) -> SolverState:
-        """Advance by one interval."""
-        return self.update(flow, state, sigma_next)
+    @property
+    def memory(self) -> int:
+        """Number of past answers that it uses, besides the one at the interval's start."""
+        return self.max_order - 1
 
     def update(
         self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
@@ -70,7 +65,7 @@ class UniPC:
         """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""
         here, nfe = state.evaluated(flow)
         answers = (*state.history, here)
-        kept = answers[max(0, len(answers) - self.max_order + 1) :]
+        kept = self.remembered(answers)
         order = usable_order(len(answers), self.max_order, state.updates_left, self.lower_order_final, "published")
         newest_first = answers[::-1][:order]
         carried, increment = self._increment(state.x, newest_first, sigma_next, None)

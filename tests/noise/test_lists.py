@@ -39,7 +39,7 @@ def test_a_list_that_does_not_decrease_to_above_zero_is_refused(wrong):
 
 @pytest.mark.parametrize("ends", [(0.002, 81.0), (0.003, 80.0)])
 def test_a_list_for_another_model_is_refused(ends):
-    with pytest.raises(ValueError, match="the list goes from 80.0 to 0.002"):
+    with pytest.raises(ValueError, match=r"the list goes from 80\.0 to 0\.002"):
         levels(Explicit(LIST), 3, NoiseRange(*ends))
 
 
