@@ -65,11 +65,10 @@ class Cell:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that the scores depend on, but for the code."""
-        path = predictor_path(self.config.solver)
-        placer = self.config.solver.get("placer") if path is None else {"predictor": predictor_digest(path)}
+        path, placer = predictor_path(self.config.solver), self.sampler.placer
         return {
             "solver": complete("solver", SOLVERS, without_placer(self.config.solver), hidden=["placer"])
-            | {"placer": placer},
+            | {"placer": placer if path is None else predictor_digest(path)},
             "sigmas": self.sampler.sigmas.tolist(),
             "afs": self.config.afs,
             "denoise_to_zero": self.config.denoise_to_zero,

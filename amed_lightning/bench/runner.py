@@ -35,7 +35,8 @@ def run(bench: Bench, results: Results, processes: Processes, device: torch.devi
     Returns:
         The cells that failed.
     """
-    bench.model.to(device)
+    for cell in bench.cells:
+        cell.sampler.to(device)
     unfinished = processes.broadcast([cell.key for cell in bench.cells if not results.row(cell).is_file()])
     if processes.global_rank == 0:
         for cell in bench.cells:

@@ -79,7 +79,10 @@ def load_suite(path: Path) -> Suite:
         parsed: Suite = parser.instantiate(parser.parse_object({"suite": load_yaml(path)})).suite
     except jsonargparse.ArgumentError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    if parsed.block_size % parsed.batch_size or min(parsed.num_blocks, parsed.batch_size) < 1:
+    for name in ("num_blocks", "block_size", "batch_size"):
+        if getattr(parsed, name) < 1:
+            raise InputError(f"{path}: {name} is {getattr(parsed, name)}; it must be at least 1")
+    if parsed.block_size % parsed.batch_size:
         raise InputError(f"{path}: block_size {parsed.block_size} is not a multiple of batch_size {parsed.batch_size}")
     return parsed
 
@@ -109,12 +112,14 @@ def prepare(suite: Suite) -> Bench:
     """
     model = build("model", DENOISERS, suite.model)
     judge = examiner(suite.detector, suite.dataset)
+    judge.require_shape(model.shape)
     protocol = Protocol(model.digest, judge.digest, suite.num_blocks, suite.block_size, suite.batch_size)
-    reference, *others = [
-        cell for entry in (suite.reference, *suite.entries) for cell in _expand(suite, entry, model, protocol)
-    ]
-    cells = {cell.key: cell for cell in (reference, *others)}
-    return Bench(model, judge, reference, tuple(cells.values()))
+    references = list(_expand(suite, suite.reference, model, protocol))
+    if len(references) != 1:
+        raise InputError(f"the reference of suite '{suite.name}' is one cell, and this one describes {len(references)}")
+    others = [cell for entry in suite.entries for cell in _expand(suite, entry, model, protocol)]
+    cells = {cell.key: cell for cell in (*references, *others)}
+    return Bench(model, judge, references[0], tuple(cells.values()))
 
 
 def _expand(suite: Suite, entry: Entry, model: DiffusionModel, protocol: Protocol) -> Iterator[Cell]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse.typing import PositiveInt
 
 from amed_lightning.bench.results import write_json
 from amed_lightning.cli.parsing import parser_for, seed_range
@@ -28,7 +29,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--detector", type=dict[str, Any], default={"name": "digits"}, help="name and options")
     parser.add_argument("--dataset", type=dict[str, Any], default={"name": "digits"}, help="the real images")
     parser.add_argument("--seeds", default="0-2047", help="first and last seed of the sampler")
-    parser.add_argument("--batch_size", type=int, default=256, help="images at a time")
+    parser.add_argument("--batch_size", type=PositiveInt, default=256, help="images at a time")
     parser.add_argument("--output", type=Path | None, default=None, help="also write the scores to this JSON file")
     options = parser.instantiate(parser.parse_args(list(arguments)))
     if (options.sampler is None) == (options.images is None):
@@ -49,11 +50,13 @@ def _score(config: SamplerConfig | None, options: Any, device: torch.device) -> 
     batches: Iterator[Bytes]
     if config is None:
         images = image_folder(options.images)
+        judge.require_shape(tuple(images.shape[1:]))
         total, nfe, source = len(images), None, {"images": str(options.images)}
         batches = iter(torch.split(images, options.batch_size))
     else:
         sampler, seeds = build_sampler(config), seed_range(options.seeds)
-        sampler.model.to(device)
+        judge.require_shape(sampler.model.shape)
+        sampler.to(device)
         total, source = len(seeds), {"sampler": config, "seeds": [seeds.start, seeds.stop]}
         nfe = sampler.nfe
         states = sample_seeds(sampler, Seeds(Stream.evaluation, seeds.start, seeds.stop), options.batch_size, device)
@@ -61,7 +64,6 @@ def _score(config: SamplerConfig | None, options: Any, device: torch.device) -> 
     scores, done = judge.scores(total), 0
     with progress("evaluate", total, "images") as advance:
         for batch in batches:
-            judge.require_shape(batch)
             with torch.inference_mode():
                 scores.update(judge.detector(batch), done + torch.arange(len(batch)))
             done += len(batch)

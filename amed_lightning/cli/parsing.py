@@ -5,6 +5,7 @@ from typing import NoReturn
 import jsonargparse
 
 from amed_lightning.config import InputError
+from amed_lightning.seeds import SEEDS_PER_STREAM
 
 NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
 """How the lines begin that a parser adds around the one that names the key."""
@@ -43,7 +44,7 @@ def seed_range(text: str) -> range:
     """Read ``first-last`` or one number.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither, or there is no such seed.
 
     >>> seed_range("0-63")
     range(0, 64)
@@ -51,4 +52,6 @@ def seed_range(text: str) -> range:
     first, _, last = text.partition("-")
     if not first.isdigit() or not (last or first).isdigit() or int(last or first) < int(first):
         raise InputError(f"--seeds {text}: write a first and a last seed, like 0-63")
+    if int(last or first) >= SEEDS_PER_STREAM:
+        raise InputError(f"--seeds {text}: the last seed there is is {SEEDS_PER_STREAM - 1}")
     return range(int(first), int(last or first) + 1)

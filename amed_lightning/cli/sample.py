@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jsonargparse.typing import PositiveInt
 from torchvision.utils import make_grid
 
 from amed_lightning.cli.parsing import parser_for, seed_range
@@ -25,14 +26,14 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_class_arguments(SamplerConfig, "sampler")
     parser.add_argument("--seeds", default="0-63", help="first and last seed")
     parser.add_argument("--classes", type=list[int], default=[], help="labels to take in turn, not each seed's own")
-    parser.add_argument("--batch_size", type=int, default=64, help="samples per network run")
+    parser.add_argument("--batch_size", type=PositiveInt, default=64, help="samples per network run")
     parser.add_argument("--output", type=Path, default=Path("runs/samples"), help="folder, or a .png for a grid")
     options = parser.instantiate(parser.parse_args(list(arguments)))
     sampler = build_sampler(options.sampler)
     seeds = seed_range(options.seeds)
     _check_classes(options.classes, sampler.model.num_classes)
     fabric = launch(options.accelerator, 1)
-    sampler.model.to(fabric.device)
+    sampler.to(fabric.device)
     drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
     images: list[Bytes] = []
     with progress("sample", len(drawn), "images") as advance:

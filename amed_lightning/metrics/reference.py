@@ -31,17 +31,23 @@ class Examiner:
     shape: tuple[int, ...]
     digest: str
 
-    def require_shape(self, images: Bytes) -> None:
+    def require_shape(self, shape: tuple[int, ...]) -> None:
         """Refuse images of another shape than the real ones.
 
         Raises:
             InputError: naming both.
         """
-        if tuple(images.shape[1:]) != self.shape:
-            raise InputError(f"images of shape {tuple(images.shape[1:])} cannot be scored against {self.shape}")
+        if shape != self.shape:
+            raise InputError(f"images of shape {shape} cannot be scored against {self.shape}")
 
     def scores(self, total: int) -> GenerationScores:
-        """Return empty scores for ``total`` images."""
+        """Return empty scores for ``total`` images.
+
+        Raises:
+            InputError: so few have no scores.
+        """
+        if total < 2:
+            raise InputError(f"FID needs at least two images, and there is {total}")
         return GenerationScores(self.reference, self.detector.num_classes, total)
 
 

@@ -57,6 +57,7 @@ class Sampler:
         sigmas: its N + 1 levels.
         afs: whether the first evaluation is analytic.
         denoise_to_zero: whether the denoiser's answer at sigma_min is the sample.
+        placer: the one inside the solver, if it was given one.
     """
 
     model: DiffusionModel
@@ -64,6 +65,14 @@ class Sampler:
     sigmas: Grid
     afs: bool = False
     denoise_to_zero: bool = False
+    placer: Placer | None = None
+
+    def to(self, device: torch.device) -> "Sampler":
+        """Move the weights of the denoiser and of a learned placer, in place, and return this sampler."""
+        self.model.to(device)
+        if isinstance(self.placer, torch.nn.Module):
+            self.placer.to(device)
+        return self
 
     def known_at_start(self, x: Images) -> Evaluation | None:
         """Return the analytic first evaluation at ``x``, if the sampler takes it."""
@@ -182,7 +191,8 @@ class SamplerParts:
 
     def sampler(self, placer: Placer | None) -> Sampler:
         """Build the sampler around a placer."""
-        return Sampler(self.model, self.solver(placer), self.sigmas, self.config.afs, self.config.denoise_to_zero)
+        solver, ends = self.solver(placer), self.config.denoise_to_zero
+        return Sampler(self.model, solver, self.sigmas, self.config.afs, ends, placer)
 
 
 def build_sampler(config: SamplerConfig, model: DiffusionModel | None = None) -> Sampler:

@@ -171,16 +171,23 @@ class TrajectoryReader:
             raise InputError(f"{path}: this shard of the trajectory store is missing; run `amed-lightning precompute`")
         try:
             manifest = json.loads((path / "manifest.json").read_text())
+            written_bytes, written_sha256 = manifest["bytes"], manifest["sha256"]
             size = (path / "data.mdb").stat().st_size
-        except (OSError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}: not a shard of trajectories ({error}); {CURE}") from error
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise InputError(f"{path}: not a shard of trajectories ({error!r}); {CURE}") from error
         expected = {"recipe": self.store.recipe.digest, "stream": shard.stream.name, "start": shard.start}
         for key, value in (expected | {"stop": shard.stop}).items():
             if manifest.get(key) != value:
                 raise InputError(f"{path}: this shard was written for {key} {manifest.get(key)}, not {value}; {CURE}")
-        if size != manifest["bytes"]:
-            raise InputError(f"{path}: {size} bytes where {manifest['bytes']} were written; {CURE}")
-        if _checksum([self._record(seed) for seed in range(shard.start, shard.stop)]) != manifest["sha256"]:
+        if size != written_bytes:
+            raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
+        try:
+            checksum = _checksum([self._record(seed) for seed in range(shard.start, shard.stop)])
+        except lmdb.Error as error:
+            raise InputError(f"{path}: not readable ({error}); {CURE}") from error
+        finally:
+            self.close()  # a process forked from here could not open it again
+        if checksum != written_sha256:
             raise InputError(f"{path}: the records' checksum does not match the manifest; {CURE}")
 
 

@@ -76,6 +76,8 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
     for name, least in (("inner_levels", 0), ("batch_size", 1)):
         if getattr(teacher, name) < least:
             raise InputError(f"teacher.{name} is {getattr(teacher, name)}; it must be at least {least}")
+    if teacher.afs and not parts.config.afs:
+        raise InputError("teacher.afs is true, but the student evaluates its own start; set both or neither")
     build("solver", SOLVERS, teacher.solver)
     num_levels = parts.config.num_intervals * (teacher.inner_levels + 1)
     sigmas = levels(parts.schedule, num_levels, parts.model.noise_range)

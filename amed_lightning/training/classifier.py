@@ -1,5 +1,6 @@
 """Training the digits' detector: cross-entropy on images shifted by a pixel, with a little noise."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -12,7 +13,7 @@ from amed_lightning.metrics.files import save_detector
 from amed_lightning.tensors import Bytes
 from amed_lightning.training.optimizers import with_cosine_decay
 
-LabelledBytes = tuple[Tensor, Tensor]
+LabelledBytes = Sequence[Tensor]
 MAX_SHIFT = 1
 NOISE = 8
 """Standard deviation of the augmentation's noise, in grey levels."""

@@ -4,6 +4,7 @@ The loss is ``weight(sigma) |D(y + sigma n; sigma) - y|^2`` with ln sigma normal
 equally important at initialisation: ``(sigma^2 + sigma_data^2) / (sigma sigma_data)^2``.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -17,7 +18,7 @@ from amed_lightning.denoisers.preconditioning import EDMPreconditioned
 from amed_lightning.tensors import Images, dequantise
 from amed_lightning.training.optimizers import with_cosine_decay
 
-LabelledBytes = tuple[Tensor, Tensor]
+LabelledBytes = Sequence[Tensor]
 
 
 def edm_loss(

@@ -129,9 +129,9 @@ class AMEDDistillation(pl.LightningModule):
         """Log the loss of each interval on held-out seeds, and their sum."""
         total = torch.zeros((), device=self.device)
         for number, (_, distances) in enumerate(self.intervals(batch), start=1):
-            self.log(f"val/loss_{number}", distances.mean(), sync_dist=True)
+            self.log(f"val/loss_{number}", distances.mean(), sync_dist=True, batch_size=len(distances))
             total = total + distances.mean()
-        self.log("val/loss", total, prog_bar=True, sync_dist=True)
+        self.log("val/loss", total, prog_bar=True, sync_dist=True, batch_size=len(batch.seeds))
         if batch_idx == 0:
             self._draw("teacher", batch.states[:GRID_IMAGES, -1])
             self._draw("student", self._samples(batch, GRID_IMAGES))

@@ -1,0 +1,69 @@
+"""A small suite on an exact model of 8x8 pixels, which the digits' detector can look at."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from amed_lightning.bench.results import Results
+from amed_lightning.bench.runner import run
+from amed_lightning.bench.suite import Bench, load_suite, prepare
+
+from ..teacher.stores import Member, Team
+
+CPU = torch.device("cpu")
+MODEL = {"name": "anisotropic_gaussian", "height": 8, "width": 8}
+LOGSNR = [{"name": "logsnr"}]
+PLAIN: dict[str, Any] = {
+    "name": "small",
+    "model": MODEL,
+    "detector": {"name": "digits"},
+    "dataset": {"name": "digits"},
+    "num_blocks": 2,
+    "block_size": 24,
+    "batch_size": 12,
+    "reference": {"solver": {"name": "heun"}, "schedules": [{"name": "polynomial"}], "nfe": [12]},
+    "entries": [{"solver": {"name": "euler"}, "schedules": LOGSNR, "nfe": [3, 4], "afs": [False, True]}],
+}
+CELLS = 5
+
+
+def entry(solver: dict[str, Any], nfe: int = 4, **more: Any) -> dict[str, Any]:
+    return {"solver": solver, "schedules": LOGSNR, "nfe": [nfe]} | more
+
+
+def write_suite(folder: Path, **changes: Any) -> Path:
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(PLAIN | changes))
+    return path
+
+
+def bench_of(folder: Path, *entries: dict[str, Any], **changes: Any) -> Bench:
+    """Prepare the small suite, with other entries if any are given."""
+    return prepare(load_suite(write_suite(folder, **(changes | ({"entries": list(entries)} if entries else {})))))
+
+
+def fill(bench: Bench, folder: Path, processes: int = 1) -> list[str]:
+    """Run the suite and return the labels of the cells that failed."""
+    failed: list[str] = []
+
+    def work(member: Member) -> None:
+        cells = run(bench, Results(folder), member, CPU)
+        if member.global_rank == 0:
+            failed.extend(cell.label for cell in cells)
+
+    Team(processes).run(work)
+    return failed
+
+
+def rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return every row of a folder by its key."""
+    paths = (path for path in folder.glob("rows/*.json") if not path.name.endswith(".error.json"))
+    return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def values(folder: Path) -> dict[str, dict[str, float]]:
+    """Return every row's scores by its key."""
+    return {key: row["values"] for key, row in rows(folder).items()}

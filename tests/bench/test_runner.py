@@ -1,0 +1,273 @@
+"""Running a suite: every block once, whoever computes it; what failed is tried again, what is done is not."""
+
+import json
+import os
+import subprocess
+import sys
+from statistics import stdev
+
+import pytest
+import torch
+
+from amed_lightning.bench import runner
+from amed_lightning.bench.results import Results, read_tensors
+from amed_lightning.bench.suite import load_suite, prepare
+from amed_lightning.metrics.reference import examiner
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.solvers import registry
+from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.tensors import quantise
+
+from .suites import CELLS, PLAIN, bench_of, entry, fill, rows, values, write_suite
+
+BLOCKS = 2
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """The blocks that are computed from here on."""
+    done, real = [], runner.compute_block
+
+    def counted(bench, cell, block, results, device):
+        real(bench, cell, block, results, device)
+        done.append((cell.key, block))
+
+    monkeypatch.setattr(runner, "compute_block", counted)
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A bench, its results, and its rows by key."""
+    folder = tmp_path_factory.mktemp("bench")
+    bench = bench_of(folder)
+    assert fill(bench, folder / "results") == []
+    return bench, Results(folder / "results"), rows(folder / "results")
+
+
+class TestRows:
+    def test_there_is_one_per_cell_and_no_error(self, run):
+        bench, results, found = run
+        assert set(found) == {cell.key for cell in bench.cells}
+        assert len(list(results.folder.glob("rows/*"))) == CELLS
+        assert len(list(results.folder.glob("blocks/*"))) == CELLS * BLOCKS + BLOCKS
+
+    def test_a_row_says_what_it_is_and_where_it_comes_from(self, run):
+        bench, _, found = run
+        for cell in bench.cells:
+            row = found[cell.key]
+            assert (row["label"], row["nfe"], row["afs"]) == (cell.label, cell.nfe, cell.config.afs)
+            assert row["is_reference"] == (cell is bench.reference)
+            assert row["n"] == 48
+            assert row["seconds"] > 0
+            assert row["images_per_second"] == pytest.approx(48 / row["seconds"])
+            assert row["provenance"]["world_size"] == 1
+            assert row["identity"]["sigmas"] == cell.sampler.sigmas.tolist()
+            assert ("rmse" in row["values"]) == (cell is not bench.reference)
+
+    def test_the_scores_are_those_of_all_images_and_the_spread_that_of_the_blocks(self, run):
+        bench, _, found = run
+        judge, cell = examiner(PLAIN["detector"], PLAIN["dataset"]), bench.cells[2]
+        images, references = (
+            torch.cat(
+                [
+                    sampler.sample(Seeds(Stream.evaluation, start, start + 12).noise((1, 8, 8))).x
+                    for start in range(0, 48, 12)
+                ]
+            )
+            for sampler in (cell.sampler, bench.reference.sampler)
+        )
+        whole, parts = judge.scores(48), []
+        for first in (0, 24):
+            part, block = judge.scores(48), slice(first, first + 24)
+            for scores in (whole, part):
+                scores.update(judge.detector(quantise(images[block])), torch.arange(first, first + 24))
+                scores.compare(images[block], references[block])
+            parts.append(part.compute())
+        expected = whole.compute() | {
+            "fid_spread": stdev(part["fid"] for part in parts),
+            "is_spread": stdev(part["is_whole"] for part in parts),
+            "rmse_spread": stdev(part["rmse"] for part in parts),
+        }
+        assert found[cell.key]["values"] == pytest.approx(expected, rel=1e-4)
+        assert expected["fid_spread"] > 0
+
+    def test_the_finer_reference_is_what_images_are_compared_with(self, run):
+        bench, results, found = run
+        kept = read_tensors(results.images(bench.reference, 1))["images"]
+        expected = bench.reference.sampler.sample(Seeds(Stream.evaluation, 24, 36).noise((1, 8, 8))).x
+        assert kept[:12].equal(expected)
+        errors = [found[cell.key]["values"]["rmse"] for cell in bench.cells[1:]]
+        assert errors[1] < errors[0], "four steps are nearer than three"
+
+
+class TestRerun:
+    @pytest.fixture
+    def bench(self, tmp_path):
+        return bench_of(tmp_path, entry({"name": "euler"}), entry({"name": "ipndm"}))
+
+    @pytest.fixture
+    def folder(self, tmp_path, bench):
+        """The results of a whole run."""
+        assert fill(bench, tmp_path / "results") == []
+        return tmp_path / "results"
+
+    def test_a_finished_suite_computes_nothing(self, bench, folder, monkeypatch):
+        before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+        monkeypatch.setattr(runner, "compute_block", None)
+        monkeypatch.setattr(runner, "finished_row", None)
+        assert fill(bench, folder) == []
+        assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+
+    @pytest.mark.parametrize("block", [0, 1])
+    @pytest.mark.parametrize("number", [0, 2], ids=["reference", "cell"])
+    def test_a_lost_block_alone_is_computed_again_with_the_same_scores(self, bench, folder, computed, number, block):
+        cell, before = bench.cells[number], values(folder)
+        Results(folder).row(cell).unlink()
+        Results(folder).sums(cell, block).unlink()
+        assert fill(bench, folder) == []
+        assert computed == [(cell.key, block)]
+        assert values(folder) == before
+
+    def test_a_lost_row_is_put_together_from_its_blocks(self, bench, folder, computed):
+        before = values(folder)
+        Results(folder).row(bench.cells[1]).unlink()
+        assert fill(bench, folder) == []
+        assert computed == []
+        assert values(folder) == before
+
+    def test_a_new_entry_computes_its_own_blocks_alone(self, tmp_path, folder, computed):
+        before = values(folder)
+        bench = bench_of(tmp_path, entry({"name": "euler"}), entry({"name": "ipndm"}), entry({"name": "heun"}))
+        assert fill(bench, folder) == []
+        assert computed == [(bench.cells[3].key, 0), (bench.cells[3].key, 1)]
+        assert values(folder).items() > before.items()
+
+    def test_an_interrupted_run_goes_on_where_it_stopped(self, tmp_path, bench, folder, computed, monkeypatch):
+        real = runner.compute_block
+
+        def interrupted(*arguments):
+            if len(computed) == 3:
+                raise KeyboardInterrupt
+            real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "compute_block", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                fill(bench, tmp_path / "broken")
+        assert fill(bench, tmp_path / "broken") == []
+        assert len(computed) == len(set(computed)) == 3 * BLOCKS
+        assert values(tmp_path / "broken") == values(folder)
+
+
+class Breaking(Multistep):
+    """A solver of somebody's own that raises until it is mended."""
+
+    broken = True
+
+    def step(self, flow, state, sigma_next):
+        if self.broken:
+            raise ArithmeticError("out of luck")
+        return super().step(flow, state, sigma_next)
+
+
+class Dishonest(Multistep):
+    """A solver that asks the network more often than it says."""
+
+    def step(self, flow, state, sigma_next):
+        flow(state.x, state.sigma)
+        following = super().step(flow, state, sigma_next)
+        return type(following)(
+            following.x, following.sigma, None, following.history, following.updates_left, following.nfe + 1
+        )
+
+
+class TestFailure:
+    @pytest.fixture(autouse=True)
+    def _solvers(self, monkeypatch):
+        """A module that configurations can import, as a user's would be."""
+        rule = registry.euler().rule
+        module = type(sys)("somebodys_own")
+
+        def breaking(placer: object = None) -> Breaking:
+            return Breaking(rule)
+
+        def dishonest(placer: object = None) -> Dishonest:
+            return Dishonest(rule)
+
+        module.breaking, module.dishonest = breaking, dishonest
+        monkeypatch.setitem(sys.modules, "somebodys_own", module)
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_a_cell_that_fails_leaves_an_error_and_the_others_finish(self, tmp_path, processes):
+        bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}), entry({"name": "euler"}))
+        assert fill(bench, tmp_path / "results", processes) == ["somebodys_own.breaking"]
+        results, (reference, failed, other) = Results(tmp_path / "results"), bench.cells
+        assert set(values(results.folder)) == {reference.key, other.key}
+        report = json.loads(results.error(failed).read_text())
+        assert report["error"] == "ArithmeticError('out of luck')"
+        assert report["nfe"] == 4
+        assert "in step" in report["traceback"]
+        assert not results.row(failed).exists()
+
+    def test_the_next_run_tries_it_again(self, tmp_path, computed, monkeypatch):
+        bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}), entry({"name": "euler"}))
+        assert fill(bench, tmp_path / "results") == ["somebodys_own.breaking"]
+        before = values(tmp_path / "results")
+        computed.clear()
+        monkeypatch.setattr(Breaking, "broken", False)
+        assert fill(bench, tmp_path / "results") == []
+        failed, euler = bench.cells[1:]
+        assert computed == [(failed.key, 0), (failed.key, 1)]
+        assert values(tmp_path / "results") == before | {failed.key: before[euler.key]}
+        assert not Results(tmp_path / "results").error(failed).exists()
+
+    def test_a_cell_that_fails_again_fails_again(self, tmp_path):
+        bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}))
+        for _ in range(2):
+            assert fill(bench, tmp_path / "results") == ["somebodys_own.breaking"]
+
+    def test_network_runs_that_were_not_planned_are_a_failure(self, tmp_path):
+        bench = bench_of(tmp_path, entry({"name": "somebodys_own.dishonest"}))
+        assert fill(bench, tmp_path / "results") == ["somebodys_own.dishonest"]
+        report = json.loads(Results(tmp_path / "results").error(bench.cells[1]).read_text())
+        assert "8 network runs were counted where 4 were planned" in report["error"]
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_a_reference_that_fails_fails_the_rest_and_nothing_waits(self, tmp_path, processes):
+        broken = {"solver": {"name": "somebodys_own.breaking"}, "schedules": [{"name": "logsnr"}], "nfe": [6]}
+        bench = bench_of(tmp_path, entry({"name": "euler"}), reference=broken)
+        assert fill(bench, tmp_path / "results", processes) == ["somebodys_own.breaking", "euler"]
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("processes", [2, 3])
+    def test_any_number_of_them_share_the_blocks_and_give_the_same_bits(self, tmp_path, computed, processes):
+        bench = bench_of(tmp_path, num_blocks=3)
+        for number in (1, processes):
+            assert fill(bench, tmp_path / str(number), number) == []
+        assert len(computed) == 2 * CELLS * 3
+        assert values(tmp_path / "1") == values(tmp_path / str(processes))
+        for path in (tmp_path / "1" / "blocks").iterdir():
+            one, several = read_tensors(path), read_tensors(tmp_path / str(processes) / "blocks" / path.name)
+            assert all(value.equal(several[name]) for name, value in one.items() if name != "seconds")
+
+    def test_two_real_ones_give_the_bits_of_one(self, tmp_path):
+        """The two are started by the command itself; the one is this process."""
+        suite = write_suite(tmp_path)
+        command = [sys.executable, "-m", "amed_lightning", "bench", "--config", str(suite), "--accelerator", "cpu"]
+        subprocess.run(
+            [*command, "--devices", "2", "--output", str(tmp_path)],
+            **{"cwd": tmp_path, "check": True, "timeout": 120, "stdout": subprocess.DEVNULL},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            assert fill(prepare(load_suite(suite)), tmp_path / "one") == []
+        finally:
+            torch.set_num_threads(threads)
+        assert values(tmp_path / "small") == values(tmp_path / "one")
+        assert {row["provenance"]["world_size"] for row in rows(tmp_path / "small").values()} == {2}
+        for name in ("table.md", "table.csv", "fid.png", "run.json"):
+            assert (tmp_path / "small" / name).stat().st_size > 0

@@ -1,0 +1,249 @@
+"""A suite is checked before anything is computed, and a cell's key says everything that its result depends on."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.bench.suite import load_suite
+from amed_lightning.config import InputError
+from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.files import save_detector
+from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.solvers.placement import FixedPlacement
+
+from .suites import CELLS, LOGSNR, MODEL, PLAIN, bench_of, entry, write_suite
+
+SUITES = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.yaml"))
+EULER = {"name": "euler"}
+
+
+def without(*names):
+    return {key: value for key, value in PLAIN.items() if key not in names}
+
+
+class TestLoading:
+    @pytest.mark.parametrize("path", SUITES, ids=[path.name for path in SUITES])
+    def test_every_suite_of_the_project_loads(self, path):
+        suite = load_suite(path)
+        assert suite.name == path.stem
+        assert suite.entries
+
+    def test_what_is_left_out_has_its_default(self, tmp_path):
+        path = tmp_path / "suite.yaml"
+        path.write_text(yaml.safe_dump(without("num_blocks", "block_size", "batch_size")))
+        suite = load_suite(path)
+        assert (suite.num_blocks, suite.block_size, suite.batch_size) == (3, 768, 256)
+        assert suite.reference.afs == (False,)
+        assert suite.entries[0].afs == (False, True)
+
+    @pytest.mark.parametrize(
+        ("content", "named"),
+        [
+            (PLAIN | {"blocks": 3}, "blocks"),
+            (PLAIN | {"entries": [entry(EULER, steps=3)]}, "steps"),
+            (PLAIN | {"num_blocks": "three"}, "num_blocks"),
+            (PLAIN | {"entries": [entry(EULER) | {"nfe": ["five"]}]}, "nfe"),
+            (PLAIN | {"entries": [entry(EULER) | {"nfe": 5}]}, "nfe"),
+            (PLAIN | {"model": "digits"}, "model"),
+            (PLAIN | {"block_size": 25}, "block_size 25 is not a multiple of batch_size 12"),
+            (without("reference"), "reference"),
+            (without("model"), "model"),
+            ({**PLAIN, "entries": [{"solver": EULER, "nfe": [3]}]}, "schedules"),
+        ],
+        ids=[
+            *("unknown key", "unknown key of an entry", "word for a number", "word in a list", "number for a list"),
+            *("word for a mapping", "ragged blocks", "no reference", "no model", "no schedules"),
+        ],
+    )
+    def test_a_suite_that_is_wrong_is_refused_by_file_and_key(self, tmp_path, content, named):
+        path = tmp_path / "suite.yaml"
+        path.write_text(yaml.safe_dump(content))
+        with pytest.raises(InputError, match=f"^{re.escape(str(path))}: .*{named}") as refusal:
+            load_suite(path)
+        assert "\n" not in str(refusal.value)
+
+    @pytest.mark.parametrize("name", ["num_blocks", "block_size", "batch_size"])
+    def test_a_size_of_nothing_is_refused_by_its_name(self, tmp_path, name):
+        with pytest.raises(InputError, match=f"{name} is 0"):
+            load_suite(write_suite(tmp_path, **{name: 0}))
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(InputError, match=r"nowhere.yaml: no such file"):
+            load_suite(tmp_path / "nowhere.yaml")
+
+    @pytest.mark.parametrize("content", ["[1, 2]", "a: [", "words"])
+    def test_a_file_that_is_no_mapping_is_named(self, tmp_path, content):
+        path = tmp_path / "suite.yaml"
+        path.write_text(content)
+        with pytest.raises(InputError, match=re.escape(str(path))):
+            load_suite(path)
+
+
+class TestCells:
+    def test_an_entry_is_the_product_of_its_lists_and_the_reference_comes_first(self, tmp_path):
+        bench = bench_of(tmp_path)
+        facts = [(cell.label, cell.nfe, cell.config.afs, cell.config.num_intervals) for cell in bench.cells]
+        assert facts == [
+            ("heun", 12, False, 6),
+            *[("euler", 3, False, 3), ("euler", 4, False, 4), ("euler", 3, True, 4), ("euler", 4, True, 5)],
+        ]
+        assert len(facts) == CELLS
+        assert bench.reference is bench.cells[0]
+
+    def test_a_cell_that_two_entries_describe_is_there_once(self, tmp_path):
+        bench = bench_of(tmp_path, entry(EULER), entry(EULER), entry({"name": "ipndm", "order": 1}))
+        assert [cell.label for cell in bench.cells] == ["heun", "euler", "ipndm-1"]
+
+    @pytest.mark.parametrize(
+        ("solver", "nfe", "afs", "nearest"),
+        [
+            ({"name": "amed"}, 5, False, "without an analytic first step; the nearest are 4 and 6"),
+            ({"name": "amed"}, 4, True, "with an analytic first step; the nearest are 3 and 5"),
+            ({"name": "heun"}, 1, False, "the nearest are 2 and 4"),
+            ({"name": "euler", "placer": {"fixed": 0.5}}, 5, False, "the nearest are 4 and 6"),
+            ({"name": "euler"}, 0, False, "the nearest are 1 and 2"),
+        ],
+    )
+    def test_an_impossible_number_of_network_runs_is_refused_with_the_nearest(
+        self, tmp_path, solver, nfe, afs, nearest
+    ):
+        with pytest.raises(InputError, match=f"solver '{solver['name']}' at {nfe} NFE: .*{nearest}"):
+            bench_of(tmp_path, entry(solver, nfe, afs=[afs]))
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"entries": [entry({"name": "eluer"})]}, "unknown solver 'eluer'"),
+            ({"entries": [entry({"name": "ipndm", "oder": 3})]}, "solver 'ipndm': .*oder"),
+            ({"entries": [entry(EULER) | {"schedules": [{"name": "cosine"}]}]}, "unknown schedule 'cosine'"),
+            (
+                {"entries": [entry(EULER) | {"schedules": [{"name": "discrete"}]}]},
+                "'discrete' needs a model with a table",
+            ),
+            ({"entries": [entry({"name": "amed", "placer": {"predictor": "p-{nfe}.json"}})]}, "p-4.json: no such file"),
+            ({"model": {"name": "digts"}}, "unknown model 'digts'"),
+            ({"detector": {"name": "vgg"}}, "unknown detector 'vgg'"),
+            ({"dataset": {"name": "mnist"}}, "unknown dataset 'mnist'"),
+        ],
+        ids=["solver", "option", "schedule", "table", "predictor", "model", "detector", "dataset"],
+    )
+    def test_a_part_that_does_not_exist_or_fit_is_refused_before_anything_runs(self, tmp_path, changes, message):
+        with pytest.raises(InputError, match=message) as refusal:
+            bench_of(tmp_path, **changes)
+        assert "\n" not in str(refusal.value)
+
+    def test_a_model_of_another_shape_than_the_real_images_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"\(1, 4, 4\) .* \(1, 8, 8\)"):
+            bench_of(tmp_path, model={"name": "anisotropic_gaussian"})
+
+    @pytest.mark.parametrize("nfe", [[], [12, 14]], ids=["none", "two"])
+    def test_a_reference_is_one_cell(self, tmp_path, nfe):
+        with pytest.raises(InputError, match=f"reference.*{len(nfe)}"):
+            bench_of(tmp_path, reference=PLAIN["reference"] | {"nfe": nfe})
+
+    def test_labels_tell_solvers_options_and_placers_apart(self, tmp_path):
+        solvers = [EULER, {"name": "ipndm", "order": 3}, EULER | {"placer": {"fixed": 0.5}}, {"name": "amed"}]
+        labels = [cell.label for cell in bench_of(tmp_path, *map(entry, solvers)).cells[1:]]
+        assert labels == ["euler", "ipndm-3", "euler + plugin", "amed"]
+
+
+def keys(folder, *entries, **changes):
+    """Return the keys of the cells after the reference."""
+    return [cell.key for cell in bench_of(folder, *entries, **changes).cells[1:]]
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"num_blocks": 3},
+            {"block_size": 36},
+            {"batch_size": 24},
+            {"model": {"name": "digits"}},
+            {"entries": [entry(EULER, 5)]},
+            {"entries": [entry(EULER, 4, afs=[True])]},
+            {"entries": [entry(EULER) | {"schedules": [{"name": "polynomial"}]}]},
+            {"entries": [entry({"name": "ipndm"})]},
+            {"entries": [entry(EULER | {"placer": {"fixed": 0.5}})]},
+            {"entries": [entry(EULER, 5, denoise_to_zero=True)]},
+        ],
+        ids=["blocks", "block size", "batch size", "model", "runs", "start", "schedule", "solver", "placer", "end"],
+    )
+    def test_what_a_score_depends_on_moves_the_key(self, tmp_path, changes):
+        plain = {"entries": [entry(EULER)]}
+        assert keys(tmp_path, **(plain | changes)) != keys(tmp_path, **plain)
+
+    def test_options_move_the_key(self, tmp_path):
+        solvers = [{"name": "ipndm", "order": order} for order in (2, 3)]
+        solvers += [EULER | {"placer": {"fixed": ratio}} for ratio in (0.4, 0.5)]
+        schedules = [{"name": "polynomial", "rho": rho} for rho in (5.0, 7.0)]
+        entries = [*map(entry, solvers), *(entry(EULER) | {"schedules": [schedule]} for schedule in schedules)]
+        assert len(set(keys(tmp_path, *entries))) == 6
+
+    def test_other_weights_of_the_detector_move_the_key(self, tmp_path):
+        path = tmp_path / "fresh.safetensors"
+        torch.manual_seed(0)
+        save_detector(path, DigitsClassifier())
+        assert keys(tmp_path, detector=PLAIN["detector"] | {"path": str(path)}) != keys(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("short", "spelled"),
+        [
+            (entry({"name": "ipndm"}), entry({"name": "ipndm", "order": 4})),
+            (
+                entry(EULER) | {"schedules": [{"name": "polynomial"}]},
+                entry(EULER) | {"schedules": [{"name": "polynomial", "rho": 7}]},
+            ),
+            (entry(EULER), entry(EULER, afs=[False])),
+            (entry(EULER), entry(EULER | {"placer": "none"})),
+            (entry(EULER | {"placer": {"fixed": 1.0}}), entry(EULER | {"placer": {"fixed": 1}})),
+        ],
+        ids=["option", "exponent", "start", "no placer", "whole ratio"],
+    )
+    def test_defaults_that_are_spelled_out_do_not(self, tmp_path, short, spelled):
+        assert keys(tmp_path, short) == keys(tmp_path, spelled)
+
+    def test_the_name_of_the_suite_and_its_other_cells_do_not(self, tmp_path):
+        other = {"reference": PLAIN["reference"] | {"nfe": [14]}, "name": "another"}
+        assert keys(tmp_path, entry(EULER, 3), entry(EULER), **other)[1:] == keys(tmp_path, entry(EULER))
+
+
+class TestPredictors:
+    def predictor(self, path, seed):
+        torch.manual_seed(seed)
+        config = SamplerConfig(MODEL, {"name": "amed"}, LOGSNR[0], 2)
+        save_predictor(path, AMEDPredictor(1), SamplerParts(config).purpose, {})
+
+    def placed(self, path):
+        return entry({"name": "amed", "placer": {"predictor": str(path)}})
+
+    def test_the_key_goes_by_a_predictor_s_content_and_not_by_its_path(self, tmp_path):
+        for seed in (0, 1):
+            self.predictor(tmp_path / f"{seed}.json", seed)
+        for end in ("json", "safetensors"):
+            shutil.copy(tmp_path / f"0.{end}", tmp_path / f"copy.{end}")
+        first, second, copy = (keys(tmp_path, self.placed(tmp_path / f"{name}.json")) for name in (0, 1, "copy"))
+        assert first == copy
+        assert first != second
+        assert first != keys(tmp_path, entry({"name": "amed"}))
+
+    def test_its_path_may_name_the_number_of_network_runs(self, tmp_path):
+        self.predictor(tmp_path / "amed-4.json", 0)
+        (cell,) = bench_of(tmp_path, self.placed(tmp_path / "amed-{nfe}.json")).cells[1:]
+        assert cell.sampler.solver.placer.scale_dir == 0.01
+        assert cell.nfe == 4
+
+    def test_one_made_for_another_number_of_intervals_is_refused(self, tmp_path):
+        self.predictor(tmp_path / "p.json", 0)
+        with pytest.raises(InputError, match="made for num_intervals 2, not 3"):
+            bench_of(tmp_path, self.placed(tmp_path / "p.json") | {"nfe": [6]})
+
+    def test_a_fixed_ratio_needs_none(self, tmp_path):
+        (cell,) = bench_of(tmp_path, entry({"name": "amed", "placer": {"fixed": 0.3}})).cells[1:]
+        assert cell.sampler.solver.placer == FixedPlacement(0.3)

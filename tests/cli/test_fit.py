@@ -1,0 +1,199 @@
+"""``fit``, ``precompute`` and the configurations that the project ships."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, predictor_path
+from amed_lightning.teacher import precompute as precompute_module
+from amed_lightning.teacher import store as store_module
+from amed_lightning.training import trajectories as trajectories_module
+
+from ..teacher.stores import records
+from .command import call
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CONTENTS = {path: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.rglob("*.yaml"))}
+FITS = [path for path, content in CONTENTS.items() if "model" in content]
+SAMPLERS = [path for path, content in CONTENTS.items() if "sampler" in content]
+SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]
+
+MODEL = {"name": "anisotropic_gaussian"}
+FIT = {
+    "seed_everything": 0,
+    "model": {
+        "class_path": "amed_lightning.training.distillation.AMEDDistillation",
+        "init_args": {
+            "student": {"model": MODEL, "solver": {"name": "amed"}, "schedule": {"name": "logsnr"}, "num_intervals": 3},
+            "export": "out/predictor.json",
+        },
+    },
+    "data": {
+        "class_path": "amed_lightning.training.trajectories.TeacherTrajectories",
+        "init_args": {
+            "teacher": {"solver": {"name": "heun"}, "batch_size": 64},
+            "root": "store",
+            "trajectories": 768,
+            "validation_trajectories": 64,
+        },
+    },
+    "trainer": {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    },
+}
+
+
+def identity(path):
+    return str(path.relative_to(CONFIGS))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to run in."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(FIT))
+    return tmp_path
+
+
+class TestConfigs:
+    def test_every_configuration_is_of_a_known_kind(self):
+        assert len(FITS) >= 3
+        assert sorted(FITS + SAMPLERS + SEARCHES) == list(CONTENTS)
+
+    @pytest.fixture
+    def small_shards(self, monkeypatch):
+        for module in (store_module, precompute_module):
+            monkeypatch.setattr(module, "SHARD_SIZE", 32)
+
+    @pytest.mark.parametrize("path", FITS, ids=identity)
+    @pytest.mark.usefixtures("small_shards")
+    def test_a_fit_runs_one_step_and_exports(self, folder, path):
+        once = ("max_epochs", "limit_train_batches", "limit_val_batches", "log_every_n_steps")
+        options = [f"--trainer.{name}=1" for name in once]
+        content = CONTENTS[path]
+        if "teacher" in content["data"].get("init_args", {}):
+            options += [f"--data.{name}=32" for name in ("trajectories", "validation_trajectories", "batch_size")]
+            options += ["--data.teacher.batch_size=32"]
+        assert call("fit", "--config", path, *options) == 0
+        assert (folder / content["model"]["init_args"]["export"]).is_file()
+        (record,) = folder.rglob("run.json")
+        assert json.loads(record.read_text())["config"]["trainer"]["max_epochs"] == 1
+
+    @pytest.mark.parametrize("path", SAMPLERS, ids=identity)
+    def test_a_sampler_draws_an_image(self, folder, path):
+        config = SamplerConfig(**CONTENTS[path]["sampler"])
+        if (predictor := predictor_path(config.solver)) is not None:
+            parts = SamplerParts(config)
+            save_predictor(predictor, AMEDPredictor(parts.model.feature_size), parts.purpose, {})
+        options = ("--seeds", "0", "--batch_size", "1", "--accelerator", "cpu", "--output", folder / "images")
+        assert call("sample", "--config", path, *options) == 0
+        assert (folder / "images" / "000000.png").is_file()
+
+    @pytest.mark.parametrize("path", SEARCHES, ids=identity)
+    @pytest.mark.usefixtures("small_shards")
+    def test_a_search_writes_a_schedule(self, folder, path):
+        options = ("--search.trajectories=32", "--search.batch_size=32", "--accelerator", "cpu")
+        assert call("schedule", "--config", path, *options) == 0
+        search = CONTENTS[path]["search"]
+        written = json.loads((folder / search["output"]).read_text())
+        assert len(written["sigmas"]) == search["num_intervals"] + 1
+
+
+class TestPrecompute:
+    def test_it_leaves_a_fit_no_teacher_to_run(self, folder, capsys, monkeypatch):
+        assert call("precompute", "--config", "fit.yaml") == 0
+        (store,) = (folder / "store").iterdir()
+        assert f"complete: {store.relative_to(folder)}" in capsys.readouterr().out
+        assert len(list(store.glob("*/data.mdb"))) == 4
+        record = json.loads((store / "run.json").read_text())
+        assert record["digests"]["recipe"].startswith(store.name)
+        before = {path: path.read_bytes() for path in store.rglob("*.*")}
+        monkeypatch.setattr(precompute_module, "roll_out", None)
+        assert call("fit", "--config", "fit.yaml") == 0
+        assert (folder / "out" / "predictor.json").is_file()
+        assert {path: path.read_bytes() for path in store.rglob("*.*")} == before
+
+    def test_options_of_the_command_line_outdo_the_file(self, folder):
+        assert call("precompute", "--config", "fit.yaml", "--data.trajectories=256") == 0
+        assert len(list(folder.glob("store/*/training-*/data.mdb"))) == 1
+
+    def test_a_second_run_computes_nothing(self, folder, monkeypatch):
+        assert call("precompute", "--config", "fit.yaml") == 0
+        monkeypatch.setattr(precompute_module, "roll_out", None)
+        assert call("precompute", "--config", "fit.yaml") == 0
+
+
+class TestFit:
+    @pytest.mark.slow
+    def test_two_processes_make_the_store_and_nearly_the_predictor_of_one(self, folder):
+        """A batch is split, so that its mean is added up in another order."""
+        (folder / "two").mkdir()
+        command = [sys.executable, "-m", "amed_lightning", "fit", "--config", str(folder / "fit.yaml")]
+        subprocess.run(
+            [*command, "--trainer.devices=2"],
+            **{"cwd": folder / "two", "check": True, "timeout": 120, "capture_output": True},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert call("fit", "--config", "fit.yaml") == 0
+        (one,), (two,) = (list(path.glob("store/*")) for path in (folder, folder / "two"))
+        assert one.name == two.name
+        shards = sorted(path.parent.name for path in one.glob("*/data.mdb"))
+        assert len(shards) == 4
+        for shard in shards:
+            assert records(one / shard) == records(two / shard)
+        weights = [
+            SamplerParts(config).configured_placer().state_dict()
+            for path in (folder, folder / "two")
+            for config in [SamplerConfig(**self.student(path))]
+        ]
+        for name, value in weights[0].items():
+            torch.testing.assert_close(value, weights[1][name], rtol=1e-3, atol=1e-4)
+
+    def student(self, path):
+        student = FIT["model"]["init_args"]["student"]
+        return student | {"solver": {"name": "amed", "placer": {"predictor": str(path / "out" / "predictor.json")}}}
+
+    def test_a_finished_fit_is_validated_from_its_checkpoint(self, folder, capsys):
+        assert call("fit", "--config", "fit.yaml", "--trainer.enable_checkpointing=true") == 0
+        (checkpoint,) = folder.rglob("*.ckpt")
+        exported = (folder / "out" / "predictor.json").read_bytes()
+        capsys.readouterr()
+        assert (
+            call("validate", "--config", "fit.yaml", "--trainer.enable_checkpointing=true", "--ckpt_path", checkpoint)
+            == 0
+        )
+        shown = capsys.readouterr().out
+        loss = json.loads(exported)["training"]["val_loss"]
+        assert "val/loss" in shown
+        assert float(shown.split("val/loss ")[1].split()[1]) == pytest.approx(loss, rel=1e-3)
+        assert (folder / "out" / "predictor.json").read_bytes() == exported
+
+    def test_a_damaged_store_is_refused_in_one_line(self, folder, capsys):
+        assert call("precompute", "--config", "fit.yaml") == 0
+        (shard,) = folder.glob("store/*/validation-*")
+        (shard / "manifest.json").write_text("{")
+        capsys.readouterr()
+        assert call("fit", "--config", "fit.yaml") == 2
+        *_, line = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {shard.relative_to(folder)}: not a shard of trajectories")
+
+    def test_the_store_is_filled_by_fit_itself_where_nobody_did(self, folder, monkeypatch):
+        opened, real = [], trajectories_module.TrajectoryReader
+        monkeypatch.setattr(
+            trajectories_module, "TrajectoryReader", lambda *rest: (opened.append(rest[1]), real(*rest))[1]
+        )
+        assert call("fit", "--config", "fit.yaml", "--data.trajectories=256") == 0
+        assert [len(seeds) for seeds in opened] == [256, 64]

@@ -1,0 +1,143 @@
+"""``sample`` and ``evaluate``: the same images, as files and as scores."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from amed_lightning.data.folder import image_folder
+from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.tensors import quantise
+
+from .command import call, refusal
+
+MODEL = {"name": "anisotropic_gaussian", "height": 8, "width": 8}
+SAMPLER = {"model": MODEL, "solver": {"name": "ipndm"}, "schedule": {"name": "logsnr"}, "num_intervals": 4}
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "sampler.yaml"
+    path.write_text(yaml.safe_dump({"sampler": SAMPLER}))
+    return path
+
+
+def sample(config, output, *options):
+    return call("sample", "--config", config, "--accelerator", "cpu", "--output", output, *options)
+
+
+def expected(first, last, batch_size=64):
+    seeds = Seeds(Stream.evaluation, first, last + 1)
+    states = sample_seeds(build_sampler(SamplerConfig(**SAMPLER)), seeds, batch_size, torch.device("cpu"))
+    return torch.cat([quantise(state.x) for state in states])
+
+
+class TestSample:
+    def test_it_writes_a_file_per_seed_named_by_it(self, tmp_path, config, capsys):
+        assert sample(config, tmp_path / "images", "--seeds", "8-17") == 0
+        names = sorted(path.name for path in (tmp_path / "images").iterdir())
+        assert names == [f"{seed:06d}.png" for seed in range(8, 18)]
+        assert image_folder(tmp_path / "images").equal(expected(8, 17))
+        assert "10 images at 4 network runs each" in capsys.readouterr().out
+
+    def test_a_name_that_ends_in_png_gets_one_grid(self, tmp_path, config):
+        assert sample(config, tmp_path / "deep" / "grid.png", "--seeds", "0-31") == 0
+        with Image.open(tmp_path / "deep" / "grid.png") as picture:
+            grid = np.asarray(picture.convert("L"))
+        assert grid.shape == (2 * 9 + 1, 16 * 9 + 1)
+        images = expected(0, 31).numpy()
+        assert (grid[1:9, 1:9] == images[0, 0]).all()
+        assert (grid[10:18, 136:144] == images[31, 0]).all()
+
+    def test_one_seed_is_a_range_too(self, tmp_path, config):
+        assert sample(config, tmp_path / "images", "--seeds", "5") == 0
+        assert [path.name for path in (tmp_path / "images").iterdir()] == ["000005.png"]
+
+    def test_options_of_the_command_line_outdo_the_file(self, tmp_path, config, capsys):
+        assert sample(config, tmp_path / "images", "--seeds", "0-3", "--sampler.num_intervals", "7") == 0
+        assert "4 images at 7 network runs each" in capsys.readouterr().out
+
+    def test_a_seed_beyond_the_last_is_refused(self, tmp_path, config, capsys):
+        options = ("--config", config, "--output", tmp_path / "images", "--accelerator", "cpu")
+        assert "--seeds 999999999" in refusal(capsys, "sample", *options, "--seeds", "999999999")
+
+    @pytest.mark.parametrize("verb", ["sample", "evaluate"])
+    def test_a_batch_of_nothing_is_refused(self, tmp_path, config, capsys, verb):
+        options = ("--config", config, "--output", tmp_path / "images", "--accelerator", "cpu")
+        assert "batch_size" in refusal(capsys, verb, *options, "--batch_size", "0")
+
+    def test_labels_are_refused_by_a_model_without_them(self, tmp_path, config, capsys):
+        line = refusal(capsys, "sample", "--config", config, "--classes", "[3]", "--output", tmp_path / "images")
+        assert "--classes: this model takes no labels; leave the option out" in line
+        assert not (tmp_path / "images").exists()
+
+
+class TestLabels:
+    @pytest.fixture
+    def labelled(self, tmp_path):
+        path = tmp_path / "labelled.yaml"
+        path.write_text(yaml.safe_dump({"sampler": SAMPLER | {"model": {"name": "digits_conditional"}}}))
+        return path
+
+    def test_labels_are_taken_in_turn(self, tmp_path, labelled):
+        for name, classes in (("both", "[1,7]"), ("ones", "[1]"), ("own", "[]")):
+            assert sample(labelled, tmp_path / name, "--seeds", "0-3", "--classes", classes) == 0
+        both, ones, own = (image_folder(tmp_path / name) for name in ("both", "ones", "own"))
+        assert [one.equal(other) for one, other in zip(both, ones, strict=True)] == [True, False, True, False]
+        assert not own.equal(ones)
+
+    @pytest.mark.parametrize("classes", ["[10]", "[0,-1]"])
+    def test_a_label_that_does_not_exist_is_refused(self, tmp_path, labelled, capsys, classes):
+        options = ("--config", labelled, "--classes", classes, "--output", tmp_path / "images")
+        assert "this model's labels are 0 to 9" in refusal(capsys, "sample", *options)
+
+
+class TestEvaluate:
+    def test_a_folder_of_samples_scores_as_the_sampler_does(self, tmp_path, config, capsys):
+        assert sample(config, tmp_path / "images", "--seeds", "0-99", "--batch_size", "32") == 0
+        for name, source in (("files", ["--images", tmp_path / "images"]), ("sampler", ["--config", config])):
+            capsys.readouterr()
+            options = ["--seeds", "0-99", "--batch_size", "32", "--output", tmp_path / f"{name}.json"]
+            assert call("evaluate", *source, "--accelerator", "cpu", *options) == 0
+            row = json.loads((tmp_path / f"{name}.json").read_text())
+            shown = capsys.readouterr().out
+            assert f"FID {row['values']['fid']:.3f}, IS {row['values']['is']:.3f}" in shown
+            assert f"n = 100, NFE {row['nfe']}" in shown
+        rows = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("files", "sampler")]
+        assert rows[0]["values"] == rows[1]["values"]
+        assert [row["nfe"] for row in rows] == [None, 4]
+        assert rows[0]["protocol"] != rows[1]["protocol"]
+
+    @pytest.mark.parametrize("both", [True, False])
+    def test_it_scores_one_thing(self, tmp_path, config, capsys, both):
+        options = ["--config", config, "--images", tmp_path] if both else []
+        assert "name either --sampler or --images, and not both" in refusal(capsys, "evaluate", *options)
+
+    def test_images_of_another_size_are_refused(self, tmp_path, capsys):
+        for name in ("a", "b"):
+            Image.new("L", (4, 4)).save(tmp_path / f"{name}.png")
+        line = refusal(capsys, "evaluate", "--images", tmp_path, "--accelerator", "cpu")
+        assert "images of shape (1, 4, 4) cannot be scored against (1, 8, 8)" in line
+
+    def test_images_of_several_sizes_are_refused_by_name(self, tmp_path, capsys):
+        for name, size in (("a", 8), ("b", 4)):
+            Image.new("L", (size, size)).save(tmp_path / f"{name}.png")
+        line = refusal(capsys, "evaluate", "--images", tmp_path, "--accelerator", "cpu")
+        assert "b.png: shape (1, 4, 4) where a.png has (1, 8, 8)" in line
+
+    def test_a_single_image_has_no_score(self, config, capsys):
+        line = refusal(capsys, "evaluate", "--config", config, "--seeds", "3", "--accelerator", "cpu")
+        assert "at least two" in line
+
+    def test_a_file_that_is_no_image_is_refused_by_name(self, tmp_path, capsys):
+        (tmp_path / "a.png").write_bytes(b"no picture")
+        line = refusal(capsys, "evaluate", "--images", tmp_path, "--accelerator", "cpu")
+        assert f"{tmp_path / 'a.png'}: not a readable image" in line
+
+    def test_a_folder_without_images_is_refused(self, tmp_path, capsys):
+        line = refusal(capsys, "evaluate", "--images", tmp_path, "--accelerator", "cpu")
+        assert f"{tmp_path}: no PNG files there" in line

@@ -1,0 +1,197 @@
+"""The dispatcher: quick answers, an exit code for every ending, one line for every mistake."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from amed_lightning import __version__
+from amed_lightning.cli import main as main_module
+from amed_lightning.cli.main import VERBS, main
+
+from .command import call, refusal
+
+EXACT = {"name": "anisotropic_gaussian", "height": 8, "width": 8}
+SAMPLER = {"model": EXACT, "solver": {"name": "euler"}, "schedule": {"name": "logsnr"}, "num_intervals": 2}
+FIT = {
+    "model": {
+        "class_path": "amed_lightning.training.distillation.AMEDDistillation",
+        "init_args": {"student": SAMPLER | {"solver": {"name": "amed"}}, "export": "predictor.json"},
+    },
+    "data": {
+        "class_path": "amed_lightning.training.trajectories.TeacherTrajectories",
+        "init_args": {"teacher": {"solver": {"name": "heun"}}, "trajectories": 64, "validation_trajectories": 64},
+    },
+    "trainer": {"accelerator": "cpu", "max_epochs": 1, "logger": False},
+}
+
+
+class TestQuickAnswers:
+    @pytest.mark.parametrize(
+        ("option", "answer"), [("--help", r"usage: amed-lightning"), ("--version", rf"amed-lightning {__version__}$")]
+    )
+    def test_they_come_without_torch_and_at_once(self, option, answer):
+        command = [sys.executable, "-X", "importtime", "-m", "amed_lightning", option]
+        began = time.monotonic()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=os.environ)
+        assert time.monotonic() - began < 1.5
+        assert re.match(answer, done.stdout)
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "amed_lightning.cli.main" in imported
+        assert not {"torch", "numpy", "lightning", "rich"} & imported
+
+    @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+    def test_help_names_every_verb(self, capsys, arguments):
+        assert call(*arguments) == 0
+        lines = capsys.readouterr().out.splitlines()
+        for verb, (_, purpose) in VERBS.items():
+            assert any(line.split() == [verb, *purpose.split()] for line in lines)
+
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_every_verb_explains_itself(self, capsys, verb):
+        assert call(verb, "--help") == 0
+        assert "--config" in capsys.readouterr().out
+
+
+class TestEndings:
+    def verb(self, monkeypatch, run):
+        module = type(sys)("a_verb")
+        module.run = run
+        monkeypatch.setitem(sys.modules, "a_verb", module)
+        monkeypatch.setitem(VERBS, "a-verb", ("a_verb", "does something"))
+
+    @pytest.mark.parametrize("code", [0, 1])
+    def test_the_code_of_a_verb_is_the_code_of_the_command(self, monkeypatch, code):
+        self.verb(monkeypatch, lambda verb, rest: code)
+        assert call("a-verb") == code
+
+    def test_a_verb_gets_its_name_and_the_rest(self, monkeypatch):
+        seen = []
+        self.verb(monkeypatch, lambda *arguments: seen.append(arguments) or 0)
+        call("a-verb", "--one", "2")
+        assert seen == [("a-verb", ["--one", "2"])]
+
+    def test_an_error_that_is_not_the_user_s_keeps_its_traceback(self, monkeypatch):
+        def run(verb, rest):
+            raise ValueError("a defect")
+
+        self.verb(monkeypatch, run)
+        with pytest.raises(ValueError, match="a defect"):
+            main(["a-verb"])
+
+    def test_bad_input_is_found_behind_the_error_that_wraps_it(self, monkeypatch, capsys):
+        def run(verb, rest):
+            try:
+                raise main_module.InputError("--such and such: use another")
+            except ValueError as error:
+                raise ValueError("while building") from error
+
+        self.verb(monkeypatch, run)
+        assert refusal(capsys, "a-verb") == "error: --such and such: use another"
+
+
+def changed(path, value):
+    """Return the fit's YAML with one entry set."""
+    content = yaml.safe_load(yaml.safe_dump(FIT))
+    *parents, last = path
+    place = content
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return content
+
+
+STUDENT = ("model", "init_args", "student")
+DATA = ("data", "init_args")
+
+
+class TestBadInput:
+    def test_an_unknown_verb(self, capsys):
+        assert re.match("error: unknown verb 'smaple': use one of fit, .*, bench$", refusal(capsys, "smaple"))
+
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_an_unknown_option(self, capsys, verb):
+        assert "--colour" in refusal(capsys, verb, "--colour", "red")
+
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_a_configuration_that_is_not_there(self, capsys, verb):
+        assert "nowhere.yaml" in refusal(capsys, verb, "--config", "nowhere.yaml")
+
+    @pytest.mark.parametrize("verb", ["sample", "evaluate"])
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ({"sampler": SAMPLER | {"solver": {"name": "eluer"}}}, "unknown solver 'eluer': use one of euler, "),
+            ({"sampler": SAMPLER | {"solver": {"name": "ipndm", "oder": 2}}}, "solver 'ipndm': .*oder"),
+            ({"sampler": SAMPLER | {"schedule": {"name": "linear"}}}, "unknown schedule 'linear'"),
+            ({"sampler": SAMPLER | {"model": {"name": "file", "path": "m.json"}}}, "m.json: no such file"),
+            ({"sampler": SAMPLER | {"num_intervals": "many"}}, "num_intervals"),
+            ({"sampler": SAMPLER | {"steps": 3}}, "steps"),
+            ({"sampler": SAMPLER, "sed": "0-3"}, "sed"),
+            ({"sampler": SAMPLER, "seeds": "three"}, "--seeds three: write a first and a last seed, like 0-63"),
+            ({"sampler": SAMPLER, "seeds": "9-3"}, "--seeds 9-3: write a first and a last seed"),
+        ],
+        ids=["solver", "option", "schedule", "file", "type", "sampler key", "key", "seeds", "order of seeds"],
+    )
+    def test_a_sampler_that_cannot_be_built(self, capsys, tmp_path, verb, content, message):
+        path = tmp_path / "run.yaml"
+        path.write_text(yaml.safe_dump(content))
+        assert re.search(message, refusal(capsys, verb, "--config", path, "--accelerator", "cpu"))
+
+    @pytest.mark.parametrize("verb", ["fit", "precompute"])
+    @pytest.mark.parametrize(
+        ("path", "value", "message"),
+        [
+            (("modle",), {"class_path": "x"}, "modle"),
+            (("model", "class_path"), "amed_lightning.training.distillation.Nothing", "Nothing"),
+            (("model", "init_args", "rate"), 0.1, "rate"),
+            ((*STUDENT, "solver"), {"name": "amde"}, "unknown solver 'amde': use one of euler, "),
+            ((*STUDENT, "schedule"), {"name": "discrete"}, "'discrete' needs a model with a table"),
+            ((*STUDENT, "num_intervals"), 0, "at least one interval, got 0"),
+            ((*STUDENT, "steps"), 3, "steps"),
+            ((*DATA, "teacher"), {"solver": {"name": "hoin"}}, "unknown solver 'hoin': use one of euler, "),
+            ((*DATA, "teacher"), {"solver": {"name": "heun"}, "batch_size": 100}, "must divide 256"),
+            ((*DATA, "trajectories"), 100, "data.trajectories is 100; it must be a multiple"),
+            ((*DATA, "trajectories"), "all", "trajectories"),
+            (("trainer", "max_epoch"), 3, "max_epoch"),
+        ],
+        ids=[
+            *("key", "class", "option", "solver", "table", "intervals", "student key"),
+            *("teacher", "teacher batch", "batches", "type", "trainer key"),
+        ],
+    )
+    def test_a_fit_that_cannot_be_built(self, capsys, tmp_path, monkeypatch, verb, path, value, message):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "fit.yaml").write_text(yaml.safe_dump(changed(path, value)))
+        assert re.search(message, refusal(capsys, verb, "--config", "fit.yaml"))
+
+    def test_a_suite_with_a_wrong_key(self, capsys, tmp_path):
+        path = tmp_path / "suite.yaml"
+        path.write_text(yaml.safe_dump({"name": "small", "modle": EXACT}))
+        assert re.search(f"{path}: .*modle", refusal(capsys, "bench", "--config", path))
+
+    def test_a_table_of_nothing(self, capsys, tmp_path):
+        entry = {"solver": {"name": "euler"}, "schedules": [{"name": "logsnr"}], "nfe": [2]}
+        suite = {"name": "small", "model": EXACT | {"height": 8, "width": 8}, "reference": entry, "entries": []}
+        suite |= {"detector": {"name": "digits"}, "dataset": {"name": "digits"}}
+        (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
+        for action in ("table", "plot"):
+            options = ("--config", tmp_path / "suite.yaml", "--output", tmp_path)
+            assert "no finished cells" in refusal(capsys, "bench", action, *options)
+
+    def test_a_fit_without_a_teacher_cannot_be_precomputed(self, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        content = FIT | {
+            "model": {
+                "class_path": "amed_lightning.training.classifier.ClassifierTraining",
+                "init_args": {"export": "classifier.safetensors"},
+            },
+            "data": {"class_path": "amed_lightning.training.images.DigitsImages"},
+        }
+        (tmp_path / "fit.yaml").write_text(yaml.safe_dump(content))
+        line = refusal(capsys, "precompute", "--config", "fit.yaml")
+        assert "ClassifierTraining with DigitsImages has no teacher" in line

@@ -1,0 +1,88 @@
+"""The digits' detector and the moments of the real digits."""
+
+import numpy as np
+import pytest
+import torch
+
+from amed_lightning.config import InputError
+from amed_lightning.data.digits import digits
+from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.files import digits_classifier, save_detector
+from amed_lightning.metrics.reference import examiner
+
+DIGITS = {"name": "digits"}
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return examiner(DIGITS, DIGITS)
+
+
+class TestDigitsClassifier:
+    def test_it_tells_the_digits_apart(self):
+        detector, _ = digits_classifier()
+        images, labels = digits()
+        accuracy = (detector(images).logits.argmax(1) == labels).float().mean()
+        assert accuracy > 0.95
+
+    def test_it_comes_frozen_and_without_dropout(self):
+        detector, _ = digits_classifier()
+        images = digits()[0][:8]
+        assert not any(weights.requires_grad for weights in detector.parameters())
+        assert detector(images).logits.equal(detector(images).logits)
+
+    def test_what_was_saved_is_loaded_with_its_digest(self, tmp_path):
+        torch.manual_seed(0)
+        written = [DigitsClassifier().eval() for _ in range(2)]
+        loaded = []
+        for number, classifier in enumerate(written):
+            save_detector(tmp_path / f"{number}.safetensors", classifier)
+            loaded.append(digits_classifier(tmp_path / f"{number}.safetensors"))
+        images = digits()[0][:8]
+        for classifier, (detector, _) in zip(written, loaded, strict=True):
+            assert detector(images).features.equal(classifier(images).features)
+        assert loaded[0][1] != loaded[1][1]
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(InputError, match=r"none.safetensors: no such file; train it with"):
+            digits_classifier(tmp_path / "none.safetensors")
+
+
+class TestExaminer:
+    def test_the_moments_are_those_of_all_digits(self, judge):
+        features = judge.detector(digits()[0]).features.double().numpy()
+        assert judge.reference.count == len(features) == 1797
+        np.testing.assert_allclose(judge.reference.mean, features.mean(0), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(judge.reference.covariance, np.cov(features, rowvar=False), rtol=0, atol=1e-5)
+        assert judge.reference.covariance.isfinite().all()
+
+    def test_the_digits_have_no_distance_to_themselves_and_noise_has_a_large_one(self, judge):
+        real, scores = digits()[0], judge.scores(1797)
+        scores.update(judge.detector(real), torch.arange(1797))
+        noise = torch.randint(256, (512, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        noisy = judge.scores(512)
+        noisy.update(judge.detector(noise), torch.arange(512))
+        assert abs(scores.compute()["fid"]) < 1e-3
+        assert noisy.compute()["fid"] > 10 * abs(scores.compute()["fid"]) + 1
+        assert scores.compute()["is"] > 5
+
+    def test_other_weights_have_another_digest(self, judge, tmp_path):
+        path = tmp_path / "fresh.safetensors"
+        save_detector(path, DigitsClassifier())
+        assert examiner(DIGITS | {"path": str(path)}, DIGITS).digest != judge.digest
+
+    def test_images_of_another_shape_are_refused(self, judge):
+        judge.require_shape(torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+        with pytest.raises(InputError, match=r"images of shape \(1, 4, 4\) cannot be scored against \(1, 8, 8\)"):
+            judge.require_shape(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))
+
+    @pytest.mark.parametrize(
+        ("detector", "dataset", "message"),
+        [
+            ({"name": "inceptoin"}, DIGITS, "unknown detector 'inceptoin': use one of digits"),
+            (DIGITS, {"name": "mnist"}, "unknown dataset 'mnist': use one of digits"),
+        ],
+    )
+    def test_an_unknown_part_is_refused(self, detector, dataset, message):
+        with pytest.raises(InputError, match=message):
+            examiner(detector, dataset)

@@ -1,0 +1,223 @@
+"""FID and IS against torch-fidelity and against plain numpy; sums that add up, and what is refused."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_isc import isc_features_to_metric
+
+from amed_lightning.metrics.detector import Detection
+from amed_lightning.metrics.frechet import Moments
+from amed_lightning.metrics.scores import NUM_SPLITS, GenerationScores
+
+FEATURES, CLASSES = 8, 5
+TOTAL = 123
+
+
+def detection(total=TOTAL, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(FEATURES, FEATURES, generator=generator)
+    features = torch.randn(total, FEATURES, generator=generator) @ mixing + seed
+    return Detection(features, 2 * torch.randn(total, CLASSES, generator=generator))
+
+
+def moments(features):
+    features = features.double()
+    return Moments.from_sums(len(features), features.sum(0), features.T @ features)
+
+
+REFERENCE = detection(200, seed=1).features
+
+
+def scores_of(seen, total=None, order=None):
+    """Score the images in the order given, all at once."""
+    total = total or len(seen.features)
+    order = torch.arange(len(seen.features)) if order is None else order
+    scores = GenerationScores(moments(REFERENCE), CLASSES, total)
+    scores.update(Detection(seen.features[order], seen.logits[order]), order)
+    return scores
+
+
+def inception_scores(logits, bounds):
+    """IS on each part between two bounds, in plain numpy."""
+    values = []
+    for first, last in pairwise(bounds):
+        exponentials = np.exp(logits[first:last].double().numpy())
+        probability = exponentials / exponentials.sum(1, keepdims=True)
+        divergence = (probability * np.log(probability / probability.mean(0))).sum(1)
+        values.append(np.exp(divergence.mean()))
+    return np.array(values)
+
+
+class TestAgainstTorchFidelity:
+    @pytest.mark.parametrize("total", [20, TOTAL, 1000])
+    def test_fid_is_the_same(self, total):
+        seen = detection(total)
+        statistics = [fid_features_to_statistics(features.double()) for features in (seen.features, REFERENCE)]
+        expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+        assert scores_of(seen).compute()["fid"] == pytest.approx(expected, rel=1e-6)
+
+    @pytest.mark.parametrize("total", [10, 27, TOTAL])
+    def test_is_and_its_deviation_are_the_same_without_shuffling(self, total):
+        seen = detection(total)
+        expected = isc_features_to_metric(seen.logits, splits=NUM_SPLITS, shuffle=False)
+        values = scores_of(seen).compute()
+        assert values["is"] == pytest.approx(expected["inception_score_mean"], rel=1e-12)
+        assert values["is_deviation"] == pytest.approx(expected["inception_score_std"], rel=1e-9, abs=1e-12)
+
+
+class TestInceptionScore:
+    @pytest.mark.parametrize("total", [27, 100, TOTAL])
+    def test_split_j_begins_at_the_floor_of_its_tenth(self, total):
+        bounds = [part * total // NUM_SPLITS for part in range(NUM_SPLITS + 1)]
+        expected = inception_scores(detection(total).logits, bounds)
+        values = scores_of(detection(total)).compute()
+        assert values["is"] == pytest.approx(expected.mean(), rel=1e-10)
+        assert values["is_deviation"] == pytest.approx(expected.std(), rel=1e-8)
+
+    def test_a_split_goes_by_the_index_whatever_the_order_of_arrival(self):
+        order = torch.randperm(TOTAL, generator=torch.Generator().manual_seed(2))
+        straight, mixed = scores_of(detection()).compute(), scores_of(detection(), order=order).compute()
+        assert mixed == pytest.approx(straight, rel=1e-12)
+
+    def test_the_whole_is_one_split(self):
+        (expected,) = inception_scores(detection().logits, [0, TOTAL])
+        assert scores_of(detection()).compute()["is_whole"] == pytest.approx(expected, rel=1e-10)
+
+    def test_empty_splits_are_left_out(self):
+        first = Detection(*(part[:30] for part in (detection().features, detection().logits)))
+        bounds = [part * TOTAL // NUM_SPLITS for part in range(3)]
+        expected = inception_scores(first.logits, [*bounds, 30])
+        assert scores_of(first, total=TOTAL).compute()["is"] == pytest.approx(expected.mean(), rel=1e-10)
+
+    def test_a_class_that_never_comes_is_worth_nothing(self):
+        logits = torch.tensor([[0.0, 0.0, -1e4]]).expand(20, 3)
+        scores = GenerationScores(moments(REFERENCE), 3, 20)
+        scores.update(Detection(detection(20).features, logits), torch.arange(20))
+        assert scores.compute()["is"] == pytest.approx(1, abs=1e-12)
+
+
+class TestSums:
+    BLOCKS = ((0, 40), (40, 80), (80, TOTAL))
+
+    def block(self, first, last):
+        seen, scores = detection(), GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        scores.update(Detection(seen.features[first:last], seen.logits[first:last]), torch.arange(first, last))
+        scores.compare(self.images()[first:last], torch.zeros(last - first, 1, 2, 2))
+        return scores
+
+    def images(self):
+        return torch.randn(TOTAL, 1, 2, 2, generator=torch.Generator().manual_seed(3))
+
+    def test_the_sums_of_blocks_added_in_order_are_one_pass(self):
+        seen = detection()
+        added, passed = (GenerationScores(moments(REFERENCE), CLASSES, TOTAL) for _ in range(2))
+        for first, last in self.BLOCKS:
+            added.add(self.block(first, last).sums())
+            passed.update(Detection(seen.features[first:last], seen.logits[first:last]), torch.arange(first, last))
+            passed.compare(self.images()[first:last], torch.zeros(last - first, 1, 2, 2))
+        for name, value in passed.sums().items():
+            if name in ("split_probability", "split_negative_entropy"):  # a split may lie in two blocks
+                torch.testing.assert_close(added.sums()[name], value, rtol=1e-13, atol=0)
+            else:
+                assert added.sums()[name].equal(value), name
+        assert added.compute() == pytest.approx(passed.compute(), rel=1e-12)
+
+    def test_the_same_blocks_in_the_same_order_give_the_same_bits(self):
+        sums = [self.block(*bounds).sums() for bounds in self.BLOCKS]
+        values = []
+        for _ in range(2):
+            scores = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+            for block in sums:
+                scores.add(block)
+            values.append(scores.compute())
+        assert values[0] == values[1]
+
+    def test_another_partition_moves_the_last_digits_at_most(self):
+        one = self.block(0, TOTAL).compute()
+        three = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        for bounds in self.BLOCKS:
+            three.add(self.block(*bounds).sums())
+        assert three.compute() == pytest.approx(one, rel=1e-10)
+
+    def test_every_sum_is_in_double_precision_or_a_count(self):
+        sums = self.block(0, 10).sums()
+        assert {value.dtype for value in sums.values()} == {torch.float64, torch.int64}
+        assert int(sums["count"]) == int(sums["split_count"].sum()) == 10
+        assert int(sums["compared_values"]) == 40
+
+    def test_the_distance_to_a_reference_is_the_root_mean_square(self):
+        scores = self.block(0, TOTAL)
+        assert scores.compute()["rmse"] == pytest.approx(self.images().square().mean().sqrt().item(), rel=1e-6)
+        assert "rmse" not in scores_of(detection()).compute()
+
+    def test_adding_sums_leaves_them_as_they_are(self):
+        scores = self.block(0, 40)
+        before = {name: value.clone() for name, value in scores.sums().items()}
+        empty = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        empty.add(before)
+        empty.add(self.block(40, 80).sums())
+        assert all(value.equal(scores.sums()[name]) for name, value in before.items())
+
+
+class TestRefusals:
+    @pytest.fixture
+    def scores(self):
+        return GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+
+    def forced(self, features, logits):
+        """A detection whose shapes nobody has looked at."""
+        made = object.__new__(Detection)
+        object.__setattr__(made, "features", features)
+        object.__setattr__(made, "logits", logits)
+        return made
+
+    @pytest.mark.parametrize(
+        ("features", "logits", "images"),
+        [
+            ((FEATURES,), (CLASSES,), 1),
+            ((FEATURES,), (1, CLASSES), 1),
+            ((1, FEATURES), (CLASSES,), 1),
+            ((4, FEATURES, 1, 1), (4, CLASSES), 4),
+            ((4, FEATURES), (4, CLASSES), 3),
+            ((4, FEATURES), (3, CLASSES), 4),
+            ((4, FEATURES + 1), (4, CLASSES), 4),
+            ((4, FEATURES), (4, CLASSES - 1), 4),
+        ],
+    )
+    def test_squeezed_or_miscounted_features_are_refused(self, scores, features, logits, images):
+        seen = self.forced(torch.zeros(features), torch.zeros(logits))
+        with pytest.raises(ValueError, match=r"features .* and logits .*, not"):
+            scores.update(seen, torch.arange(images))
+        assert int(scores.count) == 0
+
+    @pytest.mark.parametrize("first", [-1, TOTAL - 3])
+    def test_an_index_outside_the_total_is_refused(self, scores, first):
+        seen = detection(4)
+        with pytest.raises(ValueError, match=f"outside 0 .. {TOTAL - 1}"):
+            scores.update(seen, torch.arange(first, first + 4))
+        assert int(scores.count) == 0
+
+
+class TestCollectives:
+    @pytest.fixture
+    def group(self, tmp_path):
+        store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+        yield
+        torch.distributed.destroy_process_group()
+
+    @pytest.mark.usefixtures("group")
+    def test_no_collective_touches_a_score(self, monkeypatch):
+        def refuse(*arguments, **options):
+            raise AssertionError("a collective was called")
+
+        expected = scores_of(detection())
+        for name in ("all_gather", "all_reduce", "barrier", "all_gather_object", "broadcast"):
+            monkeypatch.setattr(torch.distributed, name, refuse)
+        scores = scores_of(detection())
+        added = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        added.add(scores.sums())
+        assert added.compute() == scores.compute() == expected.compute()

@@ -1,0 +1,283 @@
+"""The store: what was written is read back, by whoever wrote it; what is not whole is refused by name."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.teacher import precompute as precompute_module
+from amed_lightning.teacher import store as store_module
+from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
+from amed_lightning.teacher.trajectories import recipe_for, roll_out
+
+from ..sampling.models import mixture, random_network, watched
+from .stores import CPU, fill, parts_of, records, store_of, teacher, training
+
+FIELDS = ("states", "derivatives", "features", "seeds")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return store_of(tmp_path)
+
+
+@pytest.fixture
+def filled(store):
+    """Two shards of training trajectories."""
+    fill(store, training(0, 2 * SHARD_SIZE))
+    return store
+
+
+def read(store, seeds, indices):
+    reader = TrajectoryReader(store, seeds)
+    try:
+        return reader.read(indices)
+    finally:
+        reader.close()
+
+
+def contents(store):
+    """Return every shard's manifest and records."""
+    return {
+        shard.name: ((shard / "manifest.json").read_text(), records(shard))
+        for shard in store.folder.iterdir()
+        if shard.is_dir()
+    }
+
+
+class TestReading:
+    def test_what_was_computed_is_read_back_bit_for_bit(self, filled):
+        back = read(filled, training(0, SHARD_SIZE), [70, 64, 127, 70])
+        batch = roll_out(mixture(), filled.recipe, training(64, 128), CPU)
+        for name in FIELDS:
+            assert getattr(back, name).equal(getattr(batch, name)[[6, 0, 63, 6]]), name
+        assert back.condition is None
+
+    def test_a_label_comes_back_with_its_trajectory(self, tmp_path):
+        model = build("model", DENOISERS, random_network(tmp_path, label_dim=3))
+        store = store_of(tmp_path, model)
+        fill(store, training(0, 1), model=model)
+        back = read(store, training(0, SHARD_SIZE), range(SHARD_SIZE))
+        assert back.condition.equal(training(0, SHARD_SIZE).labels(model.shape, 3))
+
+    def test_positions_count_from_the_first_seed_of_the_range_and_cross_shards(self, filled):
+        back = read(filled, training(250, 300), [0, 49, 10])
+        assert back.seeds.tolist() == [250, 299, 260]
+        assert back.states[:, 0].equal(torch.cat([training(k, k + 1).noise((1, 4, 4)) for k in (250, 299, 260)]) * 80)
+
+    def test_a_range_has_as_many_trajectories_as_seeds(self, filled):
+        reader = TrajectoryReader(filled, training(250, 300))
+        assert len(reader) == 50
+        reader.close()
+
+    def test_streams_do_not_mix(self, store):
+        fill(store, training(0, 1), Seeds(Stream.validation, 0, 1))
+        states = [read(store, Seeds(stream, 0, 1), [0]).states for stream in (Stream.training, Stream.validation)]
+        assert not states[0].allclose(states[1])
+
+    def test_a_closed_reader_opens_the_shard_again_when_it_is_asked(self, filled):
+        reader = TrajectoryReader(filled, training(0, SHARD_SIZE))
+        first = reader.read([3])
+        reader.close()
+        assert reader.read([3]).states.equal(first.states)
+        reader.close()
+
+
+class Positions(Dataset):
+    """A reader as a dataset."""
+
+    def __init__(self, reader):
+        self.reader = reader
+
+    def __getitem__(self, indices):
+        return self.reader.read(indices)
+
+
+class TestWorkers:
+    """A forked worker may not open an environment that its parent holds."""
+
+    def read_in_a_worker(self, reader):
+        loader = DataLoader(Positions(reader), batch_size=None, sampler=[[3, 300]], num_workers=1, timeout=30)
+        (batch,) = loader
+        return batch
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_a_forked_worker_reads_what_its_parent_reads(self, filled):
+        reader = TrajectoryReader(filled, training(0, 2 * SHARD_SIZE))
+        forked = self.read_in_a_worker(reader)
+        here = reader.read([3, 300])
+        assert all(getattr(forked, name).equal(getattr(here, name)) for name in FIELDS)
+        reader.close()
+
+
+def killed(*arguments):
+    raise KeyboardInterrupt
+
+
+def killed_at_the_manifest(path, content):
+    if path.name == "manifest.json":
+        raise KeyboardInterrupt
+
+
+MOMENTS = {
+    "between two records": (store_module, "_key", killed),
+    "after the records": (store_module, "_checksum", killed),
+    "at the manifest": (store_module, "write_atomically", killed_at_the_manifest),
+    "at the rename": (store_module.Path, "rename", killed),
+}
+
+
+class TestWriting:
+    @pytest.mark.parametrize("patch", MOMENTS.values(), ids=MOMENTS)
+    def test_a_writer_killed_at_any_moment_leaves_nothing_readable(self, store, monkeypatch, patch):
+        shard = training(0, SHARD_SIZE)
+        with monkeypatch.context() as context:
+            context.setattr(*patch)
+            with pytest.raises(KeyboardInterrupt):
+                fill(store, shard)
+        assert any(store.folder.glob(".training-*")), "the kill came too late"
+        assert store.missing(shard) == [shard]
+        with pytest.raises(InputError, match="is missing; run `amed-lightning precompute`"):
+            TrajectoryReader(store, shard)
+        fill(store, shard)
+        assert read(store, shard, [255]).seeds.tolist() == [255]
+
+    def test_a_shard_that_is_there_already_is_kept(self, filled):
+        before = contents(filled)
+        other = roll_out(mixture(), filled.recipe, training(SHARD_SIZE, 2 * SHARD_SIZE), CPU)
+        filled.write(training(0, SHARD_SIZE), other)
+        assert contents(filled) == before
+
+    def test_the_folder_says_what_recipe_it_is_for(self, filled):
+        recipe = json.loads((filled.folder / "recipe.json").read_text())
+        assert recipe["solver"] == {"name": "heun"}
+        assert recipe["sigmas"] == list(filled.recipe.sigmas)
+        assert filled.folder.name == filled.recipe.digest[:16]
+
+
+def flip_a_byte(path, record):
+    """Change one bit in the middle of a record, wherever the file keeps it."""
+    content = bytearray(path.read_bytes())
+    content[content.index(record) + len(record) // 2] ^= 1
+    path.write_bytes(content)
+
+
+class TestDamage:
+    @pytest.fixture
+    def shard(self, filled):
+        return filled.path(training(SHARD_SIZE, 2 * SHARD_SIZE))
+
+    def refused(self, store, shard, message):
+        with pytest.raises(InputError, match=f"{re.escape(str(shard))}: .*{message}") as refusal:
+            TrajectoryReader(store, training(0, 2 * SHARD_SIZE))
+        assert "\n" not in str(refusal.value)
+        assert "amed-lightning precompute" in str(refusal.value)
+
+    def test_a_missing_shard(self, filled, shard):
+        shutil.rmtree(shard)
+        self.refused(filled, shard, "is missing")
+
+    def test_a_shard_renamed_to_another(self, filled, shard):
+        first = filled.path(training(0, SHARD_SIZE))
+        shutil.rmtree(shard)
+        shutil.copytree(first, shard)
+        self.refused(filled, shard, "written for start 0, not 256")
+
+    def test_a_shard_of_another_stream(self, filled, shard):
+        fill(filled, Seeds(Stream.validation, SHARD_SIZE, 2 * SHARD_SIZE))
+        shutil.rmtree(shard)
+        filled.path(Seeds(Stream.validation, SHARD_SIZE, 2 * SHARD_SIZE)).rename(shard)
+        self.refused(filled, shard, "written for stream validation, not training")
+
+    def test_a_shard_of_another_recipe(self, filled, shard, tmp_path):
+        foreign = TrajectoryStore(tmp_path, recipe_for(parts_of(), teacher(inner_levels=2)))
+        fill(foreign, training(SHARD_SIZE, 2 * SHARD_SIZE))
+        shutil.rmtree(shard)
+        foreign.path(training(SHARD_SIZE, 2 * SHARD_SIZE)).rename(shard)
+        self.refused(filled, shard, f"written for recipe {foreign.recipe.digest}, not {filled.recipe.digest}")
+
+    def test_a_file_cut_short(self, filled, shard):
+        content = (shard / "data.mdb").read_bytes()
+        (shard / "data.mdb").write_bytes(content[:-4096])
+        self.refused(filled, shard, f"{len(content) - 4096} bytes where {len(content)} were written")
+
+    @pytest.mark.parametrize("position", [0, 137, 255])
+    def test_one_bit_of_one_record(self, filled, shard, position):
+        flip_a_byte(shard / "data.mdb", records(shard)[position][1])
+        self.refused(filled, shard, "checksum does not match")
+
+    @pytest.mark.parametrize("name", ["manifest.json", "data.mdb"])
+    def test_a_shard_without_one_of_its_files(self, filled, shard, name):
+        (shard / name).unlink()
+        self.refused(filled, shard, "not a shard of trajectories")
+
+    def test_a_manifest_that_is_not_json(self, filled, shard):
+        (shard / "manifest.json").write_text("{")
+        self.refused(filled, shard, "not a shard of trajectories")
+
+    @pytest.mark.parametrize("page", [0, 1, -1])
+    def test_a_broken_page_of_the_database(self, filled, shard, page):
+        content = bytearray((shard / "data.mdb").read_bytes())
+        for place in range(10, 24):
+            content[page * 4096 % len(content) + place] ^= 0xFF
+        (shard / "data.mdb").write_bytes(content)
+        self.refused(filled, shard, "not readable|checksum")
+
+    @pytest.mark.parametrize("name", ["bytes", "sha256"])
+    def test_a_manifest_without_one_of_its_entries(self, filled, shard, name):
+        manifest = json.loads((shard / "manifest.json").read_text())
+        del manifest[name]
+        (shard / "manifest.json").write_text(json.dumps(manifest))
+        self.refused(filled, shard, name)
+
+    def test_the_other_shards_stay_readable(self, filled, shard):
+        shutil.rmtree(shard)
+        assert read(filled, training(0, SHARD_SIZE), [5]).seeds.tolist() == [5]
+
+
+class TestPrecompute:
+    def test_one_process_and_three_write_the_same_records(self, tmp_path):
+        wanted = [training(0, 4 * SHARD_SIZE), Seeds(Stream.validation, 0, SHARD_SIZE)]
+        written = []
+        for processes in (1, 3):
+            store = store_of(tmp_path / str(processes))
+            fill(store, *wanted, processes=processes)
+            written.append(contents(store))
+        assert len(written[0]) == 5
+        assert written[0] == written[1]
+
+    def test_no_trajectory_is_computed_twice(self, store, monkeypatch):
+        computed, real = [], precompute_module.roll_out
+        monkeypatch.setattr(precompute_module, "roll_out", lambda *rest: (computed.append(rest[2]), real(*rest))[1])
+        fill(store, training(0, 4 * SHARD_SIZE), processes=3)
+        assert sorted(batch.start for batch in computed) == list(range(0, 4 * SHARD_SIZE, 64))
+
+    def test_the_range_is_filled_up_to_whole_shards(self, store):
+        fill(store, training(SHARD_SIZE + 10, SHARD_SIZE + 11))
+        assert [*contents(store)] == [store.path(training(SHARD_SIZE, 2 * SHARD_SIZE)).name]
+
+    def test_a_complete_store_is_left_alone(self, filled):
+        model, calls = watched(mixture())
+        fill(filled, training(0, 2 * SHARD_SIZE), model=model, processes=2)
+        assert calls.sizes == []
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_a_resumed_run_computes_only_what_is_missing(self, filled, processes):
+        before = contents(filled)
+        shutil.rmtree(filled.path(training(SHARD_SIZE, 2 * SHARD_SIZE)))
+        model, calls = watched(mixture())
+        fill(filled, training(0, 2 * SHARD_SIZE), model=model, processes=processes)
+        assert calls.sizes == [64] * (SHARD_SIZE // 64 * 12)
+        assert contents(filled) == before
+
+    def test_a_batch_size_that_does_not_divide_a_shard_is_refused(self, tmp_path):
+        store = TrajectoryStore(tmp_path, recipe_for(parts_of(), teacher(batch_size=100)))
+        with pytest.raises(InputError, match=r"teacher.batch_size is 100; it must divide 256, the size of a shard"):
+            fill(store, training(0, 1))
+        assert not store.folder.exists()

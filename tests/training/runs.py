@@ -1,0 +1,44 @@
+"""Small distillations: a watched mixture as the model, and a trainer that writes nothing of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+
+from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.sampling.sampler import SamplerConfig
+from amed_lightning.teacher.trajectories import TeacherConfig
+from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.training.trajectories import TeacherTrajectories
+
+from ..sampling.models import mixture, watched
+
+INTERVALS, BATCH, BATCHES = 3, 64, 4
+
+
+def watched_mixture() -> DiffusionModel:
+    return watched(mixture())[0]
+
+
+def student(**changes: object) -> SamplerConfig:
+    plain = {"model": {"name": "watched"}, "solver": {"name": "amed"}, "schedule": {"name": "polynomial"}}
+    return SamplerConfig(**(plain | {"num_intervals": INTERVALS} | changes))
+
+
+def distillation(
+    folder: Path, learning_rate: float = 5e-3, scale_time: float = 0.1, **changes: object
+) -> AMEDDistillation:
+    return AMEDDistillation(
+        student(**changes), folder / "predictor.json", scale_time=scale_time, learning_rate=learning_rate
+    )
+
+
+def trajectories(folder: Path, **changes: Any) -> TeacherTrajectories:
+    sizes = {"trajectories": BATCHES * BATCH, "validation_trajectories": 2 * BATCH, "batch_size": BATCH}
+    return TeacherTrajectories(TeacherConfig({"name": "heun"}, 1, 64), folder / "store", **(sizes | changes))
+
+
+def trainer(folder: Path, **changes: Any) -> pl.Trainer:
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    plain = {"accelerator": "cpu", "max_epochs": 1, "num_sanity_val_steps": 0, "enable_model_summary": False}
+    return pl.Trainer(default_root_dir=folder, use_distributed_sampler=False, **(silent | plain | changes))

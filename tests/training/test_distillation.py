@@ -1,0 +1,264 @@
+"""Training is sampling with a loss between the steps."""
+
+import math
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from amed_lightning.amed.files import load_predictor
+from amed_lightning.config import InputError
+from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.solvers.registry import SOLVERS
+from amed_lightning.solvers.state import SolverState, trajectory
+from amed_lightning.teacher import precompute as precompute_module
+from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
+from amed_lightning.training import distillation as distillation_module
+from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.training.trajectories import StoredTrajectories
+
+from ..sampling.models import random_network
+from .runs import BATCH, BATCHES, INTERVALS, distillation, trainer, trajectories
+
+CPU = torch.device("cpu")
+MULTISTEP = [name for name, make in SOLVERS.items() if make().is_multistep]
+ONE_STEP = [name for name in SOLVERS if name not in MULTISTEP]
+IMAGE_PREDICTING = ("dpm_solver_pp", "unipc")
+"""Their first answer's image is computed back from the stored derivative, which rounds it."""
+
+
+def teacher_batch(module, count=5):
+    recipe = recipe_for(module.parts, TeacherConfig({"name": "heun"}, 1, 64))
+    return roll_out(module.parts.model, recipe, Seeds(Stream.training, 0, count), CPU)
+
+
+def squared_distances(a, b):
+    return torch.stack([((x - y) ** 2).sum() for x, y in zip(a, b, strict=True)])
+
+
+@pytest.mark.parametrize("afs", [False, True], ids=["evaluated start", "analytic start"])
+class TestPath:
+    @pytest.mark.parametrize("name", ONE_STEP)
+    def test_each_interval_of_a_one_step_student_is_a_step_of_the_sampler_from_the_teacher(self, tmp_path, name, afs):
+        """The stored answer stands in for a network run that would have said the same."""
+        module = distillation(tmp_path, solver={"name": name}, afs=afs)
+        teacher, sampler = teacher_batch(module), module.student
+        flow = ProbabilityFlow(sampler.model.denoiser)
+        with torch.no_grad():
+            visited = list(module.intervals(teacher))
+        for number, (state, distances) in enumerate(visited):
+            start, end = teacher.states[:, number], teacher.states[:, number + 1]
+            known = sampler.known_at_start(start) if number == 0 else None
+            before = SolverState(start, sampler.sigmas[number], known, (), INTERVALS - number, 0)
+            with torch.no_grad():
+                expected = sampler.solver.step(flow, before, sampler.sigmas[number + 1])
+            assert state.x.equal(expected.x)
+            torch.testing.assert_close(distances, squared_distances(state.x, end))
+        assert len(visited) == INTERVALS
+
+    @pytest.mark.parametrize("name", MULTISTEP)
+    def test_a_multistep_student_trains_along_its_own_trajectory(self, tmp_path, name, afs):
+        module = distillation(tmp_path, solver={"name": name}, afs=afs)
+        teacher, sampler = teacher_batch(module), module.student
+        start = teacher.states[:, 0]
+        flow = ProbabilityFlow(sampler.model.denoiser)
+        with torch.no_grad():
+            visited = list(module.intervals(teacher))
+            known = sampler.known_at_start(start)
+            _, *plain = trajectory(sampler.solver, flow, start, sampler.sigmas, known=known)
+        tolerance = 1e-4 if name in IMAGE_PREDICTING and not afs else 0
+        for number, ((state, distances), expected) in enumerate(zip(visited, plain, strict=True), start=1):
+            torch.testing.assert_close(state.x, expected.x, rtol=0, atol=tolerance)
+            torch.testing.assert_close(distances, squared_distances(state.x, teacher.states[:, number]))
+
+    def test_no_gradient_crosses_an_interval(self, tmp_path, afs):
+        module = distillation(tmp_path, solver={"name": "ipndm"}, afs=afs)
+        for _, distances in module.intervals(teacher_batch(module)):
+            distances.mean().backward()  # a second pass through the same graph would be an error
+
+    def test_labels_reach_the_student(self, tmp_path, afs):
+        module = distillation(tmp_path, model=random_network(tmp_path, label_dim=3), afs=afs)
+        teacher, sampler = teacher_batch(module), module.student
+        with torch.no_grad():
+            state, _ = next(iter(module.intervals(teacher)))
+            start = sampler.solver.init(
+                teacher.states[:, 0], sampler.sigmas, sampler.known_at_start(teacher.states[:, 0])
+            )
+            expected = [
+                sampler.solver.step(ProbabilityFlow(sampler.model.denoiser, labels), start, sampler.sigmas[1]).x
+                for labels in (teacher.condition, (teacher.condition + 1) % 3)
+            ]
+        assert state.x.equal(expected[0])
+        assert not state.x.allclose(expected[1])
+
+
+STUDENTS = {
+    # name: solver, analytic first step, network runs per training batch, per validation batch, per drawn sample
+    "amed": ({"name": "amed"}, False, INTERVALS, 2 * INTERVALS),
+    "amed with an analytic start": ({"name": "amed"}, True, INTERVALS, 2 * INTERVALS - 1),
+    "plugin": ({"name": "ipndm"}, False, 2 * INTERVALS - 1, 2 * INTERVALS),
+    "plugin with an analytic start": ({"name": "ipndm"}, True, 2 * INTERVALS - 1, 2 * INTERVALS - 1),
+}
+
+
+class TestCalls:
+    @pytest.mark.parametrize(("solver", "afs", "along", "alone"), STUDENTS.values(), ids=STUDENTS)
+    def test_with_a_complete_store_only_the_student_asks(self, tmp_path, monkeypatch, solver, afs, along, alone):
+        """A first answer is always known: stored, or analytic, or for a plugin only at the start."""
+        module, data = distillation(tmp_path, solver=solver, afs=afs), trajectories(tmp_path)
+        data.precompute(module.parts, trainer(tmp_path).strategy, CPU)
+        sizes = module.parts.model.denoiser.sizes
+        assert sizes == [64] * (12 * 2 * 256 // 64)
+        sizes.clear()
+        monkeypatch.setattr(precompute_module, "roll_out", None)
+        trainer(tmp_path).fit(module, data)
+        assert sizes == [BATCH] * (along * BATCHES + along * 2 + alone)
+
+    def test_without_a_store_fit_makes_one(self, tmp_path):
+        module, data = distillation(tmp_path), trajectories(tmp_path)
+        trainer(tmp_path, limit_train_batches=1, limit_val_batches=1).fit(module, data)
+        assert len(list(data.store(module.parts).folder.glob("*/data.mdb"))) == 2
+
+
+class TestWeights:
+    @pytest.mark.parametrize("solver", [{"name": "amed"}, {"name": "ipndm"}], ids=["amed", "plugin"])
+    def test_every_weight_of_the_predictor_moves_in_fit(self, tmp_path, solver):
+        module = distillation(tmp_path, solver=solver, afs=True)
+        before = {name: weights.detach().clone() for name, weights in module.named_parameters()}
+        trainer(tmp_path).fit(module, trajectories(tmp_path))
+        assert [name for name, weights in module.named_parameters() if not (weights != before[name]).all()] == []
+        assert {name.split(".")[1] for name in before} == {
+            *("map_layer0", "enc_layer0", "enc_layer1", "fc_r", "fc_scale_dir", "fc_scale_time")
+        }
+
+    def test_the_denoiser_is_frozen_and_no_part_of_the_module(self, tmp_path):
+        module = distillation(tmp_path, model=random_network(tmp_path))
+        denoiser = module.parts.model.denoiser
+        before = {name: value.clone() for name, value in denoiser.state_dict().items()}
+        trainer(tmp_path, limit_train_batches=2, limit_val_batches=1).fit(module, trajectories(tmp_path))
+        assert all(name == "best_loss" or name.startswith("predictor.") for name in module.state_dict())
+        assert {id(weights) for weights in module.parameters()} == {
+            id(weights) for weights in module.predictor.parameters()
+        }
+        assert all(value.equal(before[name]) for name, value in denoiser.state_dict().items())
+        assert all(not weights.requires_grad and weights.grad is None for weights in denoiser.parameters())
+        assert not denoiser.training
+
+    def test_fit_brings_the_student_closer_to_its_teacher(self, tmp_path):
+        losses = []
+        for epochs in (1, 8):
+            torch.manual_seed(0)
+            module, run = distillation(tmp_path, afs=True), trainer(tmp_path, max_epochs=epochs)
+            run.fit(module, trajectories(tmp_path))
+            losses.append(float(module.best_loss))
+        assert losses[1] < losses[0] / 1.5
+
+
+class TestExport:
+    LOSSES = (3.0, 1.0, 2.0, math.nan, 1.0, 0.5, 0.7)
+
+    @pytest.fixture
+    def exported(self, tmp_path, monkeypatch):
+        """The epochs at which the predictor was written, when the losses are those above."""
+        epochs, save = [], distillation_module.save_predictor
+
+        def record(path, predictor, purpose, training):
+            epochs.append((training["epoch"], training["val_loss"]))
+            save(path, predictor, purpose, training)
+
+        monkeypatch.setattr(distillation_module, "save_predictor", record)
+        monkeypatch.setattr(
+            AMEDDistillation,
+            "validation_step",
+            lambda self, batch, batch_idx: self.log(
+                "val/loss", torch.tensor(self.LOSSES[self.current_epoch]), batch_size=1
+            ),
+        )
+        monkeypatch.setattr(AMEDDistillation, "LOSSES", self.LOSSES, raising=False)
+        return epochs
+
+    def test_the_predictor_is_written_when_its_loss_is_the_lowest_so_far(self, tmp_path, exported):
+        module = distillation(tmp_path)
+        kept = {}
+
+        class Keep(pl.Callback):
+            def on_validation_epoch_end(self, trainer, pl_module):
+                kept[pl_module.current_epoch] = {name: w.clone() for name, w in module.predictor.state_dict().items()}
+
+        run = trainer(tmp_path, max_epochs=7, limit_train_batches=1, limit_val_batches=1, callbacks=[Keep()])
+        run.fit(module, trajectories(tmp_path))
+        assert exported == [(0, 3.0), (1, 1.0), (5, 0.5)]
+        loaded = load_predictor(tmp_path / "predictor.json", module.parts.purpose)
+        assert all(value.equal(kept[5][name]) for name, value in loaded.state_dict().items())
+        assert not all(value.equal(kept[6][name]) for name, value in loaded.state_dict().items())
+
+    def test_a_sanity_check_writes_nothing(self, tmp_path, exported):
+        module = distillation(tmp_path)
+        run = trainer(tmp_path, num_sanity_val_steps=1, limit_train_batches=1, limit_val_batches=1)
+        run.fit(module, trajectories(tmp_path))
+        assert exported == [(0, 3.0)]
+
+    def test_validating_alone_writes_nothing(self, tmp_path, exported):
+        trainer(tmp_path, limit_val_batches=1).validate(distillation(tmp_path), trajectories(tmp_path), verbose=False)
+        assert exported == []
+
+    def test_another_use_of_the_exported_predictor_is_refused(self, tmp_path):
+        module = distillation(tmp_path)
+        trainer(tmp_path, limit_train_batches=1, limit_val_batches=1).fit(module, trajectories(tmp_path))
+        other = distillation(tmp_path, schedule={"name": "logsnr"})
+        with pytest.raises(InputError, match="was made for schedule"):
+            load_predictor(tmp_path / "predictor.json", other.parts.purpose)
+
+
+class TestGradient:
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    @pytest.mark.parametrize(("level", "seed"), [(1, 7), (2, 70), (3, 200)])
+    def test_one_that_is_not_finite_stops_the_run_and_names_interval_and_seed(
+        self, tmp_path, monkeypatch, level, seed, bad
+    ):
+        real = StoredTrajectories.__getitem__
+
+        def poisoned(self, indices):
+            batch = real(self, indices)
+            batch.states[batch.seeds == seed, level] = bad
+            return batch
+
+        monkeypatch.setattr(StoredTrajectories, "__getitem__", poisoned)
+        module = distillation(tmp_path)
+        with pytest.raises(FloatingPointError, match=f"interval {level} is not finite.* training seed {seed}$"):
+            trainer(tmp_path).fit(module, trajectories(tmp_path))
+        assert all(weights.isfinite().all() for weights in module.parameters())
+        assert not (tmp_path / "predictor.json").exists()
+
+
+class TestLog:
+    def test_it_holds_losses_placements_and_pictures(self, tmp_path):
+        logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
+        run = trainer(tmp_path, logger=logger, log_every_n_steps=1, limit_train_batches=2, limit_val_batches=1)
+        run.fit(distillation(tmp_path), trajectories(tmp_path))
+        tags = EventAccumulator(logger.log_dir).Reload().Tags()
+        placed = [f"train/{part}_{n}" for part in ("ratio", "direction_scale", "time_scale") for n in (1, 2, 3)]
+        losses = [f"{split}/loss_{n}" for split in ("train", "val") for n in (1, 2, 3)]
+        assert set(tags["scalars"]) == {*placed, *losses, "val/loss", "epoch"}
+        assert set(tags["images"]) == {"val/teacher", "val/student"}
+
+
+class TestResume:
+    def fit(self, folder, epochs, seed, **options):
+        torch.manual_seed(seed)
+        module, run = distillation(folder, afs=True), trainer(folder, max_epochs=epochs)
+        run.fit(module, trajectories(folder), **options)
+        return module, run
+
+    def test_two_epochs_and_two_more_are_four(self, tmp_path):
+        whole, _ = self.fit(tmp_path / "whole", 4, seed=0)
+        _, half = self.fit(tmp_path / "halves", 2, seed=0)
+        half.save_checkpoint(tmp_path / "half.ckpt")
+        resumed, _ = self.fit(tmp_path / "halves", 4, seed=1, ckpt_path=tmp_path / "half.ckpt")
+        assert all(value.equal(whole.state_dict()[name]) for name, value in resumed.state_dict().items())
+        for name in ("predictor.json", "predictor.safetensors"):
+            assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "half.ckpt").stat().st_size < 2**20
