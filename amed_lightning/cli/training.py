@@ -9,31 +9,30 @@ from typing import Any
 import lightning.pytorch as pl
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from amed_lightning.cli.parsing import OneLineErrors
 from amed_lightning.config import InputError
-from amed_lightning.runtime.progress import Advance, progress
+from amed_lightning.runtime.progress import progress_lines
 from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.trajectories import TeacherTrajectories
 
 
-class ProgressLines(ProgressBar):
-    """Plain lines in place of a bar, where there is no terminal."""
+class ProgressLines(Callback):
+    """Plain lines in place of the Trainer's bar, where there is no terminal."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start counting batches."""
-        super().on_train_start(trainer, pl_module)
-        self._bar = progress("fit", int(trainer.num_training_batches) * (trainer.max_epochs or 1), "batches")
-        self._advance: Advance = self._bar.__enter__()
-        self._advance(trainer.current_epoch * int(trainer.num_training_batches))
+        """Start counting batches, also those of the epochs before a resume."""
+        batches = int(trainer.num_training_batches)
+        self._advance = progress_lines("fit", batches * (trainer.max_epochs or 1), "batches")
+        self._advance(trainer.current_epoch * batches)
 
-    def on_train_batch_end(self, *arguments: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Count a batch."""
-        super().on_train_batch_end(*arguments)
-        self._advance(1)
+        if trainer.is_global_zero:
+            self._advance(1)
 
 
 class RunRecord(SaveConfigCallback):
@@ -48,7 +47,9 @@ class RunRecord(SaveConfigCallback):
             parts = pl_module.parts
             digests = {"model": parts.model.digest, "recipe": data.store(parts).recipe.digest}
         source = provenance(trainer.strategy.root_device, trainer.world_size)
-        write_run_record(Path(trainer.log_dir or trainer.default_root_dir), config, digests, source)
+        # Not trainer.log_dir, which is a collective: rank 0 alone comes here.
+        folder = getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir
+        write_run_record(Path(folder), config, digests, source)
 
 
 class TrainingParser(OneLineErrors, LightningArgumentParser):
@@ -61,7 +62,8 @@ class TrainingCLI(LightningCLI):
     def __init__(self, arguments: Sequence[str], run: bool) -> None:
         # The arguments are those of the command line, which processes that the Trainer starts will read again.
         warnings.filterwarnings("ignore", "LightningCLI's args parameter")
-        off_terminal: list[Callback] = [] if sys.stderr.isatty() else [ProgressLines()]
+        terminal = sys.stderr.isatty()
+        callbacks: list[Callback] = [] if terminal else [ProgressLines()]
         super().__init__(
             pl.LightningModule,
             pl.LightningDataModule,
@@ -72,7 +74,11 @@ class TrainingCLI(LightningCLI):
             run=run,
             save_config_callback=RunRecord,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"use_distributed_sampler": False, "callbacks": off_terminal},
+            trainer_defaults={
+                "use_distributed_sampler": False,
+                "callbacks": callbacks,
+                "enable_progress_bar": terminal,
+            },
         )
 
 

@@ -30,10 +30,17 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
             task = bar.add_task(description, total=total)
             yield lambda amount: bar.advance(task, amount)
     else:
-        yield _plain_lines(description, total, unit)
+        yield progress_lines(description, total, unit)
 
 
-def _plain_lines(description: str, total: int, unit: str) -> Advance:
+def progress_lines(description: str, total: int, unit: str) -> Advance:
+    """Return a function to call with the amount just done; it prints a line now and then, and the last one.
+
+    Args:
+        description: of the work.
+        total: its size.
+        unit: what it is counted in, plural.
+    """
     started = last_line = time.monotonic()
     done = 0
 
