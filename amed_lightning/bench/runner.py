@@ -51,14 +51,17 @@ def run(bench: Bench, results: Results, processes: Processes, device: torch.devi
 def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Processes, device: torch.device) -> None:
     """Compute the missing blocks of cells, and the rows that they complete."""
     blocks = [(index, block) for index, cell in enumerate(cells) for block in range(cell.protocol.num_blocks)]
-    missing = processes.broadcast([work for work in blocks if not results.sums(cells[work[0]], work[1]).is_file()])
+    missing = processes.broadcast([work for work in blocks if not _is_done(bench, cells[work[0]], work[1], results)])
     mine = missing[processes.global_rank :: processes.world_size]
     if mine:
         with progress("bench", len(mine), "blocks") as advance:
             for index, block in mine:
                 _attempt(bench, cells[index], block, results, device)
                 advance(1)
-    while not all(_is_over(cells[index], block, results) for index, block in missing):
+    while not all(
+        _is_done(bench, cells[index], block, results) or results.error(cells[index]).is_file()
+        for index, block in missing
+    ):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if processes.global_rank == 0:
         source = provenance(device, processes.world_size)
@@ -78,5 +81,7 @@ def _attempt(bench: Bench, cell: Cell, block: int, results: Results, device: tor
         write_json(results.error(cell), report)
 
 
-def _is_over(cell: Cell, block: int, results: Results) -> bool:
-    return results.sums(cell, block).is_file() or results.error(cell).is_file()
+def _is_done(bench: Bench, cell: Cell, block: int, results: Results) -> bool:
+    """Whether a block's sums are there, and the reference's images."""
+    images = cell.key != bench.reference.key or results.images(cell, block).is_file()
+    return images and results.sums(cell, block).is_file()

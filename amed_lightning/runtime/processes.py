@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 import torch
 from lightning.fabric import Fabric
 
+from amed_lightning.config import InputError
+
 Value = TypeVar("Value")
 
 
@@ -33,8 +35,16 @@ def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabr
 
     Each process computes on one thread: the same image must come out on any number of them, and threads that share
     cores slow each other down tenfold.
+
+    Raises:
+        InputError: there is no such accelerator, or it has not so many devices.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f"accelerator '{accelerator}' with {devices} devices: {' '.join(str(error).split())}"
+        ) from error
     fabric.launch()
     return fabric

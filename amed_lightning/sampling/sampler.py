@@ -100,7 +100,8 @@ def sample_seeds(
 ) -> Iterator[SolverState]:
     """Sample each seed, in batches of one shape.
 
-    The last batch is filled up and the filling dropped, so a sample does not depend on how many there are.
+    The last batch is filled up with its last sample and the filling dropped, so a sample does not depend on how many
+    there are.
 
     Args:
         sampler: makes the samples.
@@ -113,12 +114,14 @@ def sample_seeds(
         The last state of each batch, without gradient.
     """
     for batch in seeds.blocks(batch_size):
-        whole = Seeds(batch.stream, batch.start, batch.start + batch_size)
-        noise, condition = whole.noise(sampler.model.shape), sampler.model.condition_for(whole)
+        noise, condition = batch.noise(sampler.model.shape), sampler.model.condition_for(batch)
         if classes:
-            condition = torch.tensor([classes[seed % len(classes)] for seed in range(whole.start, whole.stop)])
+            condition = torch.tensor([classes[seed % len(classes)] for seed in range(batch.start, batch.stop)])
+        filled = torch.arange(batch_size).clamp(max=len(batch) - 1)
         with torch.inference_mode():
-            state = sampler.sample(noise.to(device), None if condition is None else condition.to(device))
+            state = sampler.sample(
+                noise[filled].to(device), None if condition is None else condition[filled].to(device)
+            )
         yield SolverState(state.x[: len(batch)], state.sigma, None, (), 0, state.nfe)
 
 

@@ -1,8 +1,6 @@
 """Running a suite: every block once, whoever computes it; what failed is tried again, what is done is not."""
 
 import json
-import os
-import subprocess
 import sys
 from statistics import stdev
 
@@ -18,6 +16,7 @@ from amed_lightning.solvers import registry
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.tensors import quantise
 
+from ..cli.command import start
 from .suites import CELLS, PLAIN, bench_of, entry, fill, rows, values, write_suite
 
 BLOCKS = 2
@@ -136,6 +135,14 @@ class TestRerun:
         assert computed == []
         assert values(folder) == before
 
+    def test_lost_images_of_the_reference_are_made_again(self, bench, folder):
+        results, before = Results(folder), values(folder)
+        results.images(bench.reference, 1).unlink()
+        results.row(bench.cells[1]).unlink()
+        results.sums(bench.cells[1], 1).unlink()
+        assert fill(bench, folder) == []
+        assert values(folder) == before
+
     def test_a_new_entry_computes_its_own_blocks_alone(self, tmp_path, folder, computed):
         before = values(folder)
         bench = bench_of(tmp_path, entry({"name": "euler"}), entry({"name": "ipndm"}), entry({"name": "heun"}))
@@ -252,15 +259,11 @@ class TestProcesses:
             one, several = read_tensors(path), read_tensors(tmp_path / str(processes) / "blocks" / path.name)
             assert all(value.equal(several[name]) for name, value in one.items() if name != "seconds")
 
+    @pytest.mark.slow
     def test_two_real_ones_give_the_bits_of_one(self, tmp_path):
         """The two are started by the command itself; the one is this process."""
         suite = write_suite(tmp_path)
-        command = [sys.executable, "-m", "amed_lightning", "bench", "--config", str(suite), "--accelerator", "cpu"]
-        subprocess.run(
-            [*command, "--devices", "2", "--output", str(tmp_path)],
-            **{"cwd": tmp_path, "check": True, "timeout": 120, "stdout": subprocess.DEVNULL},
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+        start(tmp_path, "bench", "--config", suite, "--accelerator", "cpu", "--devices", 2, "--output", tmp_path)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

@@ -1,5 +1,11 @@
 """The command, called in this process."""
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,3 +29,19 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
     assert "Traceback" not in error
     assert line.startswith("error: ")
     return line
+
+
+def start(folder: Path, *arguments: Any) -> None:
+    """Run the command in a process of its own, in ``folder``; whatever it starts ends with it."""
+    command = [sys.executable, "-m", "amed_lightning", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (folder / "output.txt").open("w+") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            assert process.wait(timeout=120) == 0, (folder / "output.txt").read_text()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

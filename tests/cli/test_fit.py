@@ -1,9 +1,6 @@
 """``fit``, ``precompute`` and the configurations that the project ships."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ from amed_lightning.teacher import store as store_module
 from amed_lightning.training import trajectories as trajectories_module
 
 from ..teacher.stores import records
-from .command import call
+from .command import call, start
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CONTENTS = {path: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.rglob("*.yaml"))}
@@ -141,12 +138,7 @@ class TestFit:
     def test_two_processes_make_the_store_and_nearly_the_predictor_of_one(self, folder):
         """A batch is split, so that its mean is added up in another order."""
         (folder / "two").mkdir()
-        command = [sys.executable, "-m", "amed_lightning", "fit", "--config", str(folder / "fit.yaml")]
-        subprocess.run(
-            [*command, "--trainer.devices=2"],
-            **{"cwd": folder / "two", "check": True, "timeout": 120, "capture_output": True},
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+        start(folder / "two", "fit", "--config", folder / "fit.yaml", "--trainer.devices=2")
         assert call("fit", "--config", "fit.yaml") == 0
         (one,), (two,) = (list(path.glob("store/*")) for path in (folder, folder / "two"))
         assert one.name == two.name

@@ -10,7 +10,7 @@ from PIL import Image
 
 from amed_lightning.data.folder import image_folder
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
-from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
 from amed_lightning.tensors import quantise
 
 from .command import call, refusal
@@ -64,6 +64,13 @@ class TestSample:
     def test_a_seed_beyond_the_last_is_refused(self, tmp_path, config, capsys):
         options = ("--config", config, "--output", tmp_path / "images", "--accelerator", "cpu")
         assert "--seeds 999999999" in refusal(capsys, "sample", *options, "--seeds", "999999999")
+
+    def test_the_last_seed_of_all_has_an_image(self, tmp_path, config):
+        assert sample(config, tmp_path / "images", "--seeds", str(SEEDS_PER_STREAM - 1), "--batch_size", "2") == 0
+
+    def test_an_accelerator_that_does_not_exist_is_refused(self, tmp_path, config, capsys):
+        options = ("--config", config, "--output", tmp_path / "images", "--accelerator", "abacus")
+        assert "abacus" in refusal(capsys, "sample", *options)
 
     @pytest.mark.parametrize("verb", ["sample", "evaluate"])
     def test_a_batch_of_nothing_is_refused(self, tmp_path, config, capsys, verb):

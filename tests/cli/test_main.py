@@ -18,6 +18,7 @@ from .command import call, refusal
 EXACT = {"name": "anisotropic_gaussian", "height": 8, "width": 8}
 SAMPLER = {"model": EXACT, "solver": {"name": "euler"}, "schedule": {"name": "logsnr"}, "num_intervals": 2}
 FIT = {
+    "seed_everything": 0,
     "model": {
         "class_path": "amed_lightning.training.distillation.AMEDDistillation",
         "init_args": {"student": SAMPLER | {"solver": {"name": "amed"}}, "export": "predictor.json"},

@@ -72,9 +72,14 @@ class TestExaminer:
         assert examiner(DIGITS | {"path": str(path)}, DIGITS).digest != judge.digest
 
     def test_images_of_another_shape_are_refused(self, judge):
-        judge.require_shape(torch.zeros(3, 1, 8, 8, dtype=torch.uint8))
+        judge.require_shape((1, 8, 8))
         with pytest.raises(InputError, match=r"images of shape \(1, 4, 4\) cannot be scored against \(1, 8, 8\)"):
-            judge.require_shape(torch.zeros(3, 1, 4, 4, dtype=torch.uint8))
+            judge.require_shape((1, 4, 4))
+
+    @pytest.mark.parametrize("total", [0, 1])
+    def test_so_few_images_have_no_scores(self, judge, total):
+        with pytest.raises(InputError, match=f"at least two images, and there is {total}"):
+            judge.scores(total)
 
     @pytest.mark.parametrize(
         ("detector", "dataset", "message"),
