@@ -8,7 +8,9 @@ Every resolution of an image halves by a 2x2 mean and doubles by repetition; emb
 each block as an offset per channel.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,8 @@ from amed_lightning.tensors import Images
 RESIDUAL_SCALE = 0.5**0.5
 CHANNELS_PER_GROUP, MAX_GROUPS = 4, 32
 
+Levels: TypeAlias = Sequence[tuple[int, int]]
+"""Resolution and channels of each level, highest resolution first."""
 Vectors = Float[Tensor, "batch _"]
 Maps = Float[Tensor, "batch _ _ _"]
 
@@ -64,7 +68,7 @@ class Block(nn.Module):
         self.affine = nn.Linear(embedding, out_channels)
         self.norm1 = group_norm(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv1 = _silent(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.conv1 = _silent(_conv3(out_channels, out_channels))
         changes = resample is not None or in_channels != out_channels
         self.skip = ResampledConv2d(in_channels, out_channels, 1, resample) if changes else nn.Identity()
         self.attention = attention
@@ -129,29 +133,39 @@ class DDPMpp(nn.Module):
         self.map_layer0 = nn.Linear(model_channels, width)
         self.map_layer1 = nn.Linear(width, width)
 
-        def block(ci: int, co: int, attention: bool = False, resample: str | None = None) -> Block:
-            return Block(ci, co, width, dropout, attention, resample)
-
         levels = [(img_resolution >> level, model_channels * mult) for level, mult in enumerate(channel_mult)]
         if bottleneck_resolution not in dict(levels):
-            raise ValueError(
-                f"bottleneck_resolution {bottleneck_resolution}: use one of {[size for size, _ in levels]}"
-            )
-        self.enc = nn.ModuleDict()
-        skips, channels = [], model_channels
+            sizes = ", ".join(str(size) for size, _ in levels)
+            raise ValueError(f"bottleneck_resolution {bottleneck_resolution}: no level has it; use one of {sizes}")
+        block = partial(Block, embedding=width, dropout=dropout)
+        self.enc = nn.ModuleDict({f"{img_resolution}x{img_resolution}_conv": _conv3(img_channels, model_channels)})
+        skips = self._add_encoder(levels, model_channels, num_blocks, attn_resolutions, block)
+        self.dec = nn.ModuleDict()
+        channels = self._add_decoder(levels, skips, num_blocks, attn_resolutions, block)
+        self.dec[f"{img_resolution}x{img_resolution}_aux_norm"] = group_norm(channels)
+        self.dec[f"{img_resolution}x{img_resolution}_aux_conv"] = _silent(_conv3(channels, img_channels))
+
+    def _add_encoder(
+        self, levels: Levels, channels: int, num_blocks: int, attends_at: Sequence[int], block: Callable[..., Block]
+    ) -> list[int]:
+        """Add the encoder's blocks; return the channels of everything that the decoder sees again."""
+        skips = [channels]
         for level, (resolution, out) in enumerate(levels):
-            if level == 0:
-                self.enc[f"{resolution}x{resolution}_conv"] = nn.Conv2d(img_channels, channels, 3, padding=1)
-            else:
+            if level:
                 self.enc[f"{resolution}x{resolution}_down"] = block(channels, channels, resample="down")
-            skips.append(channels)
+                skips.append(channels)
             for index in range(num_blocks):
-                attends = resolution in attn_resolutions
-                self.enc[f"{resolution}x{resolution}_block{index}"] = block(channels, out, attends)
+                name = f"{resolution}x{resolution}_block{index}"
+                self.enc[name] = block(channels, out, attention=resolution in attends_at)
                 channels = out
                 skips.append(channels)
+        return skips
 
-        self.dec = nn.ModuleDict()
+    def _add_decoder(
+        self, levels: Levels, skips: list[int], num_blocks: int, attends_at: Sequence[int], block: Callable[..., Block]
+    ) -> int:
+        """Add the decoder's blocks, lowest resolution first; return the channels of the last."""
+        channels = skips[-1]
         for level, (resolution, out) in reversed(list(enumerate(levels))):
             if level == len(levels) - 1:
                 self.dec[f"{resolution}x{resolution}_in0"] = block(channels, channels, attention=True)
@@ -159,13 +173,11 @@ class DDPMpp(nn.Module):
             else:
                 self.dec[f"{resolution}x{resolution}_up"] = block(channels, channels, resample="up")
             for index in range(num_blocks + 1):
-                attends = index == num_blocks and resolution in attn_resolutions
-                self.dec[f"{resolution}x{resolution}_block{index}"] = block(channels + skips.pop(), out, attends)
+                attention = index == num_blocks and resolution in attends_at
+                name = f"{resolution}x{resolution}_block{index}"
+                self.dec[name] = block(channels + skips.pop(), out, attention=attention)
                 channels = out
-        self.dec[f"{img_resolution}x{img_resolution}_aux_norm"] = group_norm(channels)
-        self.dec[f"{img_resolution}x{img_resolution}_aux_conv"] = _silent(
-            nn.Conv2d(channels, img_channels, 3, padding=1)
-        )
+        return channels
 
     def forward(
         self, x: Images, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None
@@ -205,6 +217,10 @@ class DDPMpp(nn.Module):
             code = code + self.map_label(labels * self.label_dim**0.5)
         embedding: Tensor = F.silu(self.map_layer1(F.silu(self.map_layer0(code))))
         return embedding
+
+
+def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
 def _silent(convolution: nn.Conv2d) -> nn.Conv2d:
