@@ -196,9 +196,13 @@ class TestExport:
         assert not all(value.equal(kept[6][name]) for name, value in loaded.state_dict().items())
 
     def test_a_sanity_check_writes_nothing(self, tmp_path, exported):
-        module = distillation(tmp_path)
-        run = trainer(tmp_path, num_sanity_val_steps=1, limit_train_batches=1, limit_val_batches=1)
-        run.fit(module, trajectories(tmp_path))
+        class Look(pl.Callback):
+            def on_sanity_check_end(self, trainer, pl_module):
+                assert exported == []
+                assert pl_module.best_loss == math.inf
+
+        limits = {"num_sanity_val_steps": 1, "limit_train_batches": 1, "limit_val_batches": 1}
+        trainer(tmp_path, callbacks=[Look()], **limits).fit(distillation(tmp_path), trajectories(tmp_path))
         assert exported == [(0, 3.0)]
 
     def test_validating_alone_writes_nothing(self, tmp_path, exported):
