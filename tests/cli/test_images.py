@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from amed_lightning.data.folder import image_folder
+from amed_lightning.metrics.reference import examiner
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
 from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
 from amed_lightning.tensors import quantise
@@ -116,6 +117,10 @@ class TestEvaluate:
             assert f"n = 100, NFE {row['nfe']}" in shown
         rows = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("files", "sampler")]
         assert rows[0]["values"] == rows[1]["values"]
+        judge, images = examiner({"name": "digits"}, {"name": "digits"}), image_folder(tmp_path / "images")
+        scores = judge.scores(100)
+        scores.update(judge.detector(images), torch.arange(100))
+        assert rows[0]["values"] == pytest.approx(scores.compute(), rel=1e-4)
         assert [row["nfe"] for row in rows] == [None, 4]
         assert rows[0]["protocol"] != rows[1]["protocol"]
 
