@@ -23,7 +23,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(BIN)/pytest -m 'not slow and not gpu and not nightly'
+	$(BIN)/pytest -n auto -m 'not slow and not gpu and not nightly'
 
 slow: $(STAMP)
 	$(BIN)/pytest -m slow

@@ -22,6 +22,12 @@ from amed_lightning.solvers.two_stage import TwoStage, mean_direction, second_or
 
 from .problems import RANGE, SpreadPlacement, Watched, mixture, start
 
+
+def readable(value):
+    """Name a test's argument without the address that a function's text would carry."""
+    return getattr(value, "__name__", str(value))
+
+
 GRADED = levels(Polynomial(), 6, RANGE)
 RATIOS = [0.2, 0.5, 0.9]
 PREDICTIONS = ["data", "noise"]
@@ -282,7 +288,7 @@ class TestRefined:
                 for final in (True, False)
             ),
         ],
-        ids=str,
+        ids=readable,
     )
     @pytest.mark.parametrize("num_intervals", [1, 2, 4])
     def test_halving_every_interval_equals_the_base_on_twice_as_many(self, solver, options, num_intervals):
@@ -292,7 +298,7 @@ class TestRefined:
     @pytest.mark.parametrize(
         ("solver", "options"),
         [(euler, {}), (ipndm, {"order": 4}), *((dpm_solver_pp, {"prediction": p}) for p in PREDICTIONS)],
-        ids=str,
+        ids=readable,
     )
     def test_the_direction_scale_multiplies_the_networks_terms_alone(self, solver, options):
         """Scaling the state by sigma'/s, in data prediction, is no term of the network."""
