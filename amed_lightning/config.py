@@ -93,6 +93,25 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def load_dataclass(path: Path, form: type[Part]) -> Part:
+    """Read a YAML mapping into a dataclass.
+
+    Args:
+        path: of the file.
+        form: the dataclass; its annotations are what is checked.
+
+    Raises:
+        InputError: a missing file, an unknown or missing key, or a value of another type.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(form, "content")
+    try:
+        content: Part = parser.instantiate(parser.parse_object({"content": load_yaml(path)})).content
+    except jsonargparse.ArgumentError as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+    return content
+
+
 def build(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec, **extra: object) -> Part:
     """Build the part that ``spec`` describes.
 

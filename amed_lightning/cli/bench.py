@@ -12,13 +12,12 @@ from amed_lightning.bench.results import Results
 from amed_lightning.bench.runner import run as fill
 from amed_lightning.bench.suite import Bench, Suite, load_suite, prepare
 from amed_lightning.bench.table import comma_separated, markdown, terminal
-from amed_lightning.cli.parsing import parser_for
+from amed_lightning.cli.parsing import PLAIN_WIDTH, parser_for
 from amed_lightning.config import write_atomically
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance, write_run_record
 
 ACTIONS = ("run", "table", "plot")
-PLAIN_WIDTH = 120
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:

@@ -22,6 +22,8 @@ VERBS = {
     "sample": ("amed_lightning.cli.sample", "write images for a range of seeds"),
     "evaluate": ("amed_lightning.cli.evaluate", "score a sampler or a folder of images with FID and IS"),
     "schedule": ("amed_lightning.cli.schedule", "choose a few-step schedule among a fine teacher's levels (GITS)"),
+    "models": ("amed_lightning.cli.models", "list, fetch or verify the published models"),
+    "doctor": ("amed_lightning.cli.doctor", "tell what this machine has, and what is wrong with it"),
     "bench": ("amed_lightning.cli.bench", "sweep solvers and NFE: run, table, plot"),
 }
 
@@ -30,15 +32,18 @@ def usage() -> str:
     """Return the help page."""
     verbs = "\n".join(f"  {verb:<12} {help_line}" for verb, (_, help_line) in VERBS.items())
     return (
-        "usage: amed-lightning [--help] [--version] VERB ...\n\n"
+        "usage: amed-lightning [--help] [--version] [--offline] VERB ...\n\n"
         "Distil a pre-trained diffusion model into a five-evaluation sampler, and prove it with FID and IS.\n\n"
-        f"{verbs}\n\n`amed-lightning VERB --help` says what a verb takes."
+        f"{verbs}\n\n`amed-lightning VERB --help` says what a verb takes. With --offline nothing is fetched."
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a verb and exit with its code."""
     verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if verb == "--offline":
+        os.environ["AMED_OFFLINE"] = "1"
+        verb, *rest = rest or ["--help"]
     if verb in ("-h", "--help"):
         print(usage())
         sys.exit(0)

@@ -5,8 +5,9 @@ from typing import NoReturn
 import jsonargparse
 
 from amed_lightning.config import InputError
-from amed_lightning.seeds import SEEDS_PER_STREAM
 
+PLAIN_WIDTH = 120
+"""Columns of a table where there is no terminal."""
 NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
 """How the lines begin that a parser adds around the one that names the key."""
 
@@ -49,6 +50,8 @@ def seed_range(text: str) -> range:
     >>> seed_range("0-63")
     range(0, 64)
     """
+    from amed_lightning.seeds import SEEDS_PER_STREAM  # brings torch, which not every verb needs
+
     first, _, last = text.partition("-")
     if not first.isdigit() or not (last or first).isdigit() or int(last or first) < int(first):
         raise InputError(f"--seeds {text}: write a first and a last seed, like 0-63")

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from amed_lightning.config import Spec, build
+from amed_lightning.config import InputError, Spec, build, complete
 from amed_lightning.denoisers.files import load_model, without_labels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.guidance import classifier_free
 from amed_lightning.denoisers.thresholding import thresholded
+from amed_lightning.denoisers.zoo.card import load_card
+from amed_lightning.denoisers.zoo.outline import outlined, require_facts
 from amed_lightning.flow.model import DiffusionModel
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -52,6 +54,19 @@ def thresholding(of: Spec, quantile: float = 0.995) -> DiffusionModel:
     return thresholded(build("model", DENOISERS, of), quantile)
 
 
+def pretrained(card: str, overrides: Spec | None = None) -> DiffusionModel:
+    """A published model; its files are fetched if they are missing.
+
+    Args:
+        card: name of a card, or the path of one's own.
+        overrides: options of the card's model to change.
+    """
+    chosen = load_card(card)
+    model = build("model", DENOISERS, chosen.local_model(overrides))
+    require_facts(model, chosen)
+    return model
+
+
 DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "digits": digits,
     "digits_conditional": digits_conditional,
@@ -59,4 +74,28 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "anisotropic_gaussian": anisotropic_gaussian,
     "guided": guided,
     "thresholded": thresholding,
+    "pretrained": pretrained,
 }
+
+
+def outline(spec: Spec) -> DiffusionModel:
+    """Return what is known of a model before its weights are here; a model that is no card's is loaded.
+
+    Args:
+        spec: name and options.
+
+    Raises:
+        InputError: an unknown name or option, or one that the model refuses.
+    """
+    options = complete("model", DENOISERS, spec)
+    try:
+        match options:
+            case {"name": "pretrained", "card": card, "overrides": overrides}:
+                return outlined(load_card(card), overrides)
+            case {"name": "guided", "of": inner, "scale": scale}:
+                return classifier_free(outline(inner), scale)
+            case {"name": "thresholded", "of": inner, "quantile": quantile}:
+                return thresholded(outline(inner), quantile)
+    except ValueError as error:
+        raise InputError(f"model '{spec['name']}': {error}") from error
+    return build("model", DENOISERS, spec)

@@ -15,6 +15,7 @@ from amed_lightning.cli.main import VERBS, main
 
 from .command import call, refusal
 
+CONFIGURED = [verb for verb in VERBS if verb not in ("models", "doctor")]
 EXACT = {"name": "anisotropic_gaussian", "height": 8, "width": 8}
 SAMPLER = {"model": EXACT, "solver": {"name": "euler"}, "schedule": {"name": "logsnr"}, "num_intervals": 2}
 FIT = {
@@ -55,7 +56,14 @@ class TestQuickAnswers:
     @pytest.mark.parametrize("verb", VERBS)
     def test_every_verb_explains_itself(self, capsys, verb):
         assert call(verb, "--help") == 0
-        assert "--config" in capsys.readouterr().out
+        assert ("--config" in capsys.readouterr().out) == (verb in CONFIGURED)
+
+    def test_a_verb_is_offline_where_the_user_says_so(self, capsys, monkeypatch):
+        monkeypatch.delenv("AMED_OFFLINE", raising=False)
+        call("doctor")
+        assert "nothing is fetched" not in capsys.readouterr().out
+        call("--offline", "doctor")
+        assert "nothing is fetched" in capsys.readouterr().out
 
 
 class TestEndings:
@@ -118,7 +126,7 @@ class TestBadInput:
     def test_an_unknown_option(self, capsys, verb):
         assert "--colour" in refusal(capsys, verb, "--colour", "red")
 
-    @pytest.mark.parametrize("verb", VERBS)
+    @pytest.mark.parametrize("verb", CONFIGURED)
     def test_a_configuration_that_is_not_there(self, capsys, verb):
         assert "nowhere.yaml" in refusal(capsys, verb, "--config", "nowhere.yaml")
 
