@@ -18,7 +18,7 @@ from ..teacher.stores import records
 from .command import call, start
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-CONTENTS = {path: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.rglob("*.yaml"))}
+CONTENTS = {path: yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "digits").glob("*.yaml"))}
 FITS = [path for path, content in CONTENTS.items() if "model" in content]
 SAMPLERS = [path for path, content in CONTENTS.items() if "sampler" in content]
 SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]

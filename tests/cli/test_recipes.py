@@ -1,0 +1,181 @@
+"""The configurations of the published datasets: each as its recipe says, each good for a step of training."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from amed_lightning.config import build
+from amed_lightning.denoisers.files import ModelCard, save_model
+from amed_lightning.denoisers.registry import outline
+from amed_lightning.denoisers.zoo import card as card_module
+from amed_lightning.denoisers.zoo.card import ZOO, card_names
+from amed_lightning.solvers.placement import FixedPlacement
+from amed_lightning.solvers.registry import SOLVERS, network_runs
+from amed_lightning.teacher import precompute as precompute_module
+from amed_lightning.teacher import store as store_module
+
+from .command import call
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FOUND = {
+    str(path.relative_to(CONFIGS).with_suffix("")): yaml.safe_load(path.read_text())
+    for name in card_names()
+    for path in sorted((CONFIGS / name).glob("*.yaml"))
+}
+
+HEUN, MIDPOINT = {"name": "heun"}, {"name": "dpm_solver_2"}
+IPNDM = {"name": "ipndm", "order": 4}
+DPMPP = {"name": "dpm_solver_pp", "order": 3}
+DPMPP_3M, DPMPP_2M = ({"name": "dpm_solver_pp", "order": order, "prediction": "noise"} for order in (3, 2))
+UNIFORM, POLYNOMIAL = {"name": "time_uniform", "rho": 1.0}, {"name": "polynomial", "rho": 7.0}
+DISCRETE = {"name": "discrete", "rho": 1.0}
+ODD, EVEN = (3, 5, 7, 9), (4, 6, 8, 10)
+
+SOLVER = {"solver": {"name": "amed"}, "teacher": HEUN, "inner": 1, "schedule": UNIFORM}
+PLUGIN = {"solver": IPNDM, "teacher": IPNDM, "inner": 2, "schedule": POLYNOMIAL}
+BEDROOM = {"schedule": POLYNOMIAL, "inner": 1, "run": 16}
+OF_SMALL_BATCHES = {"trajectories": 10112, "batch": 128, "run": 256}
+RECIPES = {
+    ("cifar10", "amed", ODD): SOLVER | OF_SMALL_BATCHES,
+    ("cifar10", "plugin", ODD): PLUGIN | OF_SMALL_BATCHES | {"scale_time": 0.2},
+    ("ffhq", "amed", ODD): SOLVER,
+    ("ffhq", "plugin", ODD): PLUGIN,
+    ("afhqv2", "amed", ODD): SOLVER,
+    ("afhqv2", "plugin", ODD): PLUGIN,
+    ("imagenet64", "amed", ODD): SOLVER,
+    ("imagenet64", "plugin", ODD): PLUGIN,
+    ("lsun_bedroom", "amed", ODD): SOLVER | BEDROOM,
+    ("lsun_bedroom", "plugin", ODD): BEDROOM | {"solver": MIDPOINT, "teacher": MIDPOINT},
+    ("imagenet256", "plugin", EVEN): PLUGIN | {"solver": DPMPP, "teacher": DPMPP, "schedule": UNIFORM, "run": 16},
+    ("lsun_bedroom_ldm", "plugin", ODD): PLUGIN
+    | {"solver": DPMPP_3M, "teacher": DPMPP_3M, "schedule": DISCRETE, "run": 32},
+    ("ms_coco", "plugin", (8, 12, 16, 20)): PLUGIN
+    | {"solver": DPMPP_2M, "teacher": DPMPP_2M, "schedule": DISCRETE, "run": 16}
+    | {"scale_dir": 0.0, "scale_time": 0.2, "trajectories": 5024, "batch": 32},
+}
+"""Method and setting of each published row, where it is not the common one below."""
+COMMON = {"scale_dir": 0.01, "scale_time": 0.0, "trajectories": 10048, "batch": 64, "run": 64}
+EXCEPTIONS = {
+    "cifar10/amed-3": {"teacher": MIDPOINT},
+    "ffhq/plugin-9": {"scale_time": 0.2},
+    "afhqv2/plugin-9": {"scale_time": 0.2},
+}
+RUNS_PER_EVALUATION = {"ms_coco": 2}
+
+
+def expected(dataset, kind, nfe, recipe):
+    """Write a configuration out in full."""
+    name = f"{kind}-{nfe}"
+    runs = f"runs/{dataset}/{name}"
+    evaluations = nfe // RUNS_PER_EVALUATION.get(dataset, 1)
+    model = {"name": "pretrained", "card": dataset}
+    content = copy.deepcopy(FOUND["cifar10/amed-5"])
+    content["model"]["init_args"] = {
+        "student": {
+            "model": {"name": "thresholded", "of": model} if dataset == "imagenet256" else model,
+            "solver": recipe["solver"],
+            "schedule": recipe["schedule"],
+            "num_intervals": (evaluations + 1) // 2,
+            "afs": evaluations % 2 == 1,
+        },
+        "scale_dir": recipe["scale_dir"],
+        "scale_time": recipe["scale_time"],
+        "learning_rate": 5e-3,
+        "export": f"{runs}/predictor.json",
+    }
+    content["data"]["init_args"] = {
+        "teacher": {"solver": recipe["teacher"], "inner_levels": recipe["inner"], "batch_size": recipe["run"]},
+        "trajectories": recipe["trajectories"],
+        "validation_trajectories": 256,
+        "batch_size": recipe["batch"],
+    }
+    content["trainer"]["default_root_dir"] = runs
+    content["trainer"]["logger"]["init_args"] |= {"save_dir": f"runs/{dataset}", "name": name}
+    return content
+
+
+EXPECTED = {
+    f"{dataset}/{kind}-{nfe}": expected(
+        dataset, kind, nfe, COMMON | recipe | EXCEPTIONS.get(f"{dataset}/{kind}-{nfe}", {})
+    )
+    for (dataset, kind, many), recipe in RECIPES.items()
+    for nfe in many
+}
+
+
+class TestRecipes:
+    def test_there_is_a_file_for_every_published_row_and_no_other(self):
+        assert sorted(FOUND) == sorted(EXPECTED)
+
+    @pytest.mark.parametrize("name", EXPECTED)
+    def test_a_file_differs_from_its_siblings_where_its_recipe_does_and_nowhere_else(self, name):
+        assert FOUND[name] == EXPECTED[name]
+
+    @pytest.mark.parametrize("name", EXPECTED)
+    def test_it_takes_the_network_runs_that_its_name_says(self, name):
+        student = FOUND[name]["model"]["init_args"]["student"]
+        solver = build("solver", SOLVERS, student["solver"], placer=FixedPlacement(0.5))
+        evaluations = network_runs(solver, student["num_intervals"], student["afs"])
+        assert evaluations * outline(student["model"]).denoiser.cost == int(name.rpartition("-")[2])
+
+    @pytest.mark.parametrize("name", EXPECTED)
+    def test_the_first_line_says_what_it_is(self, name):
+        dataset, _, run = name.partition("/")
+        kind, _, nfe = run.partition("-")
+        first = (CONFIGS / f"{name}.yaml").read_text().splitlines()[0]
+        assert f" at {nfe} NFE: " in first
+        assert first.startswith({"amed": "# AMED-Solver on ", "plugin": "# AMED-Plugin on "}[kind])
+        assert ("analytic first step" in first) == FOUND[name]["model"]["init_args"]["student"]["afs"]
+
+
+def shrunken(folder, name):
+    """Write a card whose model is a tiny random network."""
+    content = yaml.safe_load((ZOO / f"{name}.yaml").read_text())
+    classes, betas = content["facts"].get("num_classes", 0), content["facts"].get("betas")
+    network = {"img_resolution": 16, "img_channels": content["facts"]["shape"][0], "label_dim": classes}
+    network |= {"model_channels": 8, "channel_mult": [1, 1], "num_blocks": 1, "attn_resolutions": []}
+    card = ModelCard(network, 0.5, scaled_linear_betas=betas is not None)
+    denoiser = card.denoiser()
+    generator = torch.Generator().manual_seed(0)
+    for weights in denoiser.parameters():
+        torch.nn.init.normal_(weights, std=0.3, generator=generator)
+    save_model(folder / name / "network.json", denoiser, card)
+    content["facts"] |= {"shape": [network["img_channels"], 16, 16], "sigma_min": 0.002, "sigma_max": 80.0}
+    content["model"] = {"name": "file", "path": str(folder / name / "network.json")}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+
+@pytest.fixture(scope="module")
+def shrunken_zoo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zoo")
+    for name in card_names():
+        shrunken(folder, name)
+    return folder
+
+
+class TestRuns:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(name, marks=[] if nfe == many[0] else [pytest.mark.slow])
+            for dataset, kind, many in RECIPES
+            for nfe in many
+            for name in [f"{dataset}/{kind}-{nfe}"]
+        ],
+    )
+    def test_a_fit_takes_a_step_on_a_tiny_network_of_its_family_and_exports(
+        self, name, shrunken_zoo, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(card_module, "ZOO", shrunken_zoo)
+        monkeypatch.setenv("AMED_OFFLINE", "1")
+        for module in (store_module, precompute_module):
+            monkeypatch.setattr(module, "SHARD_SIZE", 4)
+        monkeypatch.chdir(tmp_path)
+        once = ("max_epochs", "limit_train_batches", "limit_val_batches", "log_every_n_steps")
+        options = [f"--trainer.{option}=1" for option in once] + ["--trainer.accelerator=cpu"]
+        options += [f"--data.{option}=4" for option in ("trajectories", "validation_trajectories", "batch_size")]
+        assert call("fit", "--config", CONFIGS / f"{name}.yaml", *options, "--data.teacher.batch_size=4") == 0
+        assert (tmp_path / FOUND[name]["model"]["init_args"]["export"]).is_file()
