@@ -9,6 +9,7 @@ from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.guidance import classifier_free
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.denoisers.zoo.card import load_card
+from amed_lightning.denoisers.zoo.local import local_model
 from amed_lightning.denoisers.zoo.outline import outlined, require_facts
 from amed_lightning.flow.model import DiffusionModel
 
@@ -62,7 +63,7 @@ def pretrained(card: str, overrides: Spec | None = None) -> DiffusionModel:
         overrides: options of the card's model to change.
     """
     chosen = load_card(card)
-    model = build("model", DENOISERS, chosen.local_model(overrides))
+    model = build("model", DENOISERS, local_model(chosen, overrides))
     require_facts(model, chosen)
     return model
 

@@ -8,8 +8,10 @@ One process of a job fetches and the others wait for the file; two jobs on one m
 """
 
 import os
+import shutil
 import time
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 from filelock import FileLock
 
@@ -74,6 +76,27 @@ def check(file: RemoteFile, path: Path) -> None:
     """
     if wrong := _mismatch(file, path, path):
         raise InputError(f"{path}: {wrong}; delete the file to fetch it anew")
+
+
+def extracted(archive: Path, member: str) -> Path:
+    """Return where a file of a zip archive lies by itself, in a folder called like the archive.
+
+    Raises:
+        InputError: there is no such file in it, or it is no archive.
+    """
+    path = archive.with_suffix("") / member
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with ZipFile(archive) as files, files.open(member) as source, part.open("wb") as out:
+                shutil.copyfileobj(source, out)
+            part.replace(path)
+        except (KeyError, BadZipFile) as error:
+            raise InputError(f"{archive}: {error.args[0]}") from error
+        finally:
+            part.unlink(missing_ok=True)
+    return path
 
 
 def _mismatch(file: RemoteFile, written: Path, path: Path) -> str | None:

@@ -123,8 +123,7 @@ class TestRecipes:
 
     @pytest.mark.parametrize("name", EXPECTED)
     def test_the_first_line_says_what_it_is(self, name):
-        dataset, _, run = name.partition("/")
-        kind, _, nfe = run.partition("-")
+        kind, _, nfe = name.partition("/")[2].partition("-")
         first = (CONFIGS / f"{name}.yaml").read_text().splitlines()[0]
         assert f" at {nfe} NFE: " in first
         assert first.startswith({"amed": "# AMED-Solver on ", "plugin": "# AMED-Plugin on "}[kind])

@@ -1,20 +1,23 @@
 """A card: the YAML that says what a published model is, where its files are, and how it is built from them.
 
-A card names no code of its own: ``model`` is what a configuration could say, with ``{<file>}`` in place of a local
-path. Cards are in ``assets/zoo``, one per dataset; a card of one's own is named by its path.
+A card names no code of its own: ``model`` is what a configuration could say, with local paths left open.
+``{network}`` stands for the file of that name; ``{config}``, where there is no such file, for the folder of all files
+whose names begin with ``config/``; ``{assets}`` for the folder of the cards, which is ``assets/zoo``. A card of one's
+own is named by its path.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from amed_lightning.config import InputError, Spec, load_dataclass
-from amed_lightning.runtime.cache import cache_folder, fetch
+from amed_lightning.runtime.cache import cache_folder
 from amed_lightning.runtime.download import RemoteFile
 
 ZOO = Path(__file__).parents[2] / "assets" / "zoo"
+ASSETS = "assets"
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,11 @@ class CardFile(RemoteFile):
     """A published file.
 
     Attributes:
+        member: the file inside it, if it is a zip archive.
         remark: what a user of it should know.
     """
 
+    member: str | None = None
     remark: str = ""
 
 
@@ -92,7 +97,7 @@ class Card:
         licence: of the weights.
         architecture: of the network.
         bottleneck: which activation the predictor reads.
-        model: name and options of the denoiser; ``{<file>}`` stands for a file's local path.
+        model: name and options of the denoiser.
         facts: what any user of the model must know.
         files: what is published, by what it is for; ``reference`` has the real images' moments.
         parameters: number of the network's weights, where it is known.
@@ -116,18 +121,19 @@ class Card:
         """Where its files are kept."""
         return cache_folder() / "models" / self.name
 
-    def local_model(self, overrides: Spec | None = None) -> Spec:
-        """Return name and options of the denoiser, after fetching the files that they name.
+    def inside(self, folder: str) -> list[str]:
+        """Return the names of the files that lie in a folder."""
+        return [name for name in self.files if name.startswith(f"{folder}/")]
 
-        Args:
-            overrides: options to change.
+    def require_known(self, keys: Iterable[str]) -> None:
+        """Refuse placeholders that stand for nothing.
+
+        Raises:
+            InputError: there is one.
         """
-        options = self.model | (overrides or {})
-        named = {key for text in _texts(options) for key in re.findall(r"\{(\w+)\}", text)}
-        paths = {key: str(fetch(self.files[key], self.folder)) for key in sorted(named)}
-        filled = _fill_in(options, paths)
-        assert isinstance(filled, dict)
-        return filled
+        for key in keys:
+            if key != ASSETS and key not in self.files and not self.inside(key):
+                raise InputError(f"the model names {{{key}}}, and there are {', '.join([ASSETS, *self.files])}")
 
 
 def card_names() -> list[str]:
@@ -148,39 +154,36 @@ def load_card(name: str) -> Card:
     if not path.is_file():
         raise InputError(f"no card '{name}': use one of {', '.join(card_names())}, or the path of a .yaml of your own")
     card = load_dataclass(path, Card)
-    if mistake := next(_mistakes(card, path), None):
-        raise InputError(f"{path}: {mistake}")
+    try:
+        if card.name != path.stem:
+            raise InputError(f"name is '{card.name}'; it must be that of the file, '{path.stem}'")
+        for key, file in card.files.items():
+            _check(key, file)
+        card.require_known(placeholders(card.model))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     return card
 
 
-def _mistakes(card: Card, path: Path) -> Iterator[str]:
-    if card.name != path.stem:
-        yield f"name is '{card.name}'; it must be that of the file, '{path.stem}'"
-    for key, file in card.files.items():
-        if Path(file.name).name != file.name:
-            yield f"files.{key}.name is {file.name!r}; it must be a plain name"
-        for address in file.addresses:
-            if not address.startswith(("https://", "http://")):
-                yield f"files.{key}.addresses: {address!r} is no http address"
-        if file.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", file.sha256):
-            yield f"files.{key}.sha256 is {file.sha256!r}; it must be 64 hexadecimal digits"
-    for text in _texts(card.model):
-        for key in re.findall(r"\{(\w+)\}", text):
-            if key not in card.files:
-                yield f"model names the file {{{key}}}, and there is none among {', '.join(card.files)}"
+def _check(key: str, file: CardFile) -> None:
+    """Find what the types of a file's entries do not tell."""
+    for name in (file.name, file.member or ""):
+        place = PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts:
+            raise InputError(f"files.{key}: {name!r} leads out of its folder")
+    if "/" in file.name and file.name != key:
+        raise InputError(f"files.{key}.name is {file.name!r}; a file in a folder is called like its entry")
+    for address in file.addresses:
+        if not address.startswith(("https://", "http://")):
+            raise InputError(f"files.{key}.addresses: {address!r} is no http address")
+    if file.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", file.sha256):
+        raise InputError(f"files.{key}.sha256 is {file.sha256!r}; it must be 64 hexadecimal digits")
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Find every text in nested mappings."""
+def placeholders(value: Any) -> Iterator[str]:
+    """Find every ``{<key>}`` in the texts of nested mappings."""
     if isinstance(value, dict):
         for inner in value.values():
-            yield from _texts(inner)
+            yield from placeholders(inner)
     elif isinstance(value, str):
-        yield value
-
-
-def _fill_in(value: Any, paths: dict[str, str]) -> Any:
-    """Put local paths in place of ``{<file>}``."""
-    if isinstance(value, dict):
-        return {key: _fill_in(inner, paths) for key, inner in value.items()}
-    return value.format(**paths) if isinstance(value, str) else value
+        yield from re.findall(r"\{(\w+)\}", value)
