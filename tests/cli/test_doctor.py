@@ -24,11 +24,11 @@ def _no_job(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def package(folder, name, files, monkeypatch):
+def package(folder, name, files, monkeypatch, version="1.0"):
     """Install a package that is nothing but its metadata."""
-    info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     for file, content in files.items():
         (info / file).write_text(content)
     monkeypatch.syspath_prepend(folder)
@@ -67,6 +67,10 @@ class TestPackages:
         (problem,) = texts(packages(), "problem")
         assert problem.startswith("lightning 1.0 is installed, and lightning")
         assert ">=2.6.6" in problem
+
+    def test_a_candidate_of_a_later_version_will_do(self, tmp_path, monkeypatch):
+        package(tmp_path / "site", "lightning", {}, monkeypatch, version="2.7.0rc1")
+        assert "lightning 2.7.0rc1" in texts(packages(), "fact")
 
     def test_what_is_missing_is_a_problem_but_not_in_an_extra(self, tmp_path, monkeypatch):
         needs = 'Requires-Dist: nobody-has-this>=3\nProvides-Extra: more\nRequires-Dist: nor-this; extra == "more"\n'

@@ -75,6 +75,13 @@ class TestFetch:
         assert "own, network: edm-cifar10-32x32-uncond-vp.pkl is missing" in capsys.readouterr().err
         assert [path.name for path in (cache / "own").glob("*.npz")] == ["cifar10-32x32.npz"]
 
+    def test_every_process_of_a_job_may_fetch_because_nodes_may_have_folders_of_their_own(
+        self, own, cache, monkeypatch
+    ):
+        monkeypatch.setenv("SLURM_PROCID", "3")
+        assert call("models", "fetch", own) == 0
+        assert (cache / "own" / "cifar10-32x32.npz").is_file()
+
     def test_it_wants_a_name(self, capsys):
         assert "name the cards whose files to fetch: afhqv2, cifar10" in refusal(capsys, "models", "fetch")
 

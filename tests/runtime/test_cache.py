@@ -57,6 +57,7 @@ class TestFetch:
                 assert path.read_bytes() == CONTENT
             assert len(site.requests) == 1
         assert path == tmp_path / "deep" / "weights.pkl"
+        assert [file.name for file in path.parent.iterdir() if not file.name.startswith(".")] == ["weights.pkl"]
 
     def test_an_interrupted_fetch_is_continued_by_the_next(self, tmp_path):
         with serve(cut_after(1000), cut_after(0)) as site:
