@@ -18,6 +18,7 @@ from amed_lightning.runtime.download import RemoteFile
 
 ZOO = Path(__file__).parents[2] / "assets" / "zoo"
 ASSETS = "assets"
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -186,4 +187,4 @@ def placeholders(value: Any) -> Iterator[str]:
         for inner in value.values():
             yield from placeholders(inner)
     elif isinstance(value, str):
-        yield from re.findall(r"\{(\w+)\}", value)
+        yield from PLACEHOLDER.findall(value)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from amed_lightning.config import Spec
-from amed_lightning.denoisers.zoo.card import ASSETS, ZOO, Card, placeholders
+from amed_lightning.denoisers.zoo.card import ASSETS, PLACEHOLDER, ZOO, Card, placeholders
 from amed_lightning.runtime.cache import extracted, fetch
 
 
@@ -42,4 +42,4 @@ def _fill_in(value: Any, paths: dict[str, str]) -> Any:
     """Put local paths in place of every ``{<key>}``."""
     if isinstance(value, dict):
         return {key: _fill_in(inner, paths) for key, inner in value.items()}
-    return value.format(**paths) if isinstance(value, str) else value
+    return PLACEHOLDER.sub(lambda found: paths[found[1]], value) if isinstance(value, str) else value

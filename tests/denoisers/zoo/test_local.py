@@ -53,8 +53,9 @@ class TestFiles:
         return load_card(write(tmp_path, {"model": model, "files": served | reference}))
 
     def test_only_what_the_model_names_is_fetched(self, site, tmp_path, cache):
-        spec = local_model(self.card(site, tmp_path, {"name": "edm", "path": "{network}", "scale": 2.0}))
-        assert spec == {"name": "edm", "path": str(cache / "w.pkl"), "scale": 2.0}
+        model = {"name": "edm", "path": "{network}", "scale": 2.0, "prompt": "{ a curly {} thing"}
+        spec = local_model(self.card(site, tmp_path, model))
+        assert spec == model | {"path": str(cache / "w.pkl")}
         assert (cache / "w.pkl").read_bytes() == b"weights"
         assert not (cache / "r.npz").exists()
 
