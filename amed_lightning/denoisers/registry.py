@@ -77,6 +77,8 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "thresholded": thresholding,
     "pretrained": pretrained,
 }
+WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {"guided": classifier_free, "thresholded": thresholded}
+"""What a name does to the model that it takes as ``of``."""
 
 
 def outline(spec: Spec) -> DiffusionModel:
@@ -93,10 +95,8 @@ def outline(spec: Spec) -> DiffusionModel:
         match options:
             case {"name": "pretrained", "card": card, "overrides": overrides}:
                 return outlined(load_card(card), overrides)
-            case {"name": "guided", "of": inner, "scale": scale}:
-                return classifier_free(outline(inner), scale)
-            case {"name": "thresholded", "of": inner, "quantile": quantile}:
-                return thresholded(outline(inner), quantile)
+            case {"name": str(name), "of": inner, **wrapping} if name in WRAPPERS:
+                return WRAPPERS[name](outline(inner), **wrapping)
     except ValueError as error:
         raise InputError(f"model '{spec['name']}': {error}") from error
     return build("model", DENOISERS, spec)
