@@ -135,6 +135,7 @@ REQUIRED = {
     "explicit": {"levels": [2.0, 1.0]},
     "guided": {"of": {"name": "digits_conditional"}, "scale": 2.0},
     "thresholded": {"of": {"name": "digits"}},
+    "pretrained": {"card": "cifar10"},
 }
 
 
