@@ -1,97 +1,39 @@
-"""The DDPM++ U-Net (Song et al. 2021, ICLR) as EDM parametrises it (Karras et al. 2022, appendix F.2).
+"""DDPM++ and NCSN++ (Song et al. 2021, ICLR) as EDM parametrises them (Karras et al. 2022, appendix F.2).
 
-Module and tensor names are those of EDM's files, so that their tensors fit one to one. Level ``l`` works at
-``resolution >> l``. Every encoder output is kept for the decoder, whose blocks see it beside their input. All residual
-sums are scaled by sqrt(1/2).
+Module and tensor names are those of EDM's files, so that their tensors fit one to one, except the resampling filters,
+which are options here. All residual sums are scaled by sqrt(1/2); embeddings of noise level and label enter each block
+as an offset per channel.
 
-Every resolution of an image halves by a 2x2 mean and doubles by repetition; embeddings of noise level and label enter
-each block as an offset per channel.
+NCSN++ embeds random Fourier frequencies and adds to every level of the encoder the image itself, filtered down level by
+level ("residual": and added to by the encoder). "skip" puts the image beside the encoder, or collects the output level
+by level beside the decoder.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from amed_lightning.denoisers.layers import (
+    MEAN,
+    FilteredConv2d,
+    FourierAngles,
+    Maps,
+    PositionalAngles,
+    Resample,
+    Vectors,
+    conv3,
+    silent,
+)
+from amed_lightning.denoisers.unet import Block, BlockStyle, Planned, Topology
 from amed_lightning.flow.model import Features
 from amed_lightning.tensors import Images
 
 RESIDUAL_SCALE = 0.5**0.5
-CHANNELS_PER_GROUP, MAX_GROUPS = 4, 32
-
-Levels: TypeAlias = Sequence[tuple[int, int]]
-"""Resolution and channels of each level, highest resolution first."""
-Vectors = Float[Tensor, "batch _"]
-Maps = Float[Tensor, "batch _ _ _"]
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalise groups of at least four channels."""
-    return nn.GroupNorm(min(MAX_GROUPS, channels // CHANNELS_PER_GROUP), channels, eps=1e-6)
-
-
-class ResampledConv2d(nn.Conv2d):
-    """Halve or double the resolution, then convolve."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, resample: str | None = None) -> None:
-        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2)
-        self.resample = resample
-
-    def forward(self, input: Maps) -> Maps:
-        """Return the image at the new resolution."""
-        if self.resample == "down":
-            input = F.avg_pool2d(input, 2)
-        elif self.resample == "up":
-            input = F.interpolate(input, scale_factor=2)
-        return super().forward(input)
-
-
-class Block(nn.Module):
-    """Two convolutions with the embedding between them, then self-attention if asked for."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        embedding: int,
-        dropout: float,
-        attention: bool = False,
-        resample: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.norm0 = group_norm(in_channels)
-        self.conv0 = ResampledConv2d(in_channels, out_channels, 3, resample)
-        self.affine = nn.Linear(embedding, out_channels)
-        self.norm1 = group_norm(out_channels)
-        self.dropout = nn.Dropout(dropout)
-        self.conv1 = _silent(_conv3(out_channels, out_channels))
-        changes = resample is not None or in_channels != out_channels
-        self.skip = ResampledConv2d(in_channels, out_channels, 1, resample) if changes else nn.Identity()
-        self.attention = attention
-        if attention:
-            self.norm2 = group_norm(out_channels)
-            self.qkv = nn.Conv2d(out_channels, 3 * out_channels, 1)
-            self.proj = _silent(nn.Conv2d(out_channels, out_channels, 1))
-
-    def forward(self, x: Maps, embedding: Vectors) -> Maps:
-        """Return the block's output; ``embedding`` already ends in SiLU."""
-        y = self.conv0(F.silu(self.norm0(x)))
-        y = F.silu(self.norm1(y + self.affine(embedding)[:, :, None, None]))
-        y = (self.conv1(self.dropout(y)) + self.skip(x)) * RESIDUAL_SCALE
-        return (y + self._attend(y)) * RESIDUAL_SCALE if self.attention else y
-
-    def _attend(self, y: Maps) -> Maps:
-        """One head over all pixels; queries, keys and values interleave, channel by channel."""
-        batch, channels, height, width = y.shape
-        triples = self.qkv(self.norm2(y)).reshape(batch, channels, 3, height * width)
-        query, key, value = triples.transpose(1, 3).unbind(2)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.proj(attended.transpose(1, 2).reshape(y.shape))
-        return projected
 
 
 class DDPMpp(nn.Module):
@@ -107,6 +49,13 @@ class DDPMpp(nn.Module):
         attn_resolutions: where the encoder attends; the decoder does in its last block there.
         dropout: probability, in training only.
         bottleneck_resolution: the last encoder block there is the bottleneck, whose activation the features are.
+        augment_dim: numbers that described a training image's augmentation; sampling has none.
+        channel_mult_emb: size of the embedding, in units of ``model_channels``.
+        embedding_type: how the noise level is embedded.
+        channel_mult_noise: size of that embedding, in units of ``model_channels``.
+        encoder_type: what the encoder sees of the image below its first level.
+        decoder_type: whether the output is the last level's, or the sum of every level's.
+        resample_filter: in one dimension.
 
     Raises:
         ValueError: no level works at the bottleneck's resolution.
@@ -123,94 +72,87 @@ class DDPMpp(nn.Module):
         attn_resolutions: Sequence[int] = (16,),
         dropout: float = 0.1,
         bottleneck_resolution: int = 8,
+        augment_dim: int = 0,
+        channel_mult_emb: int = 4,
+        embedding_type: Literal["positional", "fourier"] = "positional",
+        channel_mult_noise: int = 1,
+        encoder_type: Literal["standard", "skip", "residual"] = "standard",
+        decoder_type: Literal["standard", "skip"] = "standard",
+        resample_filter: Sequence[int] = MEAN,
     ) -> None:
         super().__init__()
-        self.model_channels, self.label_dim = model_channels, label_dim
+        self.label_dim, self.feature_size = label_dim, bottleneck_resolution**2
         self.bottleneck = f"{bottleneck_resolution}x{bottleneck_resolution}_block{num_blocks - 1}"
-        self.feature_size = bottleneck_resolution**2
-        width = 4 * model_channels
-        self.map_label = nn.Linear(label_dim, model_channels) if label_dim else None
-        self.map_layer0 = nn.Linear(model_channels, width)
+        noise, width = model_channels * channel_mult_noise, model_channels * channel_mult_emb
+        self.map_noise = (PositionalAngles if embedding_type == "positional" else FourierAngles)(noise // 2)
+        self.map_label = nn.Linear(label_dim, noise) if label_dim else None
+        self.map_augment = nn.Linear(augment_dim, noise, bias=False) if augment_dim else None
+        self.map_layer0 = nn.Linear(noise, width)
         self.map_layer1 = nn.Linear(width, width)
 
-        levels = [(img_resolution >> level, model_channels * mult) for level, mult in enumerate(channel_mult)]
-        if bottleneck_resolution not in dict(levels):
-            sizes = ", ".join(str(size) for size, _ in levels)
-            raise ValueError(f"bottleneck_resolution {bottleneck_resolution}: no level has it; use one of {sizes}")
-        block = partial(Block, embedding=width, dropout=dropout)
-        self.enc = nn.ModuleDict({f"{img_resolution}x{img_resolution}_conv": _conv3(img_channels, model_channels)})
-        skips = self._add_encoder(levels, model_channels, num_blocks, attn_resolutions, block)
+        topology = Topology(img_resolution, model_channels, channel_mult, num_blocks, attn_resolutions, stem_mult=1)
+        topology.require_level(bottleneck_resolution)
+        style = BlockStyle(RESIDUAL_SCALE, 1e-6, 4, scale_shift=False, projects_resampled=True, taps=resample_filter)
+        add = partial(_block, embedding=width, style=style, dropout=dropout)
+        self.enc = nn.ModuleDict({f"{img_resolution}x{img_resolution}_conv": conv3(img_channels, model_channels)})
+        beside = img_channels
+        for block in topology.encoder():
+            self.enc[block.name] = add(block)
+            if block.resample and encoder_type != "standard":
+                self.enc.update(_image_beside(encoder_type, block, beside, resample_filter))
+                beside = block.out_channels if encoder_type == "residual" else beside
         self.dec = nn.ModuleDict()
-        channels = self._add_decoder(levels, skips, num_blocks, attn_resolutions, block)
-        self.dec[f"{img_resolution}x{img_resolution}_aux_norm"] = group_norm(channels)
-        self.dec[f"{img_resolution}x{img_resolution}_aux_conv"] = _silent(_conv3(channels, img_channels))
-
-    def _add_encoder(
-        self, levels: Levels, channels: int, num_blocks: int, attends_at: Sequence[int], block: Callable[..., Block]
-    ) -> list[int]:
-        """Add the encoder's blocks; return the channels of everything that the decoder sees again."""
-        skips = [channels]
-        for level, (resolution, out) in enumerate(levels):
-            if level:
-                self.enc[f"{resolution}x{resolution}_down"] = block(channels, channels, resample="down")
-                skips.append(channels)
-            for index in range(num_blocks):
-                name = f"{resolution}x{resolution}_block{index}"
-                self.enc[name] = block(channels, out, attention=resolution in attends_at)
-                channels = out
-                skips.append(channels)
-        return skips
-
-    def _add_decoder(
-        self, levels: Levels, skips: list[int], num_blocks: int, attends_at: Sequence[int], block: Callable[..., Block]
-    ) -> int:
-        """Add the decoder's blocks, lowest resolution first; return the channels of the last."""
-        channels = skips[-1]
-        for level, (resolution, out) in reversed(list(enumerate(levels))):
-            if level == len(levels) - 1:
-                self.dec[f"{resolution}x{resolution}_in0"] = block(channels, channels, attention=True)
-                self.dec[f"{resolution}x{resolution}_in1"] = block(channels, channels)
-            else:
-                self.dec[f"{resolution}x{resolution}_up"] = block(channels, channels, resample="up")
-            for index in range(num_blocks + 1):
-                attention = index == num_blocks and resolution in attends_at
-                name = f"{resolution}x{resolution}_block{index}"
-                self.dec[name] = block(channels + skips.pop(), out, attention=attention)
-                channels = out
-        return channels
+        for block in topology.decoder(attends=lambda index: index == num_blocks):
+            self.dec[block.name] = add(block)
+            if block.name.endswith(f"_block{num_blocks}") and (decoder_type == "skip" or block.level == 0):
+                raised = block.level < len(channel_mult) - 1 and decoder_type == "skip"
+                self.dec.update(_output(block, img_channels, style, raised))
 
     def forward(
         self, x: Images, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None
     ) -> tuple[Images, Features]:
-        """Run the network.
-
-        Args:
-            x: scaled noisy images.
-            c_noise: the level's code, ln(sigma) / 4 under EDM's preconditioning.
-            labels: one-hot; a zero row, or None, leaves the class open.
-
-        Returns:
-            The output, and the bottleneck's activation averaged over channels, flattened.
-        """
+        """Run the network, see :meth:`~amed_lightning.denoisers.unet.UNet.forward`."""
         embedding = self._embed(c_noise, labels)
-        skips = []
+        skips, features = self._encode(x, embedding)
+        return self._decode(skips, embedding), features
+
+    def _encode(self, image: Images, embedding: Vectors) -> tuple[list[Maps], Features]:
+        """Return every output that the decoder sees, newest last, and the features."""
+        skips: list[Maps] = []
+        x = beside = image
         for name, module in self.enc.items():
-            x = module(x) if name.endswith("_conv") else module(x, embedding)
-            skips.append(x)
+            if name.endswith("_aux_down"):
+                beside = module(beside)
+            elif name.endswith("_aux_skip"):
+                x = skips[-1] = x + module(beside)
+            elif name.endswith("_aux_residual"):
+                x = skips[-1] = beside = (x + module(beside)) * RESIDUAL_SCALE
+            else:
+                x = module(x, embedding) if isinstance(module, Block) else module(x)
+                skips.append(x)
             if name == self.bottleneck:
                 features = x.mean(1).flatten(1)
+        return skips, features
+
+    def _decode(self, skips: list[Maps], embedding: Vectors) -> Images:
+        """Return the network's output."""
+        x, output = skips[-1], None
         for name, module in self.dec.items():
-            if "_aux_" in name:
-                x = module(F.silu(x)) if name.endswith("_conv") else module(x)
+            if name.endswith("_aux_up"):
+                output = module(output)
+            elif name.endswith("_aux_norm"):
+                normed = module(x)
+            elif name.endswith("_aux_conv"):
+                said = module(F.silu(normed))
+                output = said if output is None else output + said
             else:
                 x = module(torch.cat([x, skips.pop()], 1) if "_block" in name else x, embedding)
-        return x, features
+        assert output is not None
+        return output
 
     def _embed(self, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None) -> Vectors:
-        half = self.model_channels // 2
-        exponents = torch.arange(half, dtype=torch.float32, device=c_noise.device) / (half - 1)
-        angles = c_noise[:, None] * (10000.0**-exponents).to(c_noise.dtype)
-        code = torch.cat([angles.sin(), angles.cos()], 1)
+        at = self.map_noise(c_noise)
+        code = torch.cat([at.sin(), at.cos()], 1)
         if self.map_label is not None:
             if labels is None:
                 labels = code.new_zeros(1, self.label_dim)
@@ -219,13 +161,27 @@ class DDPMpp(nn.Module):
         return embedding
 
 
-def _conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+def _block(planned: Planned, embedding: int, style: BlockStyle, dropout: float) -> Block:
+    heads = 1 if planned.attends else 0
+    return Block(planned.in_channels, planned.out_channels, embedding, style, dropout, heads, planned.resample)
 
 
-def _silent(convolution: nn.Conv2d) -> nn.Conv2d:
-    """Start a residual branch at zero, so that an untrained network is the identity around it."""
-    nn.init.zeros_(convolution.weight)
-    assert convolution.bias is not None
-    nn.init.zeros_(convolution.bias)
-    return convolution
+def _image_beside(
+    encoder_type: Literal["skip", "residual"], block: Planned, beside: int, taps: Sequence[int]
+) -> dict[str, nn.Module]:
+    """Return what a level of the encoder sees of the image, of ``beside`` channels one level above."""
+    level, _, _ = block.name.partition("_")
+    if encoder_type == "residual":
+        return {f"{level}_aux_residual": FilteredConv2d(beside, block.out_channels, taps)}
+    return {
+        f"{level}_aux_down": Resample("down", taps),
+        f"{level}_aux_skip": nn.Conv2d(beside, block.out_channels, 1),
+    }
+
+
+def _output(block: Planned, img_channels: int, style: BlockStyle, raised: bool) -> dict[str, nn.Module]:
+    """Return what a level of the decoder adds to the output, which first comes up from the level below."""
+    level, _, _ = block.name.partition("_")
+    up: dict[str, nn.Module] = {f"{level}_aux_up": Resample("up", style.taps)} if raised else {}
+    norm, conv = style.norm(block.out_channels), silent(conv3(block.out_channels, img_channels))
+    return up | {f"{level}_aux_norm": norm, f"{level}_aux_conv": conv}

@@ -1,21 +1,38 @@
 """A model on disk: its weights as safetensors, and beside them a JSON card that says what they are.
 
-The card names the network's options, its preconditioning, its range of levels and the SHA-256 of the weights. Nothing
-in either file is executed.
+The card names the architecture and its options, the preconditioning, the range of levels and the SHA-256 of the
+weights. Nothing in either file is executed. A published file becomes the same :class:`StoredModel`, so that it and what
+``convert`` makes of it have one digest.
 """
 
+import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors.torch
+import torch
+from torch import Tensor, nn
 
-from amed_lightning.config import InputError, digest, file_digest, write_atomically
+from amed_lightning.config import InputError, build, digest, file_digest, write_atomically
+from amed_lightning.denoisers.adm import ADM, NoisyClassifier
 from amed_lightning.denoisers.ddpmpp import DDPMpp
-from amed_lightning.denoisers.preconditioning import EDMPreconditioned
+from amed_lightning.denoisers.preconditioning import EDMPreconditioned, Preconditioned, VPClassifier, VPPreconditioned
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.noise.schedules import NoiseRange, scaled_linear_log_alphas
+
+Module = TypeVar("Module", bound=nn.Module)
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "ddpmpp": DDPMpp,
+    "adm": ADM,
+    "noisy_classifier": NoisyClassifier,
+}
+IMPLIED = {"architecture": "ddpmpp", "preconditioning": "edm"}
+"""What a card leaves out: the first cards knew nothing else, and their digests name stores and predictors."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +40,13 @@ class ModelCard:
     """What a file of weights holds.
 
     Attributes:
-        network: options of :class:`~amed_lightning.denoisers.ddpmpp.DDPMpp`.
-        sigma_data: standard deviation of the data it was trained on.
+        network: options of the architecture.
+        sigma_data: standard deviation of the data; 1 in the variance-preserving form.
         sigma_min: smallest level.
         sigma_max: largest level.
         scaled_linear_betas: the schedule ``discrete`` uses Stable Diffusion's table for this model.
+        architecture: a key of ``ARCHITECTURES``.
+        preconditioning: a key of ``PRECONDITIONINGS``.
     """
 
     network: dict[str, Any]
@@ -35,23 +54,152 @@ class ModelCard:
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     scaled_linear_betas: bool = False
+    architecture: str = IMPLIED["architecture"]
+    preconditioning: str = IMPLIED["preconditioning"]
 
-    def denoiser(self) -> EDMPreconditioned:
-        """Build the denoiser, with fresh weights."""
-        return EDMPreconditioned(DDPMpp(**self.network), self.sigma_data)
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the file says."""
+        return {key: value for key, value in asdict(self).items() if IMPLIED.get(key) != value}
+
+    @property
+    def noise_range(self) -> NoiseRange:
+        """The levels between which the model was trained."""
+        log_alphas = scaled_linear_log_alphas() if self.scaled_linear_betas else None
+        return NoiseRange(self.sigma_min, self.sigma_max, log_alphas)
+
+    def denoiser(self) -> Preconditioned:
+        """Build the denoiser, with fresh weights.
+
+        Raises:
+            InputError: no such architecture, option or preconditioning; or a classifier's card.
+        """
+        network = self._network()
+        if isinstance(network, NoisyClassifier):
+            raise InputError("a classifier of noisy images is no denoiser: name it as the classifier of one")
+        if self.preconditioning not in PRECONDITIONINGS:
+            known = ", ".join(PRECONDITIONINGS)
+            raise InputError(f"unknown preconditioning '{self.preconditioning}': use one of {known}")
+        return PRECONDITIONINGS[self.preconditioning](network, self)
+
+    def classifier(self) -> VPClassifier:
+        """Build the classifier of noisy images, with fresh weights.
+
+        Raises:
+            InputError: no such architecture or option; or a denoiser's card.
+        """
+        network = self._network()
+        if not isinstance(network, NoisyClassifier):
+            raise InputError("a denoiser is no classifier of noisy images")
+        return VPClassifier(network, self.noise_range)
+
+    def _network(self) -> nn.Module:
+        return build("architecture", ARCHITECTURES, {**self.network, "name": self.architecture})
 
 
-def save_model(path: Path, denoiser: EDMPreconditioned, card: ModelCard) -> None:
+PRECONDITIONINGS: dict[str, Callable[[Any, ModelCard], Preconditioned]] = {
+    "edm": lambda network, card: EDMPreconditioned(network, card.sigma_data),
+    "cm": lambda network, card: EDMPreconditioned(network, card.sigma_data, noise_scale=250.0),
+    "vp": lambda network, card: VPPreconditioned(network, card.noise_range),
+}
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model as a file holds it.
+
+    Attributes:
+        source: the file.
+        card: what its weights are.
+        weights: its tensors, by name.
+        weights_sha256: of their ``.safetensors``, if they came from one.
+    """
+
+    source: Path
+    card: ModelCard
+    weights: Mapping[str, Tensor]
+    weights_sha256: str | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Identifies architecture and weights, in whatever file they came."""
+        sha256 = self.weights_sha256 or hashlib.sha256(_serialised(self.weights)).hexdigest()
+        return digest([self.card.content, sha256])
+
+    def denoiser(self) -> Preconditioned:
+        """Build the denoiser, frozen, around these weights.
+
+        Raises:
+            InputError: an impossible card, or weights that are not such a network's.
+        """
+        return self._filled(self.card.denoiser)
+
+    def classifier(self) -> VPClassifier:
+        """Build the classifier of noisy images, frozen, around these weights.
+
+        Raises:
+            InputError: an impossible card, or weights that are not such a network's.
+        """
+        return self._filled(self.card.classifier)
+
+    def model(self) -> DiffusionModel:
+        """Describe the denoiser.
+
+        Raises:
+            InputError: an impossible card, or weights that are not such a network's.
+        """
+        denoiser, options = self.denoiser(), self.card.network
+        return DiffusionModel(
+            denoiser=denoiser,
+            digest=self.digest,
+            shape=(options["img_channels"], options["img_resolution"], options["img_resolution"]),
+            noise_range=self.card.noise_range,
+            feature_size=denoiser.model.feature_size,
+            num_classes=denoiser.model.label_dim,
+        )
+
+    def _filled(self, build_module: Callable[[], Module]) -> Module:
+        """Build a module without memory of its own, and let it have these weights once they are known to fit."""
+        try:
+            with torch.device("meta"):
+                module = build_module()
+        except (ValueError, RuntimeError, ArithmeticError) as error:
+            raise InputError(f"{self.source}: {' '.join(str(error).split())}") from error
+        expected = module.state_dict()
+        self._refuse("there is no", sorted(expected.keys() - self.weights.keys()))
+        self._refuse("the network has no", sorted(self.weights.keys() - expected.keys()))
+        misshapen = [name for name, value in expected.items() if value.shape != self.weights[name].shape]
+        self._refuse("of another shape than the network's is", misshapen)
+        module.load_state_dict(self.weights, assign=True)
+        return module.eval().requires_grad_(False)
+
+    def _refuse(self, complaint: str, names: list[str]) -> None:
+        if names:
+            others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            raise InputError(
+                f"{self.source}: not the weights that its description needs: {complaint} {names[0]}{others}"
+            )
+
+
+def save_model(path: Path, denoiser: nn.Module, card: ModelCard) -> None:
     """Write ``path`` (a ``.json`` card) and the weights beside it, the card last."""
-    weights = safetensors.torch.save({name: tensor.contiguous() for name, tensor in denoiser.state_dict().items()})
+    save_weights(path, denoiser.state_dict(), card)
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
+    """Write a card and weights that no module holds, see :func:`save_model`."""
     weights_path = path.with_suffix(".safetensors")
-    write_atomically(weights_path, weights)
-    content = asdict(card) | {"weights_sha256": file_digest(weights_path)}
+    write_atomically(weights_path, _serialised(weights))
+    content = card.content | {"weights_sha256": file_digest(weights_path)}
     write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
-def load_model(path: Path) -> DiffusionModel:
-    """Read a card and its weights; the denoiser comes frozen.
+def _serialised(weights: Mapping[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+
+
+def read_model(path: Path) -> StoredModel:
+    """Read a card and its weights.
 
     Args:
         path: the ``.json`` card; its weights have the same name and end in ``.safetensors``.
@@ -64,34 +212,28 @@ def load_model(path: Path) -> DiffusionModel:
         if not needed.is_file():
             raise InputError(f"{needed}: no such file; a model is a .json card with its .safetensors beside it")
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         expected = content.pop("weights_sha256")
         card = ModelCard(**content)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a model card: {error}") from error
     if file_digest(weights_path) != expected:
         raise InputError(f"{weights_path}: its SHA-256 is not the one in {path.name}; restore the file or the card")
-    denoiser = card.denoiser()
-    denoiser.load_state_dict(safetensors.torch.load_file(weights_path))
-    return frozen_model(denoiser, card, expected)
+    return StoredModel(path, card, safetensors.torch.load_file(weights_path), expected)
+
+
+def load_model(path: Path) -> DiffusionModel:
+    """Read a model; the denoiser comes frozen.
+
+    Args:
+        path: the ``.json`` card.
+
+    Raises:
+        InputError: a missing file, an unreadable card, or weights that are not the card's.
+    """
+    return read_model(path).model()
 
 
 def without_labels(model: DiffusionModel) -> DiffusionModel:
     """Describe a model that also learnt without labels as an unconditional one."""
     return replace(model, num_classes=0, digest=digest([model.digest, "without labels"]))
-
-
-def frozen_model(denoiser: EDMPreconditioned, card: ModelCard, weights_sha256: str) -> DiffusionModel:
-    """Freeze a denoiser and describe it."""
-    denoiser.eval().requires_grad_(False)
-    network = denoiser.model
-    return DiffusionModel(
-        denoiser=denoiser,
-        digest=digest([card, weights_sha256]),
-        shape=(card.network["img_channels"], card.network["img_resolution"], card.network["img_resolution"]),
-        noise_range=NoiseRange(
-            card.sigma_min, card.sigma_max, scaled_linear_log_alphas() if card.scaled_linear_betas else None
-        ),
-        feature_size=network.feature_size,
-        num_classes=network.label_dim,
-    )

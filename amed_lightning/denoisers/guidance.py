@@ -87,7 +87,7 @@ class ClassifierGuidance(nn.Module):
         """
         if condition is None:
             raise ValueError("classifier guidance needs a label for every sample")
-        answer = self.denoiser(x, sigma, None)
+        answer = self.denoiser(x, sigma, condition)
         gradient = self._gradient(x, sigma, condition)
         return replace(answer, image=answer.image + self.scale * sigma.to(x.dtype).square() * gradient)
 

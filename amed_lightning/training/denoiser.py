@@ -14,7 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from amed_lightning.denoisers.files import ModelCard, save_model
-from amed_lightning.denoisers.preconditioning import EDMPreconditioned
+from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.tensors import Images, dequantise
 from amed_lightning.training.optimizers import with_cosine_decay
 
@@ -22,7 +22,7 @@ LabelledBytes = Sequence[Tensor]
 
 
 def edm_loss(
-    denoiser: EDMPreconditioned, clean: Images, labels: Int[Tensor, "batch"], mean: float, deviation: float
+    denoiser: Preconditioned, clean: Images, labels: Int[Tensor, "batch"], mean: float, deviation: float
 ) -> Float[Tensor, ""]:
     """Return EDM's loss, averaged over batch and pixels.
 

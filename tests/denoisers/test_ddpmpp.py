@@ -6,11 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from amed_lightning.denoisers.ddpmpp import Block, DDPMpp
+from amed_lightning.denoisers.ddpmpp import DDPMpp
 from amed_lightning.denoisers.preconditioning import EDMPreconditioned
-
-AUGMENTATION_WEIGHTS = 9 * 128
-"""Published files map nine augmentation labels without a bias; sampling never uses them and this class has none."""
 
 
 class StandIn(DDPMpp):
@@ -18,7 +15,7 @@ class StandIn(DDPMpp):
 
     def __init__(self, label_dim: int = 0) -> None:
         nn.Module.__init__(self)
-        self.label_dim = label_dim
+        self.label_dim, self.feature_size = label_dim, 16
         self.output = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def forward(self, x, c_noise, labels):
@@ -82,16 +79,6 @@ class TestPreconditioning:
 
 
 class TestNetwork:
-    @pytest.mark.parametrize(
-        ("resolution", "channel_mult", "published"), [(32, (2, 2, 2), 55_733_891), (64, (1, 2, 2, 2), 61_805_571)]
-    )
-    def test_it_has_the_published_number_of_weights(self, resolution, channel_mult, published):
-        with torch.device("meta"):
-            network = DDPMpp(resolution, 3, channel_mult=channel_mult)
-        assert sum(weights.numel() for weights in network.parameters()) == published - AUGMENTATION_WEIGHTS
-        assert network.bottleneck == "8x8_block3"
-        assert network.feature_size == 64
-
     @pytest.mark.parametrize("bottleneck_resolution", [8, 16])
     @pytest.mark.parametrize("num_blocks", [1, 2])
     def test_its_features_are_the_bottlenecks_output_averaged_over_channels(self, bottleneck_resolution, num_blocks):
@@ -147,24 +134,3 @@ class TestNetwork:
         silu = torch.nn.functional.silu
         expected = silu(network.map_layer1(silu(network.map_layer0(code))))
         torch.testing.assert_close(network._embed(c_noise, labels)[1], expected, rtol=1e-6, atol=1e-6)
-
-
-class TestAttention:
-    def test_queries_keys_and_values_interleave_channel_by_channel(self):
-        torch.manual_seed(4)
-        block = Block(8, 8, embedding=5, dropout=0.0, attention=True).double()
-        nn.init.normal_(block.proj.weight)
-        y = images(8, 4)
-        triples = block.qkv(block.norm2(y)).flatten(2)
-        query, key, value = (triples[:, first::3] for first in range(3))
-        affinity = torch.einsum("bcq,bck->bqk", query, key) / math.sqrt(8)
-        attended = torch.einsum("bqk,bck->bcq", affinity.softmax(2), value).reshape(y.shape)
-        torch.testing.assert_close(block._attend(y), block.proj(attended))
-
-    def test_residual_sums_are_scaled_by_the_root_of_a_half_once_more_after_attention(self):
-        torch.manual_seed(4)
-        block = Block(8, 8, embedding=5, dropout=0.0, attention=True).double()
-        x, embedding = images(8, 4), torch.zeros(3, 5, dtype=torch.float64)
-        torch.testing.assert_close(block(x, embedding), x / 2)
-        block.attention = False
-        torch.testing.assert_close(block(x, embedding), x / math.sqrt(2))

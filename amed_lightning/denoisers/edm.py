@@ -1,0 +1,97 @@
+"""EDM's published pickles (Karras et al. 2022): ``{"ema": EDMPrecond, ...}``, read without running them.
+
+The object's constructor arguments are the options of :class:`~amed_lightning.denoisers.ddpmpp.DDPMpp` or
+:class:`~amed_lightning.denoisers.adm.ADM`, and its tensors fit one to one. Its resampling filters are compared with the
+options' and dropped. The levels are those at which AMED and EDM's sampler use these networks, not the infinite range
+of the object itself; its ``use_fp16`` is left to the user's choice of precision.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from amed_lightning.config import InputError
+from amed_lightning.denoisers.files import ModelCard, StoredModel
+from amed_lightning.denoisers.layers import MEAN, kernel
+from amed_lightning.denoisers.pickled_modules import TensorReader, persistent
+from amed_lightning.denoisers.pickles import read_pickle
+
+ARCHITECTURES = {"SongUNet": "ddpmpp", "DhariwalUNet": "adm"}
+BOTTLENECK_RESOLUTION = 8
+"""Where features are taken, or else at the lowest resolution."""
+DEFAULT_LEVELS = range(4)
+"""A network has as many levels if its arguments do not say."""
+IRRELEVANT = ("use_fp16", "sigma_min", "sigma_max", "label_dropout")
+"""Arguments that do not change the network here."""
+
+
+def read_edm(path: Path) -> StoredModel:
+    """Read a network.
+
+    Args:
+        path: of the ``.pkl``.
+
+    Raises:
+        InputError: a missing or damaged file, one that names what no such file needs, or another object's.
+    """
+    content = read_pickle(path)
+    try:
+        if not isinstance(content, dict) or "ema" not in content:
+            raise InputError("there is no 'ema', so it is none of EDM's networks")
+        kind, state = persistent(content["ema"])
+        if kind != "EDMPrecond":
+            raise InputError(f"a {kind!r:.80} where an EDMPrecond is expected")
+        card = _card(_arguments(state))
+        tensors = dict(TensorReader(path.stat().st_size).tensors(content["ema"]))
+        weights = _without_filters(tensors, card.network.get("resample_filter", MEAN))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    return StoredModel(path, card, weights)
+
+
+def _arguments(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the constructor's arguments, plain values all of them.
+
+    Raises:
+        InputError: they are not.
+    """
+    arguments = state.get("_init_kwargs")
+    if state.get("_init_args") or not isinstance(arguments, dict):
+        raise InputError("its constructor's arguments are not all named")
+    for name, value in arguments.items():
+        parts = value if isinstance(value, list | tuple) else [value]
+        if not isinstance(name, str) or not all(isinstance(part, str | int | float | None) for part in parts):
+            raise InputError(f"its constructor's argument {name!r:.80} is not plain")
+    return arguments
+
+
+def _card(arguments: dict[str, Any]) -> ModelCard:
+    """Turn constructor arguments into a card.
+
+    Raises:
+        InputError: an unknown network, or no resolution.
+    """
+    options = {name: value for name, value in arguments.items() if name not in IRRELEVANT}
+    sigma_data, kind = options.pop("sigma_data", 0.5), options.pop("model_type", "DhariwalUNet")
+    if kind not in ARCHITECTURES or "img_resolution" not in options:
+        raise InputError(f"a network {kind!r:.80} of no known resolution; expected a {' or '.join(ARCHITECTURES)}")
+    levels = len(options.get("channel_mult", DEFAULT_LEVELS))
+    resolutions = [options["img_resolution"] >> level for level in range(levels)]
+    bottleneck = BOTTLENECK_RESOLUTION if BOTTLENECK_RESOLUTION in resolutions else resolutions[-1]
+    options["bottleneck_resolution"] = bottleneck
+    return ModelCard(options, sigma_data, architecture=ARCHITECTURES[kind])
+
+
+def _without_filters(tensors: dict[str, Tensor], taps: Sequence[int]) -> dict[str, Tensor]:
+    """Drop the resampling filters, which are the same everywhere.
+
+    Raises:
+        InputError: one is not.
+    """
+    expected = kernel(taps)
+    for name, tensor in tensors.items():
+        if name.endswith(".resample_filter") and not tensor.equal(expected):
+            raise InputError(f"{name} is not the filter that its constructor's arguments say")
+    return {name: tensor.float() for name, tensor in tensors.items() if not name.endswith(".resample_filter")}
