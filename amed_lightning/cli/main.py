@@ -24,6 +24,7 @@ VERBS = {
     "schedule": ("amed_lightning.cli.schedule", "choose a few-step schedule among a fine teacher's levels (GITS)"),
     "models": ("amed_lightning.cli.models", "list, fetch or verify the published models"),
     "doctor": ("amed_lightning.cli.doctor", "tell what this machine has, and what is wrong with it"),
+    "convert": ("amed_lightning.cli.convert", "turn a published network or predictor into safetensors and a JSON"),
     "bench": ("amed_lightning.cli.bench", "sweep solvers and NFE: run, table, plot"),
 }
 

@@ -6,7 +6,7 @@ options' and dropped. The levels are those at which AMED and EDM's sampler use t
 of the object itself; its ``use_fp16`` is left to the user's choice of precision.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,11 @@ def read_edm(path: Path) -> StoredModel:
     content = read_pickle(path)
     try:
         if not isinstance(content, dict) or "ema" not in content:
-            raise InputError("there is no 'ema', so it is none of EDM's networks")
+            raise InputError("there is no 'ema', so it is none of EDM's networks (name the model of an AMED predictor)")
         kind, state = persistent(content["ema"])
         if kind != "EDMPrecond":
             raise InputError(f"a {kind!r:.80} where an EDMPrecond is expected")
-        card = _card(_arguments(state))
+        card = edm_card(_arguments(state))
         tensors = dict(TensorReader(path.stat().st_size).tensors(content["ema"]))
         weights = _without_filters(tensors, card.network.get("resample_filter", MEAN))
     except (ValueError, TypeError) as error:
@@ -67,7 +67,7 @@ def _arguments(state: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _card(arguments: dict[str, Any]) -> ModelCard:
+def edm_card(arguments: Mapping[str, Any]) -> ModelCard:
     """Turn constructor arguments into a card.
 
     Raises:

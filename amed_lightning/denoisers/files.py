@@ -68,6 +68,11 @@ class ModelCard:
         log_alphas = scaled_linear_log_alphas() if self.scaled_linear_betas else None
         return NoiseRange(self.sigma_min, self.sigma_max, log_alphas)
 
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the network tells classes instead of denoising."""
+        return self.architecture == "noisy_classifier"
+
     def denoiser(self) -> Preconditioned:
         """Build the denoiser, with fresh weights.
 
@@ -91,7 +96,7 @@ class ModelCard:
         network = self._network()
         if not isinstance(network, NoisyClassifier):
             raise InputError("a denoiser is no classifier of noisy images")
-        return VPClassifier(network, self.noise_range)
+        return VPClassifier(network)
 
     def _network(self) -> nn.Module:
         return build("architecture", ARCHITECTURES, {**self.network, "name": self.architecture})
@@ -100,7 +105,7 @@ class ModelCard:
 PRECONDITIONINGS: dict[str, Callable[[Any, ModelCard], Preconditioned]] = {
     "edm": lambda network, card: EDMPreconditioned(network, card.sigma_data),
     "cm": lambda network, card: EDMPreconditioned(network, card.sigma_data, noise_scale=250.0),
-    "vp": lambda network, card: VPPreconditioned(network, card.noise_range),
+    "vp": lambda network, card: VPPreconditioned(network),
 }
 
 

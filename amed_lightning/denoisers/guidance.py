@@ -4,8 +4,9 @@ Classifier-free guidance (Ho and Salimans 2021): ``D = D_open + w (D_class - D_o
 the batch: two network runs. The features are those of the half that knows its class.
 
 Classifier guidance (Dhariwal and Nichol 2021): ``D = D_model + w sigma^2 grad_x log p(class | x; sigma)``, the same as
-adding ``-w sqrt(1 - alpha) grad log p`` to the noise of a variance-preserving model. The classifier is another network;
-its run does not count as one of the denoiser's.
+adding ``-w sqrt(1 - alpha) grad log p``, with the gradient in the scaled image, to the noise of a variance-preserving
+model. The denoiser may know the class too, as ADM does. The classifier is another network; its run does not count as
+one of the denoiser's.
 """
 
 from collections.abc import Callable
@@ -98,3 +99,28 @@ class ClassifierGuidance(nn.Module):
             x = x if differentiable else x.clone().requires_grad_()
             total = self.log_probability(x, sigma.clone(), condition.clone()).sum()
             return torch.autograd.grad(total, x, create_graph=differentiable)[0]
+
+
+def classifier_guided(
+    model: DiffusionModel, classifier: LogProbability, num_classes: int, classifier_digest: str, scale: float
+) -> DiffusionModel:
+    """Let a model follow a classifier.
+
+    Args:
+        model: with the classifier's classes, or with none.
+        classifier: of noisy images.
+        num_classes: among which it chooses.
+        classifier_digest: identifies it.
+        scale: weight of its gradient.
+
+    Raises:
+        ValueError: the two know different classes.
+    """
+    if model.num_classes not in (0, num_classes):
+        raise ValueError(f"the model knows {model.num_classes} classes and the classifier {num_classes}")
+    return replace(
+        model,
+        denoiser=ClassifierGuidance(model.denoiser, classifier, scale),
+        num_classes=num_classes,
+        digest=digest([model.digest, "classifier guidance", classifier_digest, scale]),
+    )

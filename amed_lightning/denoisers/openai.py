@@ -17,10 +17,9 @@ from amed_lightning.config import InputError
 from amed_lightning.denoisers.files import ModelCard, StoredModel
 from amed_lightning.denoisers.openai_names import CLASSIFIER_ALONE, LABELS, State, translated
 from amed_lightning.denoisers.unet import Topology
-from amed_lightning.noise.schedules import FIRST_TIME
 
-BETA_D, BETA_MIN = 19.9, 0.1
-"""Of guided-diffusion's schedule: sigma(t)^2 + 1 = exp(beta_d t^2 / 2 + beta_min t)."""
+VP_LEVELS = (0.01048384327441454, 152.16697692871094)
+"""ADM's levels at times 1/1000 and 1, with the rounding errors that the published tables were made with."""
 
 
 def read_openai(path: Path, img_resolution: int = 256, head_channels: int = 64) -> StoredModel:
@@ -34,17 +33,31 @@ def read_openai(path: Path, img_resolution: int = 256, head_channels: int = 64) 
     Raises:
         InputError: a missing or unreadable file, or another network's.
     """
-    state = _state(path)
+    return openai_model(path, _state(path), img_resolution, head_channels)
+
+
+def openai_model(source: Path, state: State, img_resolution: int, head_channels: int) -> StoredModel:
+    """Find out what network tensors are of, and give them its names.
+
+    Args:
+        source: where they come from, for messages.
+        state: the tensors under their names in the file.
+        img_resolution: height and width of the images.
+        head_channels: of each head of the attention.
+
+    Raises:
+        InputError: they are another network's.
+    """
     try:
         card = _card(state, _options(state, img_resolution) | {"head_channels": head_channels})
         weights = translated(state, _topology(card.network), head_channels, is_cm=card.preconditioning == "cm")
     except (KeyError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
-            f"{path}: not a U-Net or classifier of guided-diffusion or the consistency models for "
+            f"{source}: not a U-Net or classifier of guided-diffusion or the consistency models for "
             f"{img_resolution} pixels and {head_channels} channels a head: {reason}"
         ) from error
-    return StoredModel(path, card, weights)
+    return StoredModel(source, card, weights)
 
 
 def _state(path: Path) -> State:
@@ -76,8 +89,7 @@ def _card(state: State, options: dict[str, Any]) -> ModelCard:
 
 
 def _variance_preserving(options: dict[str, Any], architecture: str) -> ModelCard:
-    first, last = (math.sqrt(math.expm1(BETA_D * t**2 / 2 + BETA_MIN * t)) for t in (FIRST_TIME, 1.0))
-    return ModelCard(options, 1.0, first, last, architecture=architecture, preconditioning="vp")
+    return ModelCard(options, 1.0, *VP_LEVELS, architecture=architecture, preconditioning="vp")
 
 
 def _topology(options: dict[str, Any]) -> Topology:

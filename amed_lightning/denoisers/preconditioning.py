@@ -12,22 +12,23 @@ vp         1                                   -sigma: F is the noise           
 ========== =================================== ====================================== ==================
 
 cm is EDM's network in the consistency models' files (Song et al. 2023). vp is the variance-preserving form of ADM
-(sigma_data = 1), t the time of its schedule, not rounded to the steps of training.
+(sigma_data = 1), where ``sigma^2 + 1 = exp(beta_d t^2 / 2 + beta_min t)``; t is not rounded to the steps of training.
 """
 
 from typing import NamedTuple
 
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from amed_lightning.denoisers.adm import NoisyClassifier
 from amed_lightning.denoisers.unet import UNet
 from amed_lightning.flow.model import Condition, Denoised
-from amed_lightning.noise.schedules import NoiseRange, VPTime
 from amed_lightning.tensors import Images, Level, per_sample
 
+BETA_D, BETA_MIN = 19.9, 0.1
 LAST_STEP = 999
-"""The number of the last training step of a variance-preserving model, at time 1."""
+"""The number of the last step that ADM was trained at, at time 1."""
 
 
 class Coefficients(NamedTuple):
@@ -99,16 +100,14 @@ class VPPreconditioned(Preconditioned):
 
     Args:
         model: the network F; outputs beyond the image's channels are variances, unused.
-        noise_range: its ends are the levels at times 1/1000 and 1.
     """
 
-    def __init__(self, model: UNet, noise_range: NoiseRange) -> None:
+    def __init__(self, model: UNet) -> None:
         super().__init__(model, sigma_data=1.0)
-        self.time = VPTime(noise_range)
 
     def coefficients(self, sigma: Level) -> Coefficients:
         """Return what surrounds the network at level ``sigma``."""
-        return Coefficients(1.0, -sigma, (1 + sigma.square()).sqrt(), LAST_STEP * self.time.of(sigma))
+        return Coefficients(1.0, -sigma, (1 + sigma.square()).sqrt(), training_step(sigma))
 
 
 class VPClassifier(nn.Module):
@@ -116,16 +115,21 @@ class VPClassifier(nn.Module):
 
     Args:
         model: the classifier of scaled images.
-        noise_range: its ends are the levels at times 1/1000 and 1.
     """
 
-    def __init__(self, model: NoisyClassifier, noise_range: NoiseRange) -> None:
+    def __init__(self, model: NoisyClassifier) -> None:
         super().__init__()
-        self.model, self.time = model, VPTime(noise_range)
+        self.model = model
 
-    def forward(self, x: Images, sigma: Level, labels: Condition) -> Tensor:
+    def forward(self, x: Images, sigma: Level, labels: Condition) -> Float[Tensor, "batch"]:
         """Return log p(class | x; sigma) of each sample's own class."""
         sigma = sigma.to(x.dtype)
-        steps = per_sample(LAST_STEP * self.time.of(sigma), len(x))
-        log_probability: Tensor = self.model(x / (1 + sigma.square()).sqrt(), steps).log_softmax(1)
-        return log_probability.gather(1, labels[:, None])[:, 0]
+        logits = self.model(x / (1 + sigma.square()).sqrt(), per_sample(training_step(sigma), len(x)))
+        own: Tensor = logits.log_softmax(1).gather(1, labels[:, None])
+        return own[:, 0]
+
+
+def training_step(sigma: Level) -> Level:
+    """Return the step, 0 to 999 and anything between, that ADM was trained at when the level was sigma."""
+    root = (BETA_MIN**2 + 2 * BETA_D * sigma.square().log1p()).sqrt()
+    return LAST_STEP * ((root - BETA_MIN) / BETA_D)

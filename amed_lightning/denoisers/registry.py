@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from amed_lightning.config import InputError, Spec, build, complete
-from amed_lightning.denoisers.files import load_model, without_labels
+from amed_lightning.denoisers.families import consistency, edm, guided_diffusion, of_family
+from amed_lightning.denoisers.files import load_model, read_model, without_labels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.guidance import classifier_free
+from amed_lightning.denoisers.pooling import pooled
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.denoisers.zoo.local import local_model
@@ -32,7 +34,7 @@ def file(path: str) -> DiffusionModel:
     Args:
         path: of its ``.json`` card.
     """
-    return load_model(Path(path))
+    return of_family("edm", read_model(Path(path))).model()
 
 
 def guided(of: Spec, scale: float) -> DiffusionModel:
@@ -55,6 +57,16 @@ def thresholding(of: Spec, quantile: float = 0.995) -> DiffusionModel:
     return thresholded(build("model", DENOISERS, of), quantile)
 
 
+def pooling(of: Spec, resolution: int = 8) -> DiffusionModel:
+    """A model whose bottleneck features are averaged down, for a predictor that takes fewer.
+
+    Args:
+        of: name and options of the model.
+        resolution: height and width of the features.
+    """
+    return pooled(build("model", DENOISERS, of), resolution)
+
+
 def pretrained(card: str, overrides: Spec | None = None) -> DiffusionModel:
     """A published model; its files are fetched if they are missing.
 
@@ -75,9 +87,17 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "anisotropic_gaussian": anisotropic_gaussian,
     "guided": guided,
     "thresholded": thresholding,
+    "pooled": pooling,
+    "edm": edm,
+    "consistency": consistency,
+    "guided_diffusion": guided_diffusion,
     "pretrained": pretrained,
 }
-WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {"guided": classifier_free, "thresholded": thresholded}
+WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {
+    "guided": classifier_free,
+    "thresholded": thresholded,
+    "pooled": pooled,
+}
 """What a name does to the model that it takes as ``of``."""
 
 

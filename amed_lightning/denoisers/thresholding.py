@@ -1,7 +1,8 @@
-"""Dynamic thresholding (Saharia et al. 2022, "Imagen", section 2.3) as a denoiser around another.
+"""Thresholding (Saharia et al. 2022, "Imagen", section 2.3) as a denoiser around another.
 
-``D <- clip(D, -s, s) / s`` with s the 0.995 quantile of |D| over the pixels of a sample, at least 1. The gradient
-passes through s. Published tables use it with data prediction, never for the last evaluation of denoise-to-zero.
+Dynamic thresholding is ``D <- clip(D, -s, s) / s`` with s the 0.995 quantile of |D| over the pixels of a sample, at
+least 1. The gradient passes through s. Published tables use it with data prediction, never for the last evaluation of
+denoise-to-zero. Static thresholding clips at 1; it is part of the published ADM.
 """
 
 from dataclasses import replace
@@ -47,3 +48,26 @@ def thresholded(model: DiffusionModel, quantile: float = 0.995) -> DiffusionMode
         last_denoiser=model.last_denoiser or model.denoiser,
         digest=digest([model.digest, "thresholded", quantile]),
     )
+
+
+class Clipped(nn.Module):
+    """A denoiser whose images are clipped to [-1, 1].
+
+    Args:
+        denoiser: answers.
+    """
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.cost = denoiser.cost
+
+    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Denoise and clip."""
+        answer = self.denoiser(x, sigma, condition)
+        return replace(answer, image=answer.image.clamp(-1, 1))
+
+
+def clipped(model: DiffusionModel) -> DiffusionModel:
+    """Clip a model's answers to [-1, 1]."""
+    return replace(model, denoiser=Clipped(model.denoiser), digest=digest([model.digest, "clipped"]))

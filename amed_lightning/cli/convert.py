@@ -1,0 +1,66 @@
+"""``convert``: a published file becomes safetensors and a JSON. Nothing that it holds is run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+from jsonargparse.typing import PositiveInt
+
+from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.published import read_published_predictor
+from amed_lightning.cli.parsing import Parser
+from amed_lightning.config import InputError, Spec, build
+from amed_lightning.denoisers.families import FAMILIES
+from amed_lightning.denoisers.files import save_weights
+from amed_lightning.denoisers.published import read_published
+from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.denoisers.thresholding import Thresholded
+from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Read, check, write."""
+    description = "Turn a published network or AMED predictor into safetensors and a JSON, without running it."
+    parser = Parser(prog=f"amed-lightning {verb}", description=description)
+    parser.add_argument("--config", action="config", help="YAML file with these options")
+    parser.add_argument("source", type=Path, help="a .pkl of EDM's, a .pt of OpenAI's, or a .pkl of AMED's")
+    parser.add_argument("destination", type=Path, help="the .json to write; the weights go beside it")
+    parser.add_argument("--img_resolution", type=PositiveInt, default=256, help="of a .pt's images, in pixels")
+    parser.add_argument("--head_channels", type=PositiveInt, default=64, help="of each head of a .pt's attention")
+    parser.add_argument(
+        "--model", type=dict[str, Any] | None, default=None, help="name and options of the model of an AMED predictor"
+    )
+    options = parser.parse_args(list(arguments))
+    if options.destination.suffix != ".json":
+        raise InputError(f"{options.destination}: the description is a .json; the weights go beside it")
+    print(_network(options) if options.model is None else _predictor(options))
+    return 0
+
+
+def _network(options: jsonargparse.Namespace) -> str:
+    stored = read_published(options.source, options.img_resolution, options.head_channels)
+    module = stored.classifier() if stored.card.is_classifier else stored.denoiser()
+    save_weights(options.destination, stored.weights, stored.card)
+    count = sum(weights.numel() for weights in module.parameters())
+    family, path = FAMILIES[stored.card.preconditioning], options.destination
+    use = f"classifier: {path}" if stored.card.is_classifier else f"model: {{name: {family}, path: {path}}}"
+    return f"written: {path}, {count:,} weights; name it as `{use}`"
+
+
+def _predictor(options: jsonargparse.Namespace) -> str:
+    model_spec: Spec = options.model
+    published = read_published_predictor(options.source)
+    model = build("model", DENOISERS, model_spec)
+    features = published.predictor.enc_layer0.in_features
+    if model.feature_size != features:
+        raise InputError(f"--model: it has {model.feature_size} features, and {options.source} takes {features}")
+    if published.solver.get("prediction") == "data" and not isinstance(model.denoiser, Thresholded):
+        raise InputError("--model: this predictor was made under thresholding; use {name: thresholded, of: ...}")
+    sampler = published.solver, published.schedule, published.num_intervals, published.afs
+    parts = SamplerParts(SamplerConfig(model_spec, *sampler), model)
+    save_predictor(options.destination, published.predictor, parts.purpose, published.training)
+    return (
+        f"written: {options.destination}, for {published.solver['name']} in {published.num_intervals} intervals on "
+        f"{published.schedule['name']}; name it as `placer: {{predictor: {options.destination}}}`"
+    )
