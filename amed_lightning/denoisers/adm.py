@@ -26,7 +26,7 @@ from amed_lightning.denoisers.layers import (
     openai_frequencies,
     silent,
 )
-from amed_lightning.denoisers.unet import Block, BlockStyle, Planned, Topology
+from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs, Planned, Topology
 from amed_lightning.flow.model import Features
 from amed_lightning.tensors import Images
 
@@ -131,7 +131,7 @@ class ADM(Trunk):
 
     def forward(
         self, x: Images, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None
-    ) -> tuple[Images, Features]:
+    ) -> tuple[Outputs, Features]:
         """Run the network, see :class:`~amed_lightning.denoisers.unet.UNet`."""
         embedding = self.embed(c_noise)
         if self.map_label is not None and labels is not None:

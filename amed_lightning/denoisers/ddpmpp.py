@@ -81,6 +81,8 @@ class DDPMpp(nn.Module):
         resample_filter: Sequence[int] = MEAN,
     ) -> None:
         super().__init__()
+        topology = Topology(img_resolution, model_channels, channel_mult, num_blocks, attn_resolutions, stem_mult=1)
+        topology.require_level(bottleneck_resolution)
         self.label_dim, self.feature_size = label_dim, bottleneck_resolution**2
         self.bottleneck = f"{bottleneck_resolution}x{bottleneck_resolution}_block{num_blocks - 1}"
         noise, width = model_channels * channel_mult_noise, model_channels * channel_mult_emb
@@ -90,8 +92,6 @@ class DDPMpp(nn.Module):
         self.map_layer0 = nn.Linear(noise, width)
         self.map_layer1 = nn.Linear(width, width)
 
-        topology = Topology(img_resolution, model_channels, channel_mult, num_blocks, attn_resolutions, stem_mult=1)
-        topology.require_level(bottleneck_resolution)
         style = BlockStyle(RESIDUAL_SCALE, 1e-6, 4, scale_shift=False, projects_resampled=True, taps=resample_filter)
         add = partial(_block, embedding=width, style=style, dropout=dropout)
         self.enc = nn.ModuleDict({f"{img_resolution}x{img_resolution}_conv": conv3(img_channels, model_channels)})

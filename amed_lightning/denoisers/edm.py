@@ -23,6 +23,8 @@ BOTTLENECK_RESOLUTION = 8
 """Where features are taken, or else at the lowest resolution."""
 DEFAULT_LEVELS = range(4)
 """A network has as many levels if its arguments do not say."""
+LONGEST = 64
+"""Entries of a list and letters of a word that an argument can have."""
 IRRELEVANT = ("use_fp16", "sigma_min", "sigma_max", "label_dropout")
 """Arguments that do not change the network here."""
 
@@ -46,13 +48,13 @@ def read_edm(path: Path) -> StoredModel:
         card = edm_card(_arguments(state))
         tensors = dict(TensorReader(path.stat().st_size).tensors(content["ema"]))
         weights = _without_filters(tensors, card.network.get("resample_filter", MEAN))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}: {error}") from error
     return StoredModel(path, card, weights)
 
 
 def _arguments(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the constructor's arguments, plain values all of them.
+    """Return the constructor's arguments, short plain values all of them.
 
     Raises:
         InputError: they are not.
@@ -62,7 +64,8 @@ def _arguments(state: dict[str, Any]) -> dict[str, Any]:
         raise InputError("its constructor's arguments are not all named")
     for name, value in arguments.items():
         parts = value if isinstance(value, list | tuple) else [value]
-        if not isinstance(name, str) or not all(isinstance(part, str | int | float | None) for part in parts):
+        plain = all(isinstance(part, str | int | float | None) for part in [name, *parts])
+        if not plain or len(parts) > LONGEST or any(isinstance(part, str) and len(part) > LONGEST for part in parts):
             raise InputError(f"its constructor's argument {name!r:.80} is not plain")
     return arguments
 

@@ -139,7 +139,7 @@ def attention(triples: Maps, heads: int) -> Maps:
 
 def frequencies(count: int, steps: int, device: torch.device) -> Float[Tensor, "frequencies"]:
     """Return ``count`` frequencies, ``steps`` of which lead from 1 to 1/10000, rounded to single precision."""
-    return LONGEST_PERIOD ** -(torch.arange(count, dtype=torch.float32, device=device) / steps)
+    return (1 / LONGEST_PERIOD) ** (torch.arange(count, dtype=torch.float32, device=device) / steps)
 
 
 def openai_frequencies(count: int, device: torch.device) -> Float[Tensor, "frequencies"]:

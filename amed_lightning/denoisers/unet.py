@@ -30,8 +30,9 @@ from amed_lightning.denoisers.layers import (
 from amed_lightning.flow.model import Features
 from amed_lightning.tensors import Images
 
-MAX_LEVELS, MAX_BLOCKS = 16, 64
+MIN_CHANNELS, MAX_LEVELS, MAX_BLOCKS = 4, 16, 64
 """Beyond these a description is a mistake, and building what it says would take for ever."""
+Outputs = Float[Tensor, "batch outputs height width"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class UNet(Protocol):
 
     def __call__(
         self, x: Images, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None
-    ) -> tuple[Images, Features]:
+    ) -> tuple[Outputs, Features]:
         """Run the network.
 
         Args:
@@ -193,8 +194,10 @@ class Topology:
 
     def __post_init__(self) -> None:
         levels = len(self.channel_mult)
-        if not (0 < levels <= MAX_LEVELS and 0 < self.num_blocks <= MAX_BLOCKS and min(self.channel_mult) > 0):
-            raise ValueError(f"a U-Net has 1 to {MAX_LEVELS} levels of channels, each of 1 to {MAX_BLOCKS} blocks")
+        if not (0 < levels <= MAX_LEVELS and 0 < self.num_blocks <= MAX_BLOCKS):
+            raise ValueError(f"a U-Net has 1 to {MAX_LEVELS} levels, each of 1 to {MAX_BLOCKS} blocks")
+        if min(self.channels) < MIN_CHANNELS:
+            raise ValueError(f"a U-Net of {min(self.channels)} channels; it has at least {MIN_CHANNELS}")
         if self.img_resolution < 1 or self.img_resolution % 2 ** (levels - 1):
             raise ValueError(f"img_resolution {self.img_resolution} cannot be halved {levels - 1} times")
 
