@@ -10,12 +10,14 @@ one of the denoiser's.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amed_lightning.config import digest
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
@@ -93,9 +95,13 @@ class ClassifierGuidance(nn.Module):
         return replace(answer, image=answer.image + self.scale * sigma.to(x.dtype).square() * gradient)
 
     def _gradient(self, x: Images, sigma: Level, condition: Condition) -> Images:
-        """Differentiate, also where the caller wants no gradients; keep the graph where it wants them."""
+        """Differentiate, also where the caller wants no gradients; keep the graph where it wants them.
+
+        Fused attention has no derivative of its derivative.
+        """
         differentiable = x.requires_grad
-        with torch.inference_mode(False), torch.enable_grad():
+        exact = sdpa_kernel(SDPBackend.MATH) if differentiable else nullcontext()
+        with torch.inference_mode(False), torch.enable_grad(), exact:
             x = x if differentiable else x.clone().requires_grad_()
             total = self.log_probability(x, sigma.clone(), condition.clone()).sum()
             return torch.autograd.grad(total, x, create_graph=differentiable)[0]

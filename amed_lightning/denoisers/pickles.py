@@ -6,7 +6,7 @@ call becomes a :class:`Record` of the name and the arguments. Nothing is importe
 a file says, so the list decides what is understood, not what is dangerous.
 
 Lengths in a file never exceed the file, because it is read through a memory map; the number of instructions is
-limited; and keys are plain, because hashing a tuple of tuples of the same tuple takes for ever.
+limited; and keys are words, because tuples inside tuples hash for ever and numbers can be made to collide.
 """
 
 import mmap
@@ -134,10 +134,6 @@ class Machine:
     below: list[list[Any]] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
 
-    def push(self, value: Any) -> None:
-        """Put a value on the stack."""
-        self.stack.append(value)
-
     def pop(self, count: int) -> list[Any]:
         """Take that many values off the stack, oldest first.
 
@@ -150,7 +146,7 @@ class Machine:
         del self.stack[len(self.stack) - count :]
         return taken
 
-    def mark(self, _: None) -> None:
+    def mark(self) -> None:
         """Start a new stack."""
         self.below.append(self.stack)
         self.stack = []
@@ -159,6 +155,11 @@ class Machine:
         """Take all values since the last mark."""
         taken, self.stack = self.stack, self.below.pop()
         return taken
+
+    def enclose(self) -> None:
+        """Put all values since the last mark on the stack, as a tuple."""
+        values = tuple(self.since_mark())
+        self.stack.append(values)
 
     def extend(self, values: list[Any]) -> None:
         """Append to the list on top."""
@@ -170,14 +171,17 @@ class Machine:
         """Add to the set on top."""
         target = self.stack[-1]
         _require(target, set)
-        target.update(_plain(value) for value in values)
+        for value in values:
+            _require(value, str)
+            target.add(value)
 
     def assign(self, values: list[Any]) -> None:
         """Set items of the mapping on top; keys and values alternate."""
         target = self.stack[-1]
         _require(target, dict)
         for key, value in zip(values[::2], values[1::2], strict=True):
-            target[_plain(key)] = value
+            _require(key, str)
+            target[key] = value
 
     def name(self, path: str) -> None:
         """Look up what the pickle would import.
@@ -187,22 +191,22 @@ class Machine:
         """
         if path not in NAMES and not SAMPLER.fullmatch(path):
             raise InputError(f"a pickle that names {path[:80]!r}, which no network's file needs; nothing was run")
-        self.push(Name(path))
+        self.stack.append(Name(path))
 
-    def call(self, _: None) -> None:
+    def call(self) -> None:
         """Note what the pickle would call, or of which class it would make an instance."""
         function, arguments = self.pop(2)
         _require(function, Name)
         _require(arguments, tuple)
         is_mapping = function.path in MAPPINGS and not arguments
-        self.push({} if is_mapping else Record(function.path, arguments))
+        self.stack.append({} if is_mapping else Record(function.path, arguments))
 
-    def build(self, _: None) -> None:
+    def build(self) -> None:
         """Note what the pickle would set on an object."""
         target, state = self.pop(2)
         _require(target, Record)
         target.state = state
-        self.push(target)
+        self.stack.append(target)
 
 
 def _require(value: Any, kind: type) -> None:
@@ -210,58 +214,36 @@ def _require(value: Any, kind: type) -> None:
         raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
 
 
-def _plain(key: Any) -> Any:
-    """Return a key whose hash takes no time."""
-    if not isinstance(key, str | int | float | None):
-        raise TypeError(f"a key is plain, not a {type(key).__name__}")
-    return key
-
-
-def _memoize(machine: Machine, index: int | None) -> None:
-    machine.memo[len(machine.memo) if index is None else index] = machine.stack[-1]
-
-
-def _constant(value: Any) -> Callable[[Machine, Any], None]:
-    return lambda machine, _: machine.push(value)
-
-
-def _argument(machine: Machine, argument: Any) -> None:
-    machine.push(argument)
-
-
-def _nothing(machine: Machine, argument: Any) -> None:
-    """Versions and frames mean nothing here."""
-
-
-INSTRUCTIONS: dict[str, Callable[[Machine, Any], None]] = {
-    **dict.fromkeys(("PROTO", "FRAME"), _nothing),
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _argument),
-    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _argument),
-    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), _argument),
-    **dict.fromkeys(("BINPUT", "LONG_BINPUT", "MEMOIZE"), _memoize),
-    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda machine, index: machine.push(machine.memo[index])),
-    "NONE": _constant(None),
-    "NEWTRUE": _constant(True),
-    "NEWFALSE": _constant(False),
-    "EMPTY_TUPLE": _constant(()),
-    "EMPTY_LIST": lambda machine, _: machine.push([]),
-    "EMPTY_DICT": lambda machine, _: machine.push({}),
-    "EMPTY_SET": lambda machine, _: machine.push(set()),
-    "MARK": Machine.mark,
-    "TUPLE": lambda machine, _: machine.push(tuple(machine.since_mark())),
-    "TUPLE1": lambda machine, _: machine.push(tuple(machine.pop(1))),
-    "TUPLE2": lambda machine, _: machine.push(tuple(machine.pop(2))),
-    "TUPLE3": lambda machine, _: machine.push(tuple(machine.pop(3))),
-    "APPEND": lambda machine, _: machine.extend(machine.pop(1)),
-    "APPENDS": lambda machine, _: machine.extend(machine.since_mark()),
-    "ADDITEMS": lambda machine, _: machine.add(machine.since_mark()),
-    "SETITEM": lambda machine, _: machine.assign(machine.pop(2)),
-    "SETITEMS": lambda machine, _: machine.assign(machine.since_mark()),
-    "GLOBAL": lambda machine, path: machine.name(path.replace(" ", ".", 1)),
-    "STACK_GLOBAL": lambda machine, _: machine.name(".".join(machine.pop(2))),
-    "REDUCE": Machine.call,
-    "NEWOBJ": Machine.call,
-    "BUILD": Machine.build,
-    "BINPERSID": lambda machine, _: machine.push(Record("persistent", tuple(machine.pop(1)))),
+INSTRUCTIONS: dict[str, Callable[[Machine, Any], object]] = {
+    **dict.fromkeys(("PROTO", "FRAME"), lambda machine, _: None),  # versions and frames mean nothing here
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), lambda m, value: m.stack.append(value)),
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), lambda m, value: m.stack.append(value)),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"), lambda m, value: m.stack.append(value)),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), lambda m, index: m.memo.update({index: m.stack[-1]})),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda m, index: m.stack.append(m.memo[index])),
+    "MEMOIZE": lambda m, _: m.memo.update({len(m.memo): m.stack[-1]}),
+    "NONE": lambda m, _: m.stack.append(None),
+    "NEWTRUE": lambda m, _: m.stack.append(True),
+    "NEWFALSE": lambda m, _: m.stack.append(False),
+    "EMPTY_TUPLE": lambda m, _: m.stack.append(()),
+    "EMPTY_LIST": lambda m, _: m.stack.append([]),
+    "EMPTY_DICT": lambda m, _: m.stack.append({}),
+    "EMPTY_SET": lambda m, _: m.stack.append(set()),
+    "MARK": lambda m, _: m.mark(),
+    "TUPLE": lambda m, _: m.enclose(),
+    "TUPLE1": lambda m, _: m.stack.append(tuple(m.pop(1))),
+    "TUPLE2": lambda m, _: m.stack.append(tuple(m.pop(2))),
+    "TUPLE3": lambda m, _: m.stack.append(tuple(m.pop(3))),
+    "APPEND": lambda m, _: m.extend(m.pop(1)),
+    "APPENDS": lambda m, _: m.extend(m.since_mark()),
+    "ADDITEMS": lambda m, _: m.add(m.since_mark()),
+    "SETITEM": lambda m, _: m.assign(m.pop(2)),
+    "SETITEMS": lambda m, _: m.assign(m.since_mark()),
+    "GLOBAL": lambda m, path: m.name(path.replace(" ", ".", 1)),
+    "STACK_GLOBAL": lambda m, _: m.name(".".join(m.pop(2))),
+    "REDUCE": lambda m, _: m.call(),
+    "NEWOBJ": lambda m, _: m.call(),
+    "BUILD": lambda m, _: m.build(),
+    "BINPERSID": lambda m, _: m.stack.append(Record("persistent", tuple(m.pop(1)))),
 }
 """What a pickle's instructions do; what a network's file does not need is not here."""
