@@ -66,13 +66,19 @@ def read_published_predictor(path: Path) -> PublishedPredictor:
             predictor.eval().requires_grad_(False),
             solver=_solver(settings),
             schedule=_schedule(settings),
-            num_intervals=settings["num_steps"] - 1,
+            num_intervals=_num_intervals(settings["num_steps"]),
             afs=settings["afs"] is True,
             training={name: settings[name] for name in TOLD if isinstance(settings.get(name), str | int | float)},
         )
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(f"{path}: not an AMED predictor: {reason}") from error
+
+
+def _num_intervals(num_steps: Any) -> int:
+    if not isinstance(num_steps, int) or num_steps < 2:
+        raise InputError(f"num_steps is {num_steps!r:.80}; it counts levels, two at least")
+    return num_steps - 1
 
 
 def _bounds(settings: Mapping[str, Any]) -> tuple[float, float]:

@@ -26,6 +26,19 @@ EDM_UNCONDITIONAL |= {"encoder_type": "standard", "decoder_type": "standard", "c
 EDM_UNCONDITIONAL |= {"resample_filter": [1, 1], "model_channels": 16, "augment_dim": 9, "dropout": 0.13}
 EDM_CONDITIONAL = EDM | {"label_dim": 10, "use_fp16": True, "model_type": "DhariwalUNet", "model_channels": 32}
 EDM_CONDITIONAL |= {"dropout": 0.1}
+DDPMPP = {"img_channels": 3, "label_dim": 0, "use_fp16": False, "model_type": "SongUNet", "model_channels": 128}
+DDPMPP |= {"embedding_type": "positional", "encoder_type": "standard", "decoder_type": "standard", "augment_dim": 9}
+DDPMPP |= {"channel_mult_noise": 1, "resample_filter": [1, 1], "dropout": 0.13}
+CIFAR10 = DDPMPP | {"img_resolution": 32, "channel_mult": [2, 2, 2]}
+FFHQ = DDPMPP | {"img_resolution": 64, "channel_mult": [1, 2, 2, 2], "dropout": 0.05}
+IMAGENET64 = {"img_resolution": 64, "img_channels": 3, "label_dim": 1000, "use_fp16": True, "dropout": 0.1}
+IMAGENET64 |= {"model_type": "DhariwalUNet", "model_channels": 192, "channel_mult": [1, 2, 3, 4]}
+"""The constructor's arguments of EDM's published networks."""
+AMED_SETTINGS = {"dataset_name": "cifar10", "img_resolution": 16, "num_steps": 4, "sampler_stu": "amed", "M": 1}
+AMED_SETTINGS |= {"sampler_tea": "heun", "guidance_type": None, "guidance_rate": 0.0, "schedule_type": "time_uniform"}
+AMED_SETTINGS |= {"schedule_rho": 1.0, "afs": True, "scale_dir": 0.01, "scale_time": 0, "max_order": 3}
+AMED_SETTINGS |= {"predict_x0": True, "lower_order_final": True}
+"""Of an AMED-Solver of three intervals; ``num_steps`` counts levels."""
 
 
 @dataclass(frozen=True)

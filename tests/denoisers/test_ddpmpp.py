@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from amed_lightning.denoisers.ddpmpp import DDPMpp
+from amed_lightning.denoisers.layers import Resample
 from amed_lightning.denoisers.preconditioning import EDMPreconditioned
 
 
@@ -134,3 +135,64 @@ class TestNetwork:
         silu = torch.nn.functional.silu
         expected = silu(network.map_layer1(silu(network.map_layer0(code))))
         torch.testing.assert_close(network._embed(c_noise, labels)[1], expected, rtol=1e-6, atol=1e-6)
+
+
+def by_hand(network, x, embedding, encoder, decoder):
+    """Run a network of three levels with one block each, every step written out."""
+    enc, dec, silu = network.enc, network.dec, torch.nn.functional.silu
+    mean, beside = torch.nn.functional.avg_pool2d, x
+    seen = [enc["16x16_conv"](x)]
+    seen.append(enc["16x16_block0"](seen[-1], embedding))
+    for size in ("8x8", "4x4"):
+        down = enc[f"{size}_down"](seen[-1], embedding)
+        if encoder == "residual":
+            convolution = enc[f"{size}_aux_residual"]
+            wide = torch.nn.functional.conv2d(beside, convolution.weight, convolution.bias, padding=1)
+            beside = down = (down + mean(wide, 2)) / math.sqrt(2)
+        elif encoder == "skip":
+            beside = mean(beside, 2)
+            down = down + enc[f"{size}_aux_skip"](beside)
+        seen.append(down)
+        seen.append(enc[f"{size}_block0"](seen[-1], embedding))
+    y, output = seen[-1], 0.0
+    for size in ("4x4", "8x8", "16x16"):
+        if size == "4x4":
+            y = dec["4x4_in1"](dec["4x4_in0"](y, embedding), embedding)
+        else:
+            y = dec[f"{size}_up"](y, embedding)
+        for index in range(2):
+            y = dec[f"{size}_block{index}"](torch.cat([y, seen.pop()], 1), embedding)
+        if decoder == "skip" or size == "16x16":
+            raised = torch.nn.functional.interpolate(output, scale_factor=2) if torch.is_tensor(output) else 0.0
+            output = raised + dec[f"{size}_aux_conv"](silu(dec[f"{size}_aux_norm"](y)))
+    return output
+
+
+class TestVariants:
+    """NCSN++ and its relatives, for which there is no published tiny instance: level by level by hand."""
+
+    @pytest.mark.parametrize("decoder", ["standard", "skip"])
+    @pytest.mark.parametrize("encoder", ["standard", "skip", "residual"])
+    def test_what_stands_beside_encoder_and_decoder_is_added_level_by_level(self, encoder, decoder):
+        network = small(channel_mult=(1, 2, 1), num_blocks=1, encoder_type=encoder, decoder_type=decoder)
+        x, code = images(), torch.tensor([-1.0, 0.2, 0.9], dtype=torch.float64)
+        expected = by_hand(network, x, network._embed(code, None), encoder, decoder)
+        torch.testing.assert_close(network(x, code, None)[0], expected)
+
+    def test_fourier_frequencies_embed_the_level_by_sines_then_cosines(self):
+        network = small(embedding_type="fourier", channel_mult_noise=2)
+        network.map_noise.freqs.copy_(torch.linspace(-2, 3, 8))
+        angles = 2 * math.pi * 0.3 * torch.linspace(-2, 3, 8, dtype=torch.float64)
+        silu, code = torch.nn.functional.silu, torch.cat([angles.sin(), angles.cos()])
+        expected = silu(network.map_layer1(silu(network.map_layer0(code))))
+        torch.testing.assert_close(network._embed(torch.tensor([0.3], dtype=torch.float64), None)[0], expected)
+        assert "map_noise.freqs" in network.state_dict()
+
+    def test_the_filter_of_ncsnpp_is_in_every_block_that_resamples(self):
+        network = small(encoder_type="residual", decoder_type="skip", resample_filter=(1, 3, 3, 1))
+        filters = [module for module in network.modules() if isinstance(module, Resample)]
+        assert len(filters) == 6  # two each in the blocks down and up, one beside encoder and decoder
+        assert all(module.taps.shape[-1] == 4 for module in filters)
+
+    def test_the_embedding_s_size_is_an_option(self):
+        assert small(channel_mult_emb=2).map_layer1.out_features == 16

@@ -14,8 +14,12 @@ from amed_lightning.denoisers.pickles import read_pickle
 from . import fuzzing
 from .persistent import Persistent, edm_object, write_pickle
 from .published import (
+    CIFAR10,
+    DDPMPP,
     EDM_CONDITIONAL,
     EDM_UNCONDITIONAL,
+    FFHQ,
+    IMAGENET64,
     edm_conditional,
     edm_shapes,
     edm_unconditional,
@@ -25,13 +29,6 @@ from .published import (
 )
 from .reference import reference
 
-DDPMPP = {"img_channels": 3, "label_dim": 0, "use_fp16": False, "model_type": "SongUNet", "model_channels": 128}
-DDPMPP |= {"embedding_type": "positional", "encoder_type": "standard", "decoder_type": "standard", "augment_dim": 9}
-DDPMPP |= {"channel_mult_noise": 1, "resample_filter": [1, 1], "dropout": 0.13}
-CIFAR10 = DDPMPP | {"img_resolution": 32, "channel_mult": [2, 2, 2]}
-FFHQ = DDPMPP | {"img_resolution": 64, "channel_mult": [1, 2, 2, 2], "dropout": 0.05}
-IMAGENET64 = {"img_resolution": 64, "img_channels": 3, "label_dim": 1000, "use_fp16": True, "dropout": 0.1}
-IMAGENET64 |= {"model_type": "DhariwalUNet", "model_channels": 192, "channel_mult": [1, 2, 3, 4]}
 NCSNPP = EDM_UNCONDITIONAL | {"embedding_type": "fourier", "channel_mult_noise": 2, "encoder_type": "residual"}
 NCSNPP |= {"resample_filter": [1, 3, 3, 1]}
 KINDS = {"DDPM++": EDM_UNCONDITIONAL, "ADM": EDM_CONDITIONAL, "NCSN++": NCSNPP}

@@ -1,0 +1,111 @@
+"""Cards of models: what they say, what they leave out, and what is refused."""
+
+import json
+
+import pytest
+import torch
+
+from amed_lightning.config import InputError
+from amed_lightning.denoisers.files import ModelCard, load_model, read_model, save_model
+from amed_lightning.denoisers.registry import ASSETS
+
+DDPMPP = {"img_resolution": 4, "img_channels": 1, "model_channels": 8, "channel_mult": [1], "num_blocks": 1}
+DDPMPP |= {"attn_resolutions": [], "bottleneck_resolution": 4}
+ADM = DDPMPP | {"label_dim": 3}
+CARDS = {
+    "ddpmpp": ModelCard(DDPMPP, 0.5),
+    "adm": ModelCard(ADM, 0.5, architecture="adm"),
+    "cm": ModelCard(ADM, 0.5, architecture="adm", preconditioning="cm"),
+    "vp": ModelCard(ADM, 1.0, 0.01, 150.0, architecture="adm", preconditioning="vp"),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "network.json"
+    save_model(path, CARDS["ddpmpp"].denoiser(), CARDS["ddpmpp"])
+    return path
+
+
+def rewritten(path, **changes):
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in (content | changes).items() if value != "absent"}))
+
+
+class TestCards:
+    def test_the_digits_model_keeps_its_digest(self):
+        """Predictors, stores and results name it."""
+        expected = "0dbf560a3b604b57f602e022ae460abd67fc884914aed5af4e3e9f87e1cd6335"
+        assert load_model(ASSETS / "digits" / "denoiser.json").digest == expected
+
+    def test_the_digits_model_keeps_its_numbers(self):
+        model = load_model(ASSETS / "digits" / "denoiser.json")
+        x = torch.linspace(-2, 2, 128).reshape(2, 1, 8, 8)
+        answer = model.denoiser(x, torch.tensor(0.8), torch.tensor([3, -1]))
+        torch.testing.assert_close(answer.image[:, 0, 3, 3], torch.tensor([-0.754007, 0.429674]), rtol=0, atol=1e-6)
+        torch.testing.assert_close(answer.features[:, 5], torch.tensor([-0.189465, 0.125737]), rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize("card", CARDS.values(), ids=CARDS)
+    def test_a_model_comes_back_as_it_was(self, tmp_path, card):
+        torch.manual_seed(1)
+        denoiser = card.denoiser().eval()
+        for weights in denoiser.parameters():
+            torch.nn.init.normal_(weights, std=0.2)
+        save_model(tmp_path / "network.json", denoiser, card)
+        model = load_model(tmp_path / "network.json")
+        given = torch.randn(2, 1, 4, 4), torch.tensor(0.7), torch.tensor([0, 2])
+        torch.testing.assert_close(model.denoiser(*given), denoiser(*given), rtol=0, atol=0)
+        assert type(model.denoiser) is type(denoiser)
+        assert model.noise_range.sigma_min == card.sigma_min
+
+    def test_a_digest_depends_on_everything_that_the_card_says(self, tmp_path):
+        torch.manual_seed(1)
+        denoiser, digests = CARDS["adm"].denoiser(), set()
+        for name in ("adm", "cm", "vp"):
+            save_model(tmp_path / "network.json", denoiser, CARDS[name])
+            digests.add(load_model(tmp_path / "network.json").digest)
+        assert len(digests) == 3
+
+    def test_a_card_leaves_out_what_the_first_cards_implied(self, path):
+        assert json.loads(path.read_text()).keys() == {
+            *("network", "sigma_data", "sigma_min", "sigma_max", "scaled_linear_betas", "weights_sha256")
+        }
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"architecture": "unet"}, "unknown architecture 'unet': use one of ddpmpp, adm"),
+            ({"preconditioning": "ve"}, "unknown preconditioning 've': use one of edm, cm, vp"),
+            ({"architecture": "adm"}, "not the weights that its description needs"),
+            ({"network": DDPMPP | {"widht": 3}}, "widht"),
+            ({"network": DDPMPP | {"num_blocks": "many"}}, "num_blocks"),
+            ({"network": DDPMPP | {"bottleneck_resolution": 8}}, "no level has it; use one of 4"),
+            ({"network": DDPMPP | {"num_blocks": 2}}, "there is no model"),
+            ({"network": DDPMPP | {"label_dim": 2}}, r"there is no model\.map_label\.bias \(and 1 more\)"),
+            ({"network": DDPMPP | {"model_channels": 16}}, "of another shape than the network's is"),
+            ({"network": "absent"}, "not a model card"),
+            ({"sigma_data": "absent"}, "not a model card"),
+            ({"weights_sha256": "absent"}, "not a model card"),
+            ({"weights_sha256": "0" * 64}, "its SHA-256 is not the one in network.json"),
+            ({"colour": "red"}, "not a model card"),
+        ],
+    )
+    def test_a_card_of_another_model_is_refused(self, path, changes, message):
+        rewritten(path, **changes)
+        with pytest.raises(InputError, match=rf"network\.(json|safetensors): .*{message}") as refusal:
+            load_model(path)
+        assert len(str(refusal.value).splitlines()) == 1
+
+    @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff\xfe", b"{"])
+    def test_what_is_no_card_is_refused(self, path, content):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"network\.json: not a model card"):
+            read_model(path)
+
+    @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+    def test_a_missing_file_is_named(self, path, suffix):
+        path.with_suffix(suffix).unlink()
+        with pytest.raises(InputError, match=rf"network\{suffix}: no such file"):
+            read_model(path)
