@@ -23,8 +23,8 @@ from amed_lightning.tensors import Bytes
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 RESIZE = "bilinear to 299 as TensorFlow 1"
 NUM_CLASSES = 1008
-IMAGES_AT_ONCE = 32
-"""More of them take gigabytes at 299 pixels, and more time each on a CPU."""
+IMAGES_AT_ONCE, ON_A_CPU = 64, 8
+"""More of them take gigabytes at 299 pixels and are no faster; on a CPU, memory for 64 costs a third of the time."""
 
 
 class Inception(nn.Module):
@@ -44,8 +44,8 @@ class Inception(nn.Module):
 
     def forward(self, images: Bytes) -> Detection:
         """Detect."""
-        colour = images.expand(-1, 3, -1, -1)
-        features, logits = zip(*(self._detect(part) for part in torch.split(colour, IMAGES_AT_ONCE)), strict=True)
+        parts = torch.split(images.expand(-1, 3, -1, -1), ON_A_CPU if images.device.type == "cpu" else IMAGES_AT_ONCE)
+        features, logits = zip(*map(self._detect, parts), strict=True)
         return Detection(torch.cat(features), torch.cat(logits))
 
     def _detect(self, images: Bytes) -> tuple[Float[Tensor, "batch features"], Float[Tensor, "batch classes"]]:

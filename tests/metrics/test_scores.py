@@ -9,8 +9,10 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from amed_lightning.metrics.detector import Detection
-from amed_lightning.metrics.frechet import Moments
-from amed_lightning.metrics.scores import NUM_SPLITS, GenerationScores
+from amed_lightning.metrics.frechet import Moments, feature_sums
+from amed_lightning.metrics.inception_score import NUM_SPLITS
+from amed_lightning.metrics.scores import GenerationScores
+from amed_lightning.metrics.statistics import Statistics
 
 FEATURES, CLASSES = 8, 5
 TOTAL = 123
@@ -23,19 +25,20 @@ def detection(total=TOTAL, seed=0):
     return Detection(features, 2 * torch.randn(total, CLASSES, generator=generator))
 
 
-def moments(features):
-    features = features.double()
-    return Moments.from_sums(len(features), features.sum(0), features.T @ features)
+def statistics(features):
+    moments = Moments.from_sums(len(features), *feature_sums(features))
+    return Statistics(moments, "of nothing", features=features)
 
 
-REFERENCE = detection(200, seed=1).features
+REAL = detection(200, seed=1).features
+REFERENCE = statistics(REAL)
 
 
 def scores_of(seen, total=None, order=None):
     """Score the images in the order given, all at once."""
     total = total or len(seen.features)
     order = torch.arange(len(seen.features)) if order is None else order
-    scores = GenerationScores(moments(REFERENCE), CLASSES, total)
+    scores = GenerationScores(REFERENCE, CLASSES, total)
     scores.update(Detection(seen.features[order], seen.logits[order]), order)
     return scores
 
@@ -55,7 +58,7 @@ class TestAgainstTorchFidelity:
     @pytest.mark.parametrize("total", [20, TOTAL, 1000])
     def test_fid_is_the_same(self, total):
         seen = detection(total)
-        statistics = [fid_features_to_statistics(features.double()) for features in (seen.features, REFERENCE)]
+        statistics = [fid_features_to_statistics(features.double()) for features in (seen.features, REAL)]
         expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
         assert scores_of(seen).compute()["fid"] == pytest.approx(expected, rel=1e-6)
 
@@ -94,7 +97,7 @@ class TestInceptionScore:
 
     def test_a_class_that_never_comes_is_worth_nothing(self):
         logits = torch.tensor([[0.0, 0.0, -1e4]]).expand(20, 3)
-        scores = GenerationScores(moments(REFERENCE), 3, 20)
+        scores = GenerationScores(REFERENCE, 3, 20)
         scores.update(Detection(detection(20).features, logits), torch.arange(20))
         assert scores.compute()["is"] == pytest.approx(1, abs=1e-12)
 
@@ -103,7 +106,7 @@ class TestSums:
     BLOCKS = ((0, 40), (40, 80), (80, TOTAL))
 
     def block(self, first, last):
-        seen, scores = detection(), GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        seen, scores = detection(), GenerationScores(REFERENCE, CLASSES, TOTAL)
         scores.update(Detection(seen.features[first:last], seen.logits[first:last]), torch.arange(first, last))
         scores.compare(self.images()[first:last], torch.zeros(last - first, 1, 2, 2))
         return scores
@@ -113,7 +116,7 @@ class TestSums:
 
     def test_the_sums_of_blocks_added_in_order_are_one_pass(self):
         seen = detection()
-        added, passed = (GenerationScores(moments(REFERENCE), CLASSES, TOTAL) for _ in range(2))
+        added, passed = (GenerationScores(REFERENCE, CLASSES, TOTAL) for _ in range(2))
         for first, last in self.BLOCKS:
             added.add(self.block(first, last).sums())
             passed.update(Detection(seen.features[first:last], seen.logits[first:last]), torch.arange(first, last))
@@ -129,7 +132,7 @@ class TestSums:
         sums = [self.block(*bounds).sums() for bounds in self.BLOCKS]
         values = []
         for _ in range(2):
-            scores = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+            scores = GenerationScores(REFERENCE, CLASSES, TOTAL)
             for block in sums:
                 scores.add(block)
             values.append(scores.compute())
@@ -137,7 +140,7 @@ class TestSums:
 
     def test_another_partition_moves_the_last_digits_at_most(self):
         one = self.block(0, TOTAL).compute()
-        three = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        three = GenerationScores(REFERENCE, CLASSES, TOTAL)
         for bounds in self.BLOCKS:
             three.add(self.block(*bounds).sums())
         assert three.compute() == pytest.approx(one, rel=1e-10)
@@ -156,7 +159,7 @@ class TestSums:
     def test_adding_sums_leaves_them_as_they_are(self):
         scores = self.block(0, 40)
         before = {name: value.clone() for name, value in scores.sums().items()}
-        empty = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        empty = GenerationScores(REFERENCE, CLASSES, TOTAL)
         empty.add(before)
         empty.add(self.block(40, 80).sums())
         assert all(value.equal(scores.sums()[name]) for name, value in before.items())
@@ -165,7 +168,7 @@ class TestSums:
 class TestRefusals:
     @pytest.fixture
     def scores(self):
-        return GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        return GenerationScores(REFERENCE, CLASSES, TOTAL)
 
     def forced(self, features, logits):
         """A detection whose shapes nobody has looked at."""
@@ -218,6 +221,6 @@ class TestCollectives:
         for name in ("all_gather", "all_reduce", "barrier", "all_gather_object", "broadcast"):
             monkeypatch.setattr(torch.distributed, name, refuse)
         scores = scores_of(detection())
-        added = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        added = GenerationScores(REFERENCE, CLASSES, TOTAL)
         added.add(scores.sums())
         assert added.compute() == scores.compute() == expected.compute()
