@@ -134,7 +134,7 @@ def read_statistics(path: Path) -> Statistics:
 def _content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read an archive's arrays, unpickling nothing, and its metadata, of which EDM's files have none."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
         return arrays, json.loads(str(arrays.get("metadata", "{}")))
     except FileNotFoundError:
@@ -150,7 +150,8 @@ def _moments(path: Path, arrays: Mapping[str, Any], count: int | None) -> Moment
     mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
     if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise InputError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are no mean and covariance")
-    skew = np.abs(covariance - covariance.T).max()
-    if not (np.isfinite(mean).all() and skew <= ASYMMETRY * np.abs(covariance).max()):
-        raise InputError(f"{path}: mu or sigma is not finite, or sigma is not symmetric; the file is damaged")
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise InputError(f"{path}: mu or sigma is not finite; the file is damaged")
+    if np.abs(covariance - covariance.T).max() > ASYMMETRY * np.abs(covariance).max():
+        raise InputError(f"{path}: sigma is not symmetric; the file is damaged")
     return Moments(count, torch.from_numpy(mean), torch.from_numpy(covariance))

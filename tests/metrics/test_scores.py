@@ -9,6 +9,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from amed_lightning.metrics.detector import Detection
+from amed_lightning.metrics.feature_metrics import kernel_distance, precision_recall
 from amed_lightning.metrics.frechet import Moments, feature_sums
 from amed_lightning.metrics.inception_score import NUM_SPLITS
 from amed_lightning.metrics.scores import GenerationScores
@@ -102,6 +103,58 @@ class TestInceptionScore:
         assert scores.compute()["is"] == pytest.approx(1, abs=1e-12)
 
 
+class TestFrechetDistance:
+    def exactly(self, mean, covariance, total=300, seed=4):
+        """Features whose own mean and covariance are these: noise, whitened, then coloured."""
+        noise = torch.randn(total, FEATURES, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        noise -= noise.mean(0)
+        white = noise @ torch.linalg.inv(torch.linalg.cholesky(noise.T.cov(), upper=True))
+        return white @ torch.linalg.cholesky(covariance, upper=True) + mean
+
+    def test_on_features_of_two_gaussians_it_is_the_closed_form(self):
+        basis = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)).Q
+        variances = torch.linspace(0.5, 4, 8, dtype=torch.float64), torch.linspace(3, 0.1, 8, dtype=torch.float64)
+        means = torch.zeros(8, dtype=torch.float64), torch.linspace(-1, 2, 8, dtype=torch.float64)
+        real, generated = (
+            self.exactly(mean, (basis * variance) @ basis.T) for mean, variance in zip(means, variances, strict=True)
+        )
+        scores = GenerationScores(statistics(real), CLASSES, len(generated))
+        for part in torch.arange(len(generated)).split(77):
+            scores.update(Detection(generated[part], torch.zeros(len(part), CLASSES)), part)
+        expected = (means[1] - means[0]).square().sum() + (variances[0].sqrt() - variances[1].sqrt()).square().sum()
+        assert scores.compute()["fid"] == pytest.approx(expected.item(), rel=1e-9)
+
+
+class TestFeatureMetrics:
+    METRICS = ("fid", "kid", "precision_recall")
+
+    def block(self, numbers):
+        seen, scores = detection(), GenerationScores(REFERENCE, CLASSES, TOTAL, self.METRICS)
+        scores.update(Detection(seen.features[numbers], seen.logits[numbers]), numbers)
+        return scores
+
+    def test_blocks_hand_their_features_on_and_the_order_of_arrival_does_not_matter(self):
+        whole = self.block(torch.arange(TOTAL)).compute()
+        numbers = torch.arange(TOTAL).split(50)
+        added = GenerationScores(REFERENCE, CLASSES, TOTAL, self.METRICS)
+        for part in reversed(numbers):
+            added.add(self.block(part).sums())
+        assert set(whole) == {"fid", "kid", "kid_deviation", "precision", "recall"}
+        values = added.compute()
+        assert {name: values[name] for name in ("kid", "precision", "recall")} == {
+            name: whole[name] for name in ("kid", "precision", "recall")
+        }
+        assert values["fid"] == pytest.approx(whole["fid"], rel=1e-10)
+
+    def test_they_are_those_of_the_features(self):
+        expected = kernel_distance(detection().features, REAL) | precision_recall(detection().features, REAL)
+        values = self.block(torch.arange(TOTAL)).compute()
+        assert {name: values[name] for name in expected} == expected
+
+    def test_features_are_kept_for_them_alone(self):
+        assert "features" not in scores_of(detection()).sums()
+
+
 class TestSums:
     BLOCKS = ((0, 40), (40, 80), (80, TOTAL))
 
@@ -154,7 +207,23 @@ class TestSums:
     def test_the_distance_to_a_reference_is_the_root_mean_square(self):
         scores = self.block(0, TOTAL)
         assert scores.compute()["rmse"] == pytest.approx(self.images().square().mean().sqrt().item(), rel=1e-6)
-        assert "rmse" not in scores_of(detection()).compute()
+        decibels = 10 * np.log10(4 / self.images().double().square().mean().item())
+        assert scores.compute()["psnr"] == pytest.approx(decibels, rel=1e-6)
+        assert not {"rmse", "psnr"} & scores_of(detection()).compute().keys()
+
+    def test_equal_images_have_no_decibels(self):
+        scores = scores_of(detection())
+        scores.compare(self.images(), self.images())
+        values = scores.compute()
+        assert values["rmse"] == 0
+        assert "psnr" not in values
+
+    def test_what_is_added_after_a_score_counts_too(self):
+        scores = self.block(0, 80)
+        before = scores.compute()
+        scores.add(self.block(80, TOTAL).sums())
+        assert scores.compute() == pytest.approx(self.block(0, TOTAL).compute(), rel=1e-10)
+        assert scores.compute()["fid"] != before["fid"]
 
     def test_adding_sums_leaves_them_as_they_are(self):
         scores = self.block(0, 40)
