@@ -2,7 +2,8 @@
 
 Images are resized to 299 pixels as TensorFlow 1 does it, bilinearly, without antialiasing and without half-pixel
 centres; published figures rest on that resize. Features are the pooled 2,048 before the last layer, or an earlier
-tap, averaged over positions; logits are those of the last layer without its bias, over 1,008 classes.
+tap, averaged over positions; logits are those of the last layer without its bias, over 1,008 classes. Convolutions are
+deterministic and without TensorFloat-32, whatever the rest of the program allows.
 """
 
 from io import BytesIO
@@ -45,7 +46,8 @@ class Inception(nn.Module):
     def forward(self, images: Bytes) -> Detection:
         """Detect."""
         parts = torch.split(images.expand(-1, 3, -1, -1), ON_A_CPU if images.device.type == "cpu" else IMAGES_AT_ONCE)
-        features, logits = zip(*map(self._detect, parts), strict=True)
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            features, logits = zip(*map(self._detect, parts), strict=True)
         return Detection(torch.cat(features), torch.cat(logits))
 
     def _detect(self, images: Bytes) -> tuple[Float[Tensor, "batch features"], Float[Tensor, "batch classes"]]:

@@ -92,6 +92,15 @@ class TestDetector:
         monkeypatch.setattr(module, "ON_A_CPU", 3)
         torch.testing.assert_close(detector(images).features, whole.features, rtol=1e-5, atol=0)
 
+    def test_tensor_float_32_is_off_inside_and_as_before_outside(self, early, monkeypatch):
+        detector, found = early[0], []
+        backend = torch.backends.cudnn
+        monkeypatch.setattr(backend, "allow_tf32", True)
+        hook = detector.network.Conv2d_1a_3x3.register_forward_hook(lambda *_: found.append(backend.allow_tf32))
+        detector(pictures(1))
+        hook.remove()
+        assert (found, backend.allow_tf32) == ([False], True)
+
     def test_the_digest_says_weights_and_tap_but_not_how_far_the_network_runs(self, early, inception_weights, tmp_path):
         state = torch.load(inception_weights, weights_only=True)
         state["Conv2d_1a_3x3.conv.weight"][0, 0, 0, 0] += 1e-3

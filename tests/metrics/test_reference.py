@@ -9,6 +9,7 @@ from amed_lightning.data.digits import digits
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import digits_classifier, save_detector
 from amed_lightning.metrics.reference import examiner
+from amed_lightning.tensors import dequantise
 
 DIGITS = {"name": "digits"}
 
@@ -120,3 +121,17 @@ class TestMetrics:
         assert judge.caveat(65) is None
         assert "FID of 64 generated images: the covariance of 64 features has full rank from 65" in judge.caveat(64)
         assert examiner(DIGITS, DIGITS, ["is"]).caveat(64) is None
+
+
+@pytest.mark.gpu
+def test_on_an_accelerator_scores_are_those_of_the_cpu():
+    images, values = digits()[0][:500], []
+    for device in (torch.device("cpu"), torch.accelerator.current_accelerator()):
+        judge = examiner(DIGITS, DIGITS, ["fid", "is", "kid", "precision_recall"], device)
+        scores = judge.scores(500)
+        for numbers in torch.arange(500).split(100):
+            scores.update(judge.detector(images[numbers].to(device)), numbers)
+            scores.compare(dequantise(images[numbers]).to(device), torch.zeros(100, 1, 8, 8, device=device))
+        assert scores.feature_sum.device.type == device.type
+        values.append(scores.compute())
+    assert values[0] == pytest.approx(values[1], rel=1e-3)
