@@ -1,6 +1,9 @@
-"""``evaluate``: FID and IS of a sampler, or of a folder of images."""
+"""``evaluate``: FID, IS and more of a sampler, or of images in a folder or a zip."""
 
+import json
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,64 +12,131 @@ from jsonargparse.typing import PositiveInt
 
 from amed_lightning.bench.results import write_json
 from amed_lightning.cli.parsing import parser_for, seed_range
-from amed_lightning.config import InputError, digest
-from amed_lightning.data.folder import image_folder
+from amed_lightning.config import InputError, canonical_json, digest
+from amed_lightning.data.folder import image_files
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
+from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.tensors import Bytes, quantise
+from amed_lightning.tensors import Bytes, Images, quantise
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is scored.
+
+    Attributes:
+        total: number of images.
+        nfe: network runs that each took, if that is known.
+        protocol: what its scores depend on besides the sampler.
+        shapes: of its images, and of a teacher's if there is one.
+        batches: images on the device; with them, before they became bytes, those of a teacher, if there is one.
+    """
+
+    total: int
+    nfe: int | None
+    protocol: dict[str, Any]
+    shapes: Sequence[tuple[int, ...]]
+    batches: Iterator[tuple[Bytes, tuple[Images, Images] | None]]
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Score and print."""
-    parser = parser_for(verb, "Score a sampler, or a folder of images, with FID and IS.")
+    parser = parser_for(verb, "Score a sampler, or images in a folder or a zip, with FID, IS and more.")
     parser.add_argument("--config", action="config", help="YAML file with these options")
-    parser.add_argument("--sampler", type=SamplerConfig | None, default=None, help="what to score; or name --images")
-    parser.add_argument("--images", type=Path | None, default=None, help="folder of PNG files to score instead")
+    for name, purpose in (("sampler", "what to score; or name --images"), ("teacher", "whose images to compare with")):
+        parser.add_argument(f"--{name}", type=SamplerConfig | None, default=None, enable_path=True, help=purpose)
+    parser.add_argument("--images", type=Path | None, default=None, help="folder or zip of images to score instead")
     parser.add_argument("--detector", type=dict[str, Any], default={"name": "digits"}, help="name and options")
     parser.add_argument("--dataset", type=dict[str, Any], default={"name": "digits"}, help="the real images")
+    parser.add_argument("--metrics", type=list[str], default=["fid", "is"], help="of fid, is, kid, precision_recall")
     parser.add_argument("--seeds", default="0-2047", help="first and last seed of the sampler")
     parser.add_argument("--batch_size", type=PositiveInt, default=256, help="images at a time")
     parser.add_argument("--output", type=Path | None, default=None, help="also write the scores to this JSON file")
     options = parser.instantiate(parser.parse_args(list(arguments)))
     if (options.sampler is None) == (options.images is None):
         raise InputError("evaluate: name either --sampler or --images, and not both")
+    if options.teacher is not None and options.sampler is None:
+        raise InputError(
+            "evaluate: --teacher is compared with a --sampler's images from the same noise, not with files"
+        )
     fabric = launch(options.accelerator)
-    row = _score(options.sampler, options, fabric.device)
-    values = row["values"]
-    print(f"FID {values['fid']:.3f}, IS {values['is']:.3f} ± {values['is_deviation']:.3f} (over 10 splits)")
+    row = _score(options, fabric.device)
+    print(describe(row["values"]))
     print(f"n = {row['n']}, NFE {row['nfe']}, protocol {row['protocol'][:12]}")
     if options.output:
         write_json(options.output, row | {"provenance": provenance(fabric.device, 1)})
     return 0
 
 
-def _score(config: SamplerConfig | None, options: Any, device: torch.device) -> dict[str, Any]:
-    judge = examiner(options.detector, options.dataset)
-    source: dict[str, Any]
-    batches: Iterator[Bytes]
-    if config is None:
-        images = image_folder(options.images)
-        judge.require_shape(tuple(images.shape[1:]))
-        total, nfe, source = len(images), None, {"images": str(options.images)}
-        batches = iter(torch.split(images, options.batch_size))
-    else:
-        sampler, seeds = build_sampler(config), seed_range(options.seeds)
-        judge.require_shape(sampler.model.shape)
-        sampler.to(device)
-        total, source = len(seeds), {"sampler": config, "seeds": [seeds.start, seeds.stop]}
-        nfe = sampler.nfe
-        states = sample_seeds(sampler, Seeds(Stream.evaluation, seeds.start, seeds.stop), options.batch_size, device)
-        batches = (quantise(sampler.model.decode(state.x)).cpu() for state in states)
-    scores, done = judge.scores(total), 0
-    with progress("evaluate", total, "images") as advance:
-        for batch in batches:
-            with torch.inference_mode():
-                scores.update(judge.detector(batch), done + torch.arange(len(batch)))
+def describe(values: dict[str, float]) -> str:
+    """Return the scores as one line.
+
+    >>> describe({"fid": 4.0, "precision": 0.5, "recall": 0.25})
+    'FID 4.000, precision 0.500, recall 0.250'
+    """
+    forms = {
+        "fid": "FID {fid:.3f}",
+        "is": "IS {is:.3f} ± {is_deviation:.3f} (over 10 splits)",
+        "kid": "KID {kid:.5f} ± {kid_deviation:.5f} (over subsets)",
+        "precision": "precision {precision:.3f}, recall {recall:.3f}",
+        "rmse": "RMSE {rmse:.4f} to the teacher",
+        "psnr": "PSNR {psnr:.2f} dB",
+    }
+    return ", ".join(form.format(**values) for name, form in forms.items() if name in values)
+
+
+def _score(options: Any, device: torch.device) -> dict[str, Any]:
+    source = (_files if options.sampler is None else _samples)(options, device)
+    judge = examiner(options.detector, options.dataset, options.metrics, device)
+    for shape in source.shapes:
+        judge.require_shape(shape)
+    scores, done = judge.scores(source.total), 0
+    if caveat := judge.caveat(source.total):
+        print(f"warning: {caveat}", file=sys.stderr)
+    with progress("evaluate", source.total, "images") as advance, torch.inference_mode():
+        for batch, pair in source.batches:
+            scores.update(judge.detector(batch), done + torch.arange(len(batch)))
+            if pair:
+                scores.compare(*pair)
             done += len(batch)
             advance(len(batch))
-    protocol = digest([source, judge.digest, options.batch_size])
-    return {"values": scores.compute(), "n": done, "nfe": nfe, "protocol": protocol}
+    return {
+        "values": scores.compute(),
+        "n": done,
+        "nfe": source.nfe,
+        "scored": json.loads(canonical_json(options.sampler or options.images)),
+        "protocol": digest([source.protocol, judge.digest, options.batch_size]),
+    }
+
+
+def _files(options: Any, device: torch.device) -> Source:
+    images = image_files(options.images)
+    batches = ((batch.to(device), None) for batch, _ in images.batches(options.batch_size))
+    return Source(images.count, None, {"n": images.count}, [images.shape], batches)
+
+
+def _samples(options: Any, device: torch.device) -> Source:
+    seeds = seed_range(options.seeds)
+    samplers = [build_sampler(config).to(device) for config in (options.sampler, options.teacher) if config is not None]
+    protocol = {
+        "model": samplers[0].model.digest,
+        "seeds": [seeds.start, seeds.stop],
+        "teacher": options.teacher,
+    }
+    shapes = [sampler.model.shape for sampler in samplers]
+    drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
+    batches = _sampled(samplers, drawn, options.batch_size, device)
+    return Source(len(seeds), samplers[0].nfe, protocol, shapes, batches)
+
+
+def _sampled(
+    samplers: Sequence[Sampler], seeds: Seeds, batch_size: int, device: torch.device
+) -> Iterator[tuple[Bytes, tuple[Images, Images] | None]]:
+    """Yield the first sampler's images as bytes and, if there is a second, both samplers' before that."""
+    runs = [sample_seeds(sampler, seeds, batch_size, device) for sampler in samplers]
+    for states in zip(*runs, strict=True):
+        images, *teacher = (sampler.model.decode(state.x) for sampler, state in zip(samplers, states, strict=True))
+        yield quantise(images), (images, teacher[0]) if teacher else None

@@ -21,6 +21,7 @@ VERBS = {
     "precompute": ("amed_lightning.cli.precompute", "compute the teacher's trajectories that a fit will read"),
     "sample": ("amed_lightning.cli.sample", "write images for a range of seeds"),
     "evaluate": ("amed_lightning.cli.evaluate", "score a sampler or a folder of images with FID and IS"),
+    "reference": ("amed_lightning.cli.reference", "compute the statistics of real images that scores refer to"),
     "schedule": ("amed_lightning.cli.schedule", "choose a few-step schedule among a fine teacher's levels (GITS)"),
     "models": ("amed_lightning.cli.models", "list, fetch or verify the published models"),
     "doctor": ("amed_lightning.cli.doctor", "tell what this machine has, and what is wrong with it"),

@@ -5,6 +5,7 @@ from jaxtyping import Int
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from amed_lightning.data.images import ImageSet
 from amed_lightning.tensors import Bytes
 
 NUM_CLASSES = 10
@@ -17,3 +18,9 @@ def digits() -> tuple[Bytes, Int[Tensor, "batch"]]:
     data = load_digits()
     ink = torch.from_numpy(data.images)[:, None]
     return (ink * 255 / MAX_INK).round().to(torch.uint8), torch.from_numpy(data.target).long()
+
+
+def digits_set() -> ImageSet:
+    """Return the digits as a set that is read one at a time."""
+    images, labels = digits()
+    return ImageSet(len(images), lambda number: (images[number], int(labels[number])), lambda number: f"digit {number}")

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
-from jaxtyping import Int
-from torch import Tensor
+from amed_lightning.data.digits import digits_set
+from amed_lightning.data.folder import image_files
+from amed_lightning.data.images import ImageSet
+from amed_lightning.data.torchvision_sets import torchvision_set
 
-from amed_lightning.data.digits import digits
-from amed_lightning.tensors import Bytes
-
-DATASETS: dict[str, Callable[..., tuple[Bytes, Int[Tensor, "batch"]]]] = {"digits": digits}
+DATASETS: dict[str, Callable[..., ImageSet]] = {
+    "digits": digits_set,
+    "images": image_files,
+    "torchvision": torchvision_set,
+}

@@ -23,11 +23,13 @@ class Detector(Protocol):
 
     Attributes:
         feature_size: length of its features.
-        num_classes: length of its logits.
+        num_classes: length of its logits; 0 where it gives none, and no IS.
+        image_shape: channels, height and width of the only images it takes; None for any grey or RGB images.
     """
 
     feature_size: int
     num_classes: int
+    image_shape: tuple[int, ...] | None
 
     def __call__(self, images: Bytes) -> Detection:
         """Return features and logits of a batch."""

@@ -14,6 +14,7 @@ class DigitsClassifier(nn.Module):
     """8x8 grey bytes in; 64 features (the layer before the last) and the logits of ten classes out."""
 
     feature_size, num_classes = FEATURES, CLASSES
+    image_shape: tuple[int, ...] | None = (1, 8, 8)
 
     def __init__(self) -> None:
         super().__init__()

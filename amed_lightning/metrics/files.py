@@ -8,6 +8,7 @@ import safetensors.torch
 from amed_lightning.config import InputError, file_digest, write_atomically
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.inception import inception
 
 ASSETS = Path(__file__).parent.parent / "assets"
 DIGITS_CLASSIFIER = ASSETS / "digits" / "classifier.safetensors"
@@ -31,5 +32,5 @@ def digits_classifier(path: Path = DIGITS_CLASSIFIER) -> tuple[Detector, str]:
     return classifier.eval().requires_grad_(False), file_digest(Path(path))
 
 
-DETECTORS: dict[str, Callable[..., tuple[Detector, str]]] = {"digits": digits_classifier}
-"""The detectors that configurations call by name; each comes with the digest of its weights."""
+DETECTORS: dict[str, Callable[..., tuple[Detector, str]]] = {"digits": digits_classifier, "inception": inception}
+"""The detectors that configurations call by name; each comes with the digest of all that its features depend on."""

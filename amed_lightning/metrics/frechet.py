@@ -16,17 +16,23 @@ Vector = Float[Tensor, "features"]
 Matrix = Float[Tensor, "features features"]
 
 
+def feature_sums(features: Float[Tensor, "batch features"]) -> tuple[Vector, Matrix]:
+    """Return the sum of features and the sum of their outer products, in float64."""
+    features = features.double()
+    return features.sum(0), features.T @ features
+
+
 @dataclass(frozen=True)
 class Moments:
     """Mean and covariance of features, in float64.
 
     Attributes:
-        count: number of images.
+        count: number of images; None where a file of statistics does not say.
         mean: their mean.
         covariance: over ``count - 1``.
     """
 
-    count: int
+    count: int | None
     mean: Vector
     covariance: Matrix
 

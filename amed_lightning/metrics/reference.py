@@ -1,18 +1,21 @@
-"""Moments of the real images that scores refer to."""
+"""The examiner: a detector, the real images as it sees them, and the scores to compute."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from amed_lightning.config import InputError, Spec, build, digest
+from amed_lightning.data.images import ImageSet
 from amed_lightning.data.registry import DATASETS
 from amed_lightning.metrics.detector import Detector
+from amed_lightning.metrics.feature_metrics import FEATURE_METRICS, NEIGHBOURS
 from amed_lightning.metrics.files import DETECTORS
-from amed_lightning.metrics.frechet import Moments
-from amed_lightning.metrics.scores import GenerationScores
-from amed_lightning.tensors import Bytes
+from amed_lightning.metrics.scores import METRICS, GenerationScores
+from amed_lightning.metrics.statistics import Statistics, read_statistics, statistics_of
 
-BATCH_SIZE = 256
+REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {**DATASETS, "statistics": read_statistics}
+"""What real images can be given as: themselves, or the statistics that a detector made of them."""
 
 
 @dataclass(frozen=True)
@@ -21,24 +24,32 @@ class Examiner:
 
     Attributes:
         detector: looks at images.
-        reference: moments of the real images' features.
-        shape: channels, height and width of the real images.
-        digest: identifies the detector's weights and the dataset.
+        reference: the real images.
+        digest: identifies the detector, the real images and, where features are needed, the metrics: the sums that
+            were made for another digest do not serve this examiner.
+        metrics: the scores to compute.
     """
 
     detector: Detector
-    reference: Moments
-    shape: tuple[int, ...]
+    reference: Statistics
     digest: str
+    metrics: tuple[str, ...] = ("fid", "is")
+
+    def to(self, device: torch.device) -> "Examiner":
+        """Move the detector, in place, and return this examiner; scores follow the images that they are shown."""
+        if isinstance(self.detector, torch.nn.Module):
+            self.detector.to(device)
+        return self
 
     def require_shape(self, shape: tuple[int, ...]) -> None:
-        """Refuse images of another shape than the real ones.
+        """Refuse images of another shape than the real ones, or than the detector takes.
 
         Raises:
             InputError: naming both.
         """
-        if shape != self.shape:
-            raise InputError(f"images of shape {shape} cannot be scored against {self.shape}")
+        known = self.reference.shape or self.detector.image_shape
+        if known not in (None, shape):
+            raise InputError(f"images of shape {shape} cannot be scored against {known}")
 
     def scores(self, total: int) -> GenerationScores:
         """Return empty scores for ``total`` images.
@@ -48,25 +59,77 @@ class Examiner:
         """
         if total < 2:
             raise InputError(f"FID needs at least two images, and there is {total}")
-        return GenerationScores(self.reference, self.detector.num_classes, total)
+        if "precision_recall" in self.metrics and total <= NEIGHBOURS:
+            raise InputError(f"precision and recall need at least {NEIGHBOURS + 1} images, and there are {total}")
+        return GenerationScores(self.reference, self.detector.num_classes, total, self.metrics)
+
+    def caveat(self, total: int) -> str | None:
+        """Say what is doubtful about the FID of ``total`` images, if there are too few for a covariance of full rank.
+
+        >>> print(examiner({"name": "digits"}, {"name": "digits"}).caveat(65))
+        None
+        """
+        counts = {"generated": total, "real": self.reference.moments.count}
+        needed = self.detector.feature_size + 1
+        few = [f"{count} {kind}" for kind, count in counts.items() if count is not None and count < needed]
+        if "fid" not in self.metrics or not few:
+            return None
+        return f"FID of {' and '.join(few)} images: the covariance of {needed - 1} features has full rank from {needed}"
 
 
-def examiner(detector: Spec, dataset: Spec) -> Examiner:
-    """Load a detector and show it a dataset.
+def examiner(
+    detector: Spec, dataset: Spec, metrics: Sequence[str] = ("fid", "is"), device: torch.device | None = None
+) -> Examiner:
+    """Load a detector, and the real images or their statistics.
+
+    Args:
+        detector: name and options.
+        dataset: name and options of the real images; ``{name: statistics, path: ...}`` for what is computed already.
+        metrics: of ``METRICS``.
+        device: where the detector looks at the images; None for the CPU.
 
     Raises:
-        InputError: an unknown detector or dataset.
+        InputError: an unknown part, statistics of another detector or without features, images that cannot be read.
     """
     network, weights = build("detector", DETECTORS, detector)
-    images, _ = build("dataset", DATASETS, dataset)
-    return Examiner(network, _moments(network, images), tuple(images.shape[1:]), digest([weights, dataset]))
+    if isinstance(network, torch.nn.Module):
+        network.to(device)
+    _require_metrics(metrics, network)
+    kept = sorted(FEATURE_METRICS.keys() & metrics)
+    source = build("dataset", REFERENCES, dataset)
+    if isinstance(source, ImageSet):
+        reference = statistics_of(network, weights, source, keep_features=bool(kept), device=device)
+    else:
+        reference = source
+        _require_detector(reference, network, weights, dataset)
+    if kept and len(reference.features) <= NEIGHBOURS:
+        raise InputError(
+            f"{_place(dataset)}: holds the features of {len(reference.features)} images, too few for "
+            f"{' and '.join(kept)}; compute it with `amed-lightning reference --features true`"
+        )
+    return Examiner(network, reference, digest([weights, reference.dataset, kept]), tuple(metrics))
 
 
-def _moments(detector: Detector, images: Bytes) -> Moments:
-    total = torch.zeros(detector.feature_size, dtype=torch.float64)
-    outer = torch.zeros(detector.feature_size, detector.feature_size, dtype=torch.float64)
-    for batch in torch.split(images, BATCH_SIZE):
-        features = detector(batch).features.double()
-        total += features.sum(0)
-        outer += features.T @ features
-    return Moments.from_sums(len(images), total, outer)
+def _require_metrics(metrics: Sequence[str], detector: Detector) -> None:
+    """Refuse metrics that are unknown or that the detector does not serve."""
+    if not metrics or not set(metrics) <= set(METRICS):
+        raise InputError(f"metrics {list(metrics)}: use some of {', '.join(METRICS)}")
+    if "is" in metrics and not detector.num_classes:
+        raise InputError("metrics: IS needs logits, and the detector gives none; leave 'is' out, or set logits: true")
+
+
+def _require_detector(reference: Statistics, detector: Detector, weights: str, dataset: Spec) -> None:
+    """Refuse statistics that another detector made."""
+    size = len(reference.moments.mean)
+    if size != detector.feature_size:
+        raise InputError(f"{_place(dataset)}: {size} features, and the detector gives {detector.feature_size}")
+    if reference.detector not in (None, weights):
+        raise InputError(
+            f"{_place(dataset)}: made by detector {str(reference.detector)[:12]}, and this is {weights[:12]}; "
+            "compute it again with `amed-lightning reference`"
+        )
+
+
+def _place(dataset: Spec) -> str:
+    """Return what a message calls a dataset: its file if it has one."""
+    return f"{dataset.get('path', dataset['name'])}"

@@ -8,7 +8,7 @@ import torch
 import yaml
 from PIL import Image
 
-from amed_lightning.data.folder import image_folder
+from amed_lightning.data.folder import image_files
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
 from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
@@ -37,12 +37,16 @@ def expected(first, last, batch_size=64):
     return torch.cat([quantise(state.x) for state in states])
 
 
+def read(folder):
+    return torch.cat([batch for batch, _ in image_files(folder).batches(64)])
+
+
 class TestSample:
     def test_it_writes_a_file_per_seed_named_by_it(self, tmp_path, config, capsys):
         assert sample(config, tmp_path / "images", "--seeds", "8-17") == 0
         names = sorted(path.name for path in (tmp_path / "images").iterdir())
         assert names == [f"{seed:06d}.png" for seed in range(8, 18)]
-        assert image_folder(tmp_path / "images").equal(expected(8, 17))
+        assert read(tmp_path / "images").equal(expected(8, 17))
         assert "10 images at 4 network runs each" in capsys.readouterr().out
 
     def test_a_name_that_ends_in_png_gets_one_grid(self, tmp_path, config):
@@ -94,7 +98,7 @@ class TestLabels:
     def test_labels_are_taken_in_turn(self, tmp_path, labelled):
         for name, classes in (("both", "[1,7]"), ("ones", "[1]"), ("own", "[]")):
             assert sample(labelled, tmp_path / name, "--seeds", "0-3", "--classes", classes) == 0
-        both, ones, own = (image_folder(tmp_path / name) for name in ("both", "ones", "own"))
+        both, ones, own = (read(tmp_path / name) for name in ("both", "ones", "own"))
         assert [one.equal(other) for one, other in zip(both, ones, strict=True)] == [True, False, True, False]
         assert not own.equal(ones)
 
@@ -117,7 +121,7 @@ class TestEvaluate:
             assert f"n = 100, NFE {row['nfe']}" in shown
         rows = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("files", "sampler")]
         assert rows[0]["values"] == rows[1]["values"]
-        judge, images = examiner({"name": "digits"}, {"name": "digits"}), image_folder(tmp_path / "images")
+        judge, images = examiner({"name": "digits"}, {"name": "digits"}), read(tmp_path / "images")
         scores = judge.scores(100)
         scores.update(judge.detector(images), torch.arange(100))
         assert rows[0]["values"] == pytest.approx(scores.compute(), rel=1e-4)
@@ -139,7 +143,7 @@ class TestEvaluate:
         for name, size in (("a", 8), ("b", 4)):
             Image.new("L", (size, size)).save(tmp_path / f"{name}.png")
         line = refusal(capsys, "evaluate", "--images", tmp_path, "--accelerator", "cpu")
-        assert "b.png: shape (1, 4, 4) where a.png has (1, 8, 8)" in line
+        assert f"b.png: shape (1, 4, 4) where {tmp_path / 'a.png'} has (1, 8, 8)" in line
 
     def test_a_single_image_has_no_score(self, config, capsys):
         line = refusal(capsys, "evaluate", "--config", config, "--seeds", "3", "--accelerator", "cpu")
@@ -152,4 +156,4 @@ class TestEvaluate:
 
     def test_a_folder_without_images_is_refused(self, tmp_path, capsys):
         line = refusal(capsys, "evaluate", "--images", tmp_path, "--accelerator", "cpu")
-        assert f"{tmp_path}: no PNG files there" in line
+        assert f"{tmp_path}: no PNG or JPEG files there" in line

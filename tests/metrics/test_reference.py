@@ -9,6 +9,7 @@ from amed_lightning.data.digits import digits
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import digits_classifier, save_detector
 from amed_lightning.metrics.reference import examiner
+from amed_lightning.tensors import dequantise
 
 DIGITS = {"name": "digits"}
 
@@ -51,10 +52,11 @@ class TestDigitsClassifier:
 class TestExaminer:
     def test_the_moments_are_those_of_all_digits(self, judge):
         features = judge.detector(digits()[0]).features.double().numpy()
-        assert judge.reference.count == len(features) == 1797
-        np.testing.assert_allclose(judge.reference.mean, features.mean(0), rtol=0, atol=1e-6)
-        np.testing.assert_allclose(judge.reference.covariance, np.cov(features, rowvar=False), rtol=0, atol=1e-5)
-        assert judge.reference.covariance.isfinite().all()
+        moments = judge.reference.moments
+        assert moments.count == len(features) == 1797
+        np.testing.assert_allclose(moments.mean, features.mean(0), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(moments.covariance, np.cov(features, rowvar=False), rtol=0, atol=1e-5)
+        assert moments.covariance.isfinite().all()
 
     def test_the_digits_have_no_distance_to_themselves_and_noise_has_a_large_one(self, judge):
         real, scores = digits()[0], judge.scores(1797)
@@ -85,9 +87,51 @@ class TestExaminer:
         ("detector", "dataset", "message"),
         [
             ({"name": "inceptoin"}, DIGITS, "unknown detector 'inceptoin': use one of digits"),
-            (DIGITS, {"name": "mnist"}, "unknown dataset 'mnist': use one of digits"),
+            (DIGITS, {"name": "mnist"}, "unknown dataset 'mnist': use one of digits, images, torchvision, statistics"),
         ],
     )
     def test_an_unknown_part_is_refused(self, detector, dataset, message):
         with pytest.raises(InputError, match=message):
             examiner(detector, dataset)
+
+
+class TestMetrics:
+    @pytest.mark.parametrize("metrics", [[], ["fdi"], ["fid", "is", "psnr"]])
+    def test_unknown_ones_are_refused(self, metrics):
+        with pytest.raises(InputError, match="use some of fid, is, kid, precision_recall"):
+            examiner(DIGITS, DIGITS, metrics)
+
+    def test_those_that_need_features_are_another_examiner(self, judge):
+        digests = [examiner(DIGITS, DIGITS, metrics).digest for metrics in (["fid"], ["fid", "kid"], ["kid", "fid"])]
+        assert digests[0] == judge.digest
+        assert digests[1] == digests[2] != digests[0]
+
+    def test_the_inception_score_needs_logits(self, inception_weights):
+        detector = {"name": "inception", "path": str(inception_weights), "tap": 64, "logits": False}
+        with pytest.raises(InputError, match="IS needs logits, and the detector gives none; leave 'is' out"):
+            examiner(detector, DIGITS)
+
+    def test_precision_and_recall_need_more_images_than_neighbours(self):
+        judge = examiner(DIGITS, DIGITS, ["precision_recall"])
+        judge.scores(4)
+        with pytest.raises(InputError, match="precision and recall need at least 4 images, and there are 3"):
+            judge.scores(3)
+
+    def test_too_few_images_for_a_full_covariance_are_said(self, judge):
+        assert judge.caveat(65) is None
+        assert "FID of 64 generated images: the covariance of 64 features has full rank from 65" in judge.caveat(64)
+        assert examiner(DIGITS, DIGITS, ["is"]).caveat(64) is None
+
+
+@pytest.mark.gpu
+def test_on_an_accelerator_scores_are_those_of_the_cpu():
+    images, values = digits()[0][:500], []
+    for device in (torch.device("cpu"), torch.accelerator.current_accelerator()):
+        judge = examiner(DIGITS, DIGITS, ["fid", "is", "kid", "precision_recall"], device)
+        scores = judge.scores(500)
+        for numbers in torch.arange(500).split(100):
+            scores.update(judge.detector(images[numbers].to(device)), numbers)
+            scores.compare(dequantise(images[numbers]).to(device), torch.zeros(100, 1, 8, 8, device=device))
+        assert scores.feature_sum.device.type == device.type
+        values.append(scores.compute())
+    assert values[0] == pytest.approx(values[1], rel=1e-3)

@@ -9,8 +9,11 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from amed_lightning.metrics.detector import Detection
-from amed_lightning.metrics.frechet import Moments
-from amed_lightning.metrics.scores import NUM_SPLITS, GenerationScores
+from amed_lightning.metrics.feature_metrics import kernel_distance, precision_recall
+from amed_lightning.metrics.frechet import Moments, feature_sums
+from amed_lightning.metrics.inception_score import NUM_SPLITS
+from amed_lightning.metrics.scores import GenerationScores
+from amed_lightning.metrics.statistics import Statistics
 
 FEATURES, CLASSES = 8, 5
 TOTAL = 123
@@ -23,19 +26,20 @@ def detection(total=TOTAL, seed=0):
     return Detection(features, 2 * torch.randn(total, CLASSES, generator=generator))
 
 
-def moments(features):
-    features = features.double()
-    return Moments.from_sums(len(features), features.sum(0), features.T @ features)
+def statistics(features):
+    moments = Moments.from_sums(len(features), *feature_sums(features))
+    return Statistics(moments, "of nothing", features=features)
 
 
-REFERENCE = detection(200, seed=1).features
+REAL = detection(200, seed=1).features
+REFERENCE = statistics(REAL)
 
 
 def scores_of(seen, total=None, order=None):
     """Score the images in the order given, all at once."""
     total = total or len(seen.features)
     order = torch.arange(len(seen.features)) if order is None else order
-    scores = GenerationScores(moments(REFERENCE), CLASSES, total)
+    scores = GenerationScores(REFERENCE, CLASSES, total)
     scores.update(Detection(seen.features[order], seen.logits[order]), order)
     return scores
 
@@ -55,7 +59,7 @@ class TestAgainstTorchFidelity:
     @pytest.mark.parametrize("total", [20, TOTAL, 1000])
     def test_fid_is_the_same(self, total):
         seen = detection(total)
-        statistics = [fid_features_to_statistics(features.double()) for features in (seen.features, REFERENCE)]
+        statistics = [fid_features_to_statistics(features.double()) for features in (seen.features, REAL)]
         expected = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
         assert scores_of(seen).compute()["fid"] == pytest.approx(expected, rel=1e-6)
 
@@ -94,16 +98,68 @@ class TestInceptionScore:
 
     def test_a_class_that_never_comes_is_worth_nothing(self):
         logits = torch.tensor([[0.0, 0.0, -1e4]]).expand(20, 3)
-        scores = GenerationScores(moments(REFERENCE), 3, 20)
+        scores = GenerationScores(REFERENCE, 3, 20)
         scores.update(Detection(detection(20).features, logits), torch.arange(20))
         assert scores.compute()["is"] == pytest.approx(1, abs=1e-12)
+
+
+class TestFrechetDistance:
+    def exactly(self, mean, covariance, total=300, seed=4):
+        """Features whose own mean and covariance are these: noise, whitened, then coloured."""
+        noise = torch.randn(total, FEATURES, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        noise -= noise.mean(0)
+        white = noise @ torch.linalg.inv(torch.linalg.cholesky(noise.T.cov(), upper=True))
+        return white @ torch.linalg.cholesky(covariance, upper=True) + mean
+
+    def test_on_features_of_two_gaussians_it_is_the_closed_form(self):
+        basis = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(5), dtype=torch.float64)).Q
+        variances = torch.linspace(0.5, 4, 8, dtype=torch.float64), torch.linspace(3, 0.1, 8, dtype=torch.float64)
+        means = torch.zeros(8, dtype=torch.float64), torch.linspace(-1, 2, 8, dtype=torch.float64)
+        real, generated = (
+            self.exactly(mean, (basis * variance) @ basis.T) for mean, variance in zip(means, variances, strict=True)
+        )
+        scores = GenerationScores(statistics(real), CLASSES, len(generated))
+        for part in torch.arange(len(generated)).split(77):
+            scores.update(Detection(generated[part], torch.zeros(len(part), CLASSES)), part)
+        expected = (means[1] - means[0]).square().sum() + (variances[0].sqrt() - variances[1].sqrt()).square().sum()
+        assert scores.compute()["fid"] == pytest.approx(expected.item(), rel=1e-9)
+
+
+class TestFeatureMetrics:
+    METRICS = ("fid", "kid", "precision_recall")
+
+    def block(self, numbers):
+        seen, scores = detection(), GenerationScores(REFERENCE, CLASSES, TOTAL, self.METRICS)
+        scores.update(Detection(seen.features[numbers], seen.logits[numbers]), numbers)
+        return scores
+
+    def test_blocks_hand_their_features_on_and_the_order_of_arrival_does_not_matter(self):
+        whole = self.block(torch.arange(TOTAL)).compute()
+        numbers = torch.arange(TOTAL).split(50)
+        added = GenerationScores(REFERENCE, CLASSES, TOTAL, self.METRICS)
+        for part in reversed(numbers):
+            added.add(self.block(part).sums())
+        assert set(whole) == {"fid", "kid", "kid_deviation", "precision", "recall"}
+        values = added.compute()
+        assert {name: values[name] for name in ("kid", "precision", "recall")} == {
+            name: whole[name] for name in ("kid", "precision", "recall")
+        }
+        assert values["fid"] == pytest.approx(whole["fid"], rel=1e-10)
+
+    def test_they_are_those_of_the_features(self):
+        expected = kernel_distance(detection().features, REAL) | precision_recall(detection().features, REAL)
+        values = self.block(torch.arange(TOTAL)).compute()
+        assert {name: values[name] for name in expected} == expected
+
+    def test_features_are_kept_for_them_alone(self):
+        assert "features" not in scores_of(detection()).sums()
 
 
 class TestSums:
     BLOCKS = ((0, 40), (40, 80), (80, TOTAL))
 
     def block(self, first, last):
-        seen, scores = detection(), GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        seen, scores = detection(), GenerationScores(REFERENCE, CLASSES, TOTAL)
         scores.update(Detection(seen.features[first:last], seen.logits[first:last]), torch.arange(first, last))
         scores.compare(self.images()[first:last], torch.zeros(last - first, 1, 2, 2))
         return scores
@@ -113,7 +169,7 @@ class TestSums:
 
     def test_the_sums_of_blocks_added_in_order_are_one_pass(self):
         seen = detection()
-        added, passed = (GenerationScores(moments(REFERENCE), CLASSES, TOTAL) for _ in range(2))
+        added, passed = (GenerationScores(REFERENCE, CLASSES, TOTAL) for _ in range(2))
         for first, last in self.BLOCKS:
             added.add(self.block(first, last).sums())
             passed.update(Detection(seen.features[first:last], seen.logits[first:last]), torch.arange(first, last))
@@ -129,7 +185,7 @@ class TestSums:
         sums = [self.block(*bounds).sums() for bounds in self.BLOCKS]
         values = []
         for _ in range(2):
-            scores = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+            scores = GenerationScores(REFERENCE, CLASSES, TOTAL)
             for block in sums:
                 scores.add(block)
             values.append(scores.compute())
@@ -137,7 +193,7 @@ class TestSums:
 
     def test_another_partition_moves_the_last_digits_at_most(self):
         one = self.block(0, TOTAL).compute()
-        three = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        three = GenerationScores(REFERENCE, CLASSES, TOTAL)
         for bounds in self.BLOCKS:
             three.add(self.block(*bounds).sums())
         assert three.compute() == pytest.approx(one, rel=1e-10)
@@ -151,12 +207,28 @@ class TestSums:
     def test_the_distance_to_a_reference_is_the_root_mean_square(self):
         scores = self.block(0, TOTAL)
         assert scores.compute()["rmse"] == pytest.approx(self.images().square().mean().sqrt().item(), rel=1e-6)
-        assert "rmse" not in scores_of(detection()).compute()
+        decibels = 10 * np.log10(4 / self.images().double().square().mean().item())
+        assert scores.compute()["psnr"] == pytest.approx(decibels, rel=1e-6)
+        assert not {"rmse", "psnr"} & scores_of(detection()).compute().keys()
+
+    def test_equal_images_have_no_decibels(self):
+        scores = scores_of(detection())
+        scores.compare(self.images(), self.images())
+        values = scores.compute()
+        assert values["rmse"] == 0
+        assert "psnr" not in values
+
+    def test_what_is_added_after_a_score_counts_too(self):
+        scores = self.block(0, 80)
+        before = scores.compute()
+        scores.add(self.block(80, TOTAL).sums())
+        assert scores.compute() == pytest.approx(self.block(0, TOTAL).compute(), rel=1e-10)
+        assert scores.compute()["fid"] != before["fid"]
 
     def test_adding_sums_leaves_them_as_they_are(self):
         scores = self.block(0, 40)
         before = {name: value.clone() for name, value in scores.sums().items()}
-        empty = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        empty = GenerationScores(REFERENCE, CLASSES, TOTAL)
         empty.add(before)
         empty.add(self.block(40, 80).sums())
         assert all(value.equal(scores.sums()[name]) for name, value in before.items())
@@ -165,7 +237,7 @@ class TestSums:
 class TestRefusals:
     @pytest.fixture
     def scores(self):
-        return GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        return GenerationScores(REFERENCE, CLASSES, TOTAL)
 
     def forced(self, features, logits):
         """A detection whose shapes nobody has looked at."""
@@ -218,6 +290,6 @@ class TestCollectives:
         for name in ("all_gather", "all_reduce", "barrier", "all_gather_object", "broadcast"):
             monkeypatch.setattr(torch.distributed, name, refuse)
         scores = scores_of(detection())
-        added = GenerationScores(moments(REFERENCE), CLASSES, TOTAL)
+        added = GenerationScores(REFERENCE, CLASSES, TOTAL)
         added.add(scores.sums())
         assert added.compute() == scores.compute() == expected.compute()

@@ -1,0 +1,45 @@
+"""``reference``: statistics of real images, computed once for every later score."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse.typing import PositiveInt
+
+from amed_lightning.cli.parsing import parser_for
+from amed_lightning.config import build
+from amed_lightning.data.registry import DATASETS
+from amed_lightning.metrics.files import DETECTORS
+from amed_lightning.metrics.statistics import statistics_of, write_statistics
+from amed_lightning.runtime.processes import launch
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Compute and write."""
+    parser = parser_for(verb, "Show real images to a detector and keep what FID, KID, precision and recall need.")
+    parser.add_argument("--config", action="config", help="YAML file with these options")
+    parser.add_argument("--detector", type=dict[str, Any], default={"name": "digits"}, help="name and options")
+    parser.add_argument("--dataset", type=dict[str, Any], default={"name": "digits"}, help="the real images")
+    parser.add_argument("--features", type=bool, default=False, help="keep them, for KID, precision and recall")
+    parser.add_argument("--batch_size", type=PositiveInt, default=256, help="images at a time")
+    parser.add_argument("--output", type=Path, required=True, help="the .npz file to write")
+    options = parser.instantiate(parser.parse_args(list(arguments)))
+    device = launch(options.accelerator).device
+    detector, digest = build("detector", DETECTORS, options.detector)
+    if isinstance(detector, torch.nn.Module):
+        detector.to(device)
+    images = build("dataset", DATASETS, options.dataset)
+    statistics = statistics_of(detector, digest, images, options.features, options.batch_size, device)
+    write_statistics(options.output, statistics)
+    classes = _balance(statistics.class_counts)
+    print(f"{statistics.moments.count} images of shape {statistics.shape}{classes}: {options.output}")
+    print(f"detector {digest[:12]}, dataset {statistics.dataset[:12]}")
+    return 0
+
+
+def _balance(counts: Mapping[int, int]) -> str:
+    """Say how many images the classes have, because a balanced reference is another one."""
+    if not counts:
+        return ", without labels"
+    return f", {len(counts)} classes of {min(counts.values())} to {max(counts.values())}"

@@ -1,0 +1,157 @@
+"""What scores refer to: real images as a detector sees them, and the files that keep it.
+
+A file is a NumPy archive with ``mu`` and ``sigma`` in float64, which is all that EDM's references (``fid-refs``) hold.
+Ours add ``metadata``, a JSON that says which detector looked at which images, and ``features`` where they were kept.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amed_lightning.config import InputError, file_digest, write_atomically
+from amed_lightning.data.images import ImageSet, Inventory
+from amed_lightning.metrics.detector import Detector
+from amed_lightning.metrics.frechet import Moments, feature_sums
+from amed_lightning.runtime.progress import progress
+
+ASYMMETRY = 1e-6
+UNREADABLE = (OSError, ValueError, EOFError, BadZipFile, zlib.error, TypeError, AttributeError)
+"""What NumPy raises for a file that is damaged, is a bare array, or holds Python objects."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Real images as a detector sees them.
+
+    Attributes:
+        moments: of their features.
+        dataset: digest of the images' pixels; where a file does not say, of the file.
+        detector: digest of the detector; None where a file does not say.
+        shape: channels, height and width of the images; None where a file does not say.
+        class_counts: images of each class, where the images have labels.
+        features: of each image in the set's order, in float32; none if they were not kept.
+    """
+
+    moments: Moments
+    dataset: str
+    detector: str | None = None
+    shape: tuple[int, ...] | None = None
+    class_counts: Mapping[int, int] = field(default_factory=dict)
+    features: Float[Tensor, "images features"] = field(default_factory=lambda: torch.empty(0, 0))
+
+
+def statistics_of(
+    detector: Detector,
+    detector_digest: str,
+    images: ImageSet,
+    keep_features: bool = False,
+    batch_size: int = 256,
+    device: torch.device | None = None,
+) -> Statistics:
+    """Show a set of images to a detector, a batch at a time.
+
+    Args:
+        detector: is on ``device``.
+        detector_digest: goes into the statistics.
+        images: each counts once.
+        keep_features: keep each image's features.
+        batch_size: images at a time.
+        device: where the detector is; None for the CPU.
+
+    Raises:
+        InputError: an image that cannot be read, or that the detector does not take; fewer than two of them.
+    """
+    if detector.image_shape not in (None, images.shape):
+        raise InputError(f"{images.name(0)}: shape {images.shape}, and the detector takes {detector.image_shape}")
+    if images.count < 2:
+        raise InputError(f"{images.name(0)}: the only image; statistics need at least two")
+    total = torch.zeros(detector.feature_size, dtype=torch.float64, device=device)
+    outer = torch.zeros(detector.feature_size, detector.feature_size, dtype=torch.float64, device=device)
+    kept, seen = [], Inventory()
+    with progress("reference", images.count, "images") as advance, torch.inference_mode():
+        for batch, labels in images.batches(batch_size):
+            features = detector(batch.to(device)).features
+            for sum_, added in zip((total, outer), feature_sums(features), strict=True):
+                sum_ += added
+            if keep_features:
+                kept.append(features.cpu())
+            seen.add(batch, labels)
+            advance(len(batch))
+    moments = Moments.from_sums(seen.count, total.cpu(), outer.cpu())
+    features = torch.cat(kept) if keep_features else torch.empty(0, 0)
+    return Statistics(moments, seen.digest, detector_digest, images.shape, seen.class_counts, features)
+
+
+def write_statistics(path: Path, statistics: Statistics) -> None:
+    """Write an archive that :func:`read_statistics` reads, and EDM's tool too."""
+    metadata = {
+        "count": statistics.moments.count,
+        "dataset": statistics.dataset,
+        "detector": statistics.detector,
+        "shape": statistics.shape,
+        "class_counts": sorted(statistics.class_counts.items()),
+    }
+    arrays = {"mu": statistics.moments.mean.numpy(), "sigma": statistics.moments.covariance.numpy()}
+    if len(statistics.features):
+        arrays["features"] = statistics.features.numpy()
+    content = BytesIO()
+    np.savez(content, allow_pickle=False, metadata=np.array(json.dumps(metadata)), **arrays)
+    write_atomically(path, content.getvalue())
+
+
+def read_statistics(path: Path) -> Statistics:
+    """Read statistics: our own, or those of EDM.
+
+    Raises:
+        InputError: a file that is missing, damaged, or of another content.
+    """
+    path = Path(path)
+    arrays, about = _content(path)
+    moments = _moments(path, arrays, about.get("count"))
+    features = torch.from_numpy(arrays.get("features", np.empty((0, 0), np.float32)))
+    if len(features) and features.shape != (moments.count, len(moments.mean)):
+        raise InputError(f"{path}: features {tuple(features.shape)} of {moments.count} images; the file is damaged")
+    return Statistics(
+        moments,
+        about.get("dataset") or file_digest(path),
+        about.get("detector"),
+        tuple(about["shape"]) if "shape" in about else None,
+        dict(about.get("class_counts", [])),
+        features,
+    )
+
+
+def _content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read an archive's arrays, unpickling nothing, and its metadata, of which EDM's files have none."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        return arrays, json.loads(str(arrays.get("metadata", "{}")))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; compute it with `amed-lightning reference`") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path}: not a readable .npz file of statistics") from error
+
+
+def _moments(path: Path, arrays: Mapping[str, Any], count: int | None) -> Moments:
+    """Check mean and covariance."""
+    if not {"mu", "sigma"} <= arrays.keys():
+        raise InputError(f"{path}: not statistics: it has no arrays 'mu' and 'sigma'")
+    mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
+    if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
+        raise InputError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are no mean and covariance")
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise InputError(f"{path}: mu or sigma is not finite; the file is damaged")
+    if np.abs(covariance - covariance.T).max() > ASYMMETRY * np.abs(covariance).max():
+        raise InputError(f"{path}: sigma is not symmetric; the file is damaged")
+    return Moments(count, torch.from_numpy(mean), torch.from_numpy(covariance))

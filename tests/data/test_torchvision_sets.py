@@ -1,0 +1,63 @@
+"""Torchvision's datasets, on files of the real format that are written here."""
+
+import struct
+
+import pytest
+import torch
+
+from amed_lightning.config import InputError
+from amed_lightning.data.torchvision_sets import torchvision_set
+
+from .files import pictures, write_folder
+
+
+def write_idx(path, content):
+    """Write bytes in the format of MNIST's files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = struct.pack(f">HBB{content.ndim}I", 0, 8, content.ndim, *content.shape)
+    path.write_bytes(header + content.numpy().tobytes())
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    images, labels = pictures(6, channels=1, size=28), torch.tensor([3, 1, 4, 1, 5, 9], dtype=torch.uint8)
+    for split, kept in (("train", slice(0, 6)), ("t10k", slice(0, 2))):
+        write_idx(tmp_path / "MNIST" / "raw" / f"{split}-images-idx3-ubyte", images[kept, 0])
+        write_idx(tmp_path / "MNIST" / "raw" / f"{split}-labels-idx1-ubyte", labels[kept])
+    return tmp_path
+
+
+def test_images_and_labels_come_in_the_datasets_order(mnist):
+    found = torchvision_set("MNIST", mnist)
+    ((batch, labels),) = found.batches(10)
+    assert batch.equal(pictures(6, channels=1, size=28))
+    assert list(labels) == [3, 1, 4, 1, 5, 9]
+    assert found.shape == (1, 28, 28)
+
+
+def test_options_reach_the_dataset(mnist):
+    assert torchvision_set("MNIST", mnist, {"train": False}).count == 2
+
+
+def test_colour_images_come_in_colour(tmp_path):
+    write_folder(tmp_path, pictures(4))
+    ((batch, labels),) = torchvision_set("ImageFolder", tmp_path).batches(4)
+    assert batch.equal(pictures(4))
+    assert list(labels) == [0, 0, 1, 1]
+
+
+def test_a_dataset_that_is_not_there_is_refused_and_not_downloaded(tmp_path):
+    with pytest.raises(InputError, match=r"CIFAR10 in .*: Dataset not found"):
+        torchvision_set("CIFAR10", tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{"trian": True}, {"train": True, "root": "elsewhere"}])
+def test_an_option_that_it_does_not_take_is_refused(mnist, options):
+    with pytest.raises(InputError, match="MNIST in"):
+        torchvision_set("MNIST", mnist, options)
+
+
+def test_an_unknown_name_is_refused(tmp_path):
+    with pytest.raises(InputError, match="torchvision has no dataset 'CIFAR11'"):
+        torchvision_set("CIFAR11", tmp_path)
