@@ -5,8 +5,8 @@ import time
 import torch
 
 from amed_lightning.bench.cell import Cell
+from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, read_tensors, write_tensors
-from amed_lightning.bench.suite import Bench
 from amed_lightning.sampling.sampler import sample_seeds
 from amed_lightning.tensors import Images, quantise
 
@@ -18,8 +18,7 @@ def compute_block(bench: Bench, cell: Cell, block: int, results: Results, device
         RuntimeError: the sampler's count of network runs is not the cell's.
     """
     seeds = cell.protocol.block(block)
-    is_reference = cell.key == bench.reference.key
-    reference = None if is_reference else read_tensors(results.images(bench.reference, block))["images"]
+    compared = None if cell.reference is None else read_tensors(results.images(cell.reference, block))["images"]
     scores = bench.examiner.scores(cell.protocol.total)
     generated: list[Images] = []
     started, done, nfe = time.monotonic(), 0, 0
@@ -28,13 +27,13 @@ def compute_block(bench: Bench, cell: Cell, block: int, results: Results, device
         indices = seeds.start + torch.arange(done, done + len(images))
         with torch.inference_mode():
             scores.update(bench.examiner.detector(quantise(images)), indices)
-            if reference is None:
+            if cell.planned.is_reference:
                 generated.append(images.cpu())
-            else:
-                scores.compare(images.cpu(), reference[done : done + len(images)])
+            if compared is not None:
+                scores.compare(images.cpu(), compared[done : done + len(images)])
         done += len(images)
     if nfe != cell.nfe:
         raise RuntimeError(f"{nfe} network runs were counted where {cell.nfe} were planned")
-    if is_reference:
-        write_tensors(results.images(cell, block), {"images": torch.cat(generated)})
+    if cell.planned.is_reference:
+        write_tensors(results.images(cell.key, block), {"images": torch.cat(generated)})
     write_tensors(results.sums(cell, block), {**scores.sums(), "seconds": torch.tensor(time.monotonic() - started)})

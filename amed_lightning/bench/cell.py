@@ -9,25 +9,24 @@ from functools import cached_property
 from typing import Any
 
 from amed_lightning.amed.files import predictor_digest
-from amed_lightning.config import Spec, complete, digest
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, predictor_path, without_placer
+from amed_lightning.bench.plan import Planned
+from amed_lightning.config import complete, digest
+from amed_lightning.sampling.sampler import Sampler, predictor_path, without_placer
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What all cells of a suite share.
+    """What a score depends on besides the sampler: cells of one protocol may be ranked.
 
     Attributes:
-        model: digest of the model.
         examiner: digest of detector and real images.
         num_blocks: blocks of seeds; the spread over them is the scores' uncertainty.
         block_size: samples per block.
         batch_size: samples per network run.
     """
 
-    model: str
     examiner: str
     num_blocks: int
     block_size: int
@@ -45,17 +44,19 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Cell:
-    """One sampler under one protocol.
+    """One sampler on one dataset under one protocol.
 
     Attributes:
-        config: the sampler.
-        sampler: what the configuration describes, built.
-        protocol: shared by the suite's cells.
+        planned: dataset, sampler and network runs, as the suite has them.
+        sampler: what the plan describes, built.
+        protocol: shared by the dataset's cells.
+        reference: key of the cell that it is measured against, if there is one.
     """
 
-    config: SamplerConfig
+    planned: Planned
     sampler: Sampler
     protocol: Protocol
+    reference: str | None = None
 
     @property
     def nfe(self) -> int:
@@ -63,28 +64,30 @@ class Cell:
         return self.sampler.nfe
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
-        """Everything that the scores depend on, but for the code."""
-        path, placer = predictor_path(self.config.solver), self.sampler.placer
+    def sampling(self) -> dict[str, Any]:
+        """Everything that the images depend on, but for the code."""
+        config, placer = self.planned.config, self.sampler.placer
+        path = predictor_path(config.solver)
         return {
-            "solver": complete("solver", SOLVERS, without_placer(self.config.solver), hidden=["placer"])
+            "model": self.sampler.model.digest,
+            "solver": complete("solver", SOLVERS, without_placer(config.solver), hidden=["placer"])
             | {"placer": placer if path is None else predictor_digest(path)},
             "sigmas": self.sampler.sigmas.tolist(),
-            "afs": self.config.afs,
-            "denoise_to_zero": self.config.denoise_to_zero,
-            "protocol": self.protocol,
+            "afs": config.afs,
+            "denoise_to_zero": config.denoise_to_zero,
         }
 
-    @property
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the scores depend on, but for the code."""
+        return {
+            "dataset": self.planned.dataset,
+            **self.sampling,
+            "protocol": self.protocol,
+            "reference": self.reference,
+        }
+
+    @cached_property
     def key(self) -> str:
         """Digest of the identity, shortened to 16 digits."""
         return digest(self.identity)[:16]
-
-    @property
-    def label(self) -> str:
-        """The solver as a table names it: its options that are not the default, and how its placer came to be."""
-        solver: Spec = self.config.solver
-        options = [f"{value}" for key, value in solver.items() if key not in ("name", "placer")]
-        placer = solver.get("placer")
-        placed = "" if placer in (None, "none") else " + plugin" if solver["name"] != "amed" else ""
-        return "-".join([solver["name"], *options]) + placed

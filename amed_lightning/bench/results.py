@@ -37,9 +37,9 @@ class Results:
         """Return where a block's sums are."""
         return self.folder / "blocks" / f"{cell.key}-{block}.safetensors"
 
-    def images(self, cell: Cell, block: int) -> Path:
+    def images(self, key: str, block: int) -> Path:
         """Return where the images of a reference's block are."""
-        return self.folder / "blocks" / f"{cell.key}-{block}-images.safetensors"
+        return self.folder / "blocks" / f"{key}-{block}-images.safetensors"
 
     def rows(self, cells: Iterable[Cell]) -> list[Row]:
         """Return the rows of those of ``cells`` that are finished.

@@ -5,8 +5,8 @@ from statistics import stdev
 from typing import Any
 
 from amed_lightning.bench.cell import Cell
+from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, Row, read_tensors
-from amed_lightning.bench.suite import Bench
 from amed_lightning.config import canonical_json, digest
 
 SPREADS = {"fid": "fid", "is": "is_whole", "rmse": "rmse"}
@@ -42,12 +42,13 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
     }
     return {
         "key": cell.key,
-        "label": cell.label,
-        "schedule": "-".join(str(value) for value in cell.config.schedule.values()),
-        "afs": cell.config.afs,
+        "dataset": cell.planned.dataset,
+        "label": cell.planned.label,
+        "schedule": cell.planned.schedule,
+        "afs": cell.planned.config.afs,
         "nfe": cell.nfe,
-        "stays_in_warm_up": cell.config.num_intervals <= cell.sampler.solver.warm_up_intervals,
-        "is_reference": cell.key == bench.reference.key,
+        "stays_in_warm_up": cell.planned.config.num_intervals <= cell.sampler.solver.warm_up_intervals,
+        "is_reference": cell.planned.is_reference,
         "values": values | spreads,
         "n": int(total.count),
         "seconds": seconds,

@@ -13,9 +13,9 @@ import torch
 
 from amed_lightning.bench.block import compute_block
 from amed_lightning.bench.cell import Cell
+from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, write_json
 from amed_lightning.bench.row import finished_row
-from amed_lightning.bench.suite import Bench
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
@@ -41,17 +41,17 @@ def run(bench: Bench, results: Results, processes: Processes, device: torch.devi
     if processes.global_rank == 0:
         for cell in bench.cells:
             results.error(cell).unlink(missing_ok=True)
-    others = [cell for cell in bench.cells if cell.key in unfinished and cell.key != bench.reference.key]
-    if unfinished:
-        _fill(bench, [bench.reference], results, processes, device)
-        _fill(bench, others, results, processes, device)
+    references = [cell for cell in bench.cells if cell.planned.is_reference and unfinished]
+    others = [cell for cell in bench.cells if cell.key in unfinished and not cell.planned.is_reference]
+    for cells in (references, others):
+        _fill(bench, cells, results, processes, device)
     return [cell for cell in bench.cells if results.error(cell).is_file()]
 
 
 def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Processes, device: torch.device) -> None:
     """Compute the missing blocks of cells, and the rows that they complete."""
     blocks = [(index, block) for index, cell in enumerate(cells) for block in range(cell.protocol.num_blocks)]
-    missing = processes.broadcast([work for work in blocks if not _is_done(bench, cells[work[0]], work[1], results)])
+    missing = processes.broadcast([work for work in blocks if not _is_done(cells[work[0]], work[1], results)])
     mine = missing[processes.global_rank :: processes.world_size]
     if mine:
         with progress("bench", len(mine), "blocks") as advance:
@@ -59,8 +59,7 @@ def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Proc
                 _attempt(bench, cells[index], block, results, device)
                 advance(1)
     while not all(
-        _is_done(bench, cells[index], block, results) or results.error(cells[index]).is_file()
-        for index, block in missing
+        _is_done(cells[index], block, results) or results.error(cells[index]).is_file() for index, block in missing
     ):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if processes.global_rank == 0:
@@ -77,11 +76,17 @@ def _attempt(bench: Bench, cell: Cell, block: int, results: Results, device: tor
     try:
         compute_block(bench, cell, block, results, device)
     except Exception as error:
-        report = {"cell": cell.label, "nfe": cell.nfe, "error": repr(error), "traceback": traceback.format_exc()}
+        report = {
+            "dataset": bench.name,
+            "cell": cell.planned.label,
+            "nfe": cell.nfe,
+            "error": repr(error),
+            "traceback": traceback.format_exc(),
+        }
         write_json(results.error(cell), report)
 
 
-def _is_done(bench: Bench, cell: Cell, block: int, results: Results) -> bool:
+def _is_done(cell: Cell, block: int, results: Results) -> bool:
     """Whether a block's sums are there, and the reference's images."""
-    images = cell.key != bench.reference.key or results.images(cell, block).is_file()
+    images = not cell.planned.is_reference or results.images(cell.key, block).is_file()
     return images and results.sums(cell, block).is_file()

@@ -18,8 +18,8 @@ COLUMNS = ("NFE", "solver", "schedule", "AFS", *(title for title, _ in SCORES.va
 
 
 def ordered(rows: Iterable[Row]) -> list[Row]:
-    """Sort by network runs, then by FID."""
-    return sorted(rows, key=lambda row: (row["nfe"], row["values"]["fid"]))
+    """Sort by dataset, network runs and FID."""
+    return sorted(rows, key=lambda row: (row["dataset"], row["nfe"], row["values"]["fid"]))
 
 
 def best(rows: Sequence[Row]) -> set[tuple[str, str]]:

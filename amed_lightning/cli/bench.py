@@ -7,10 +7,12 @@ from pathlib import Path
 from jsonargparse import Namespace
 from rich.console import Console
 
+from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.plot import plot
+from amed_lightning.bench.prepare import Bench, prepare
 from amed_lightning.bench.results import Results
 from amed_lightning.bench.runner import run as fill
-from amed_lightning.bench.suite import Bench, Suite, load_suite, prepare
+from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.table import comma_separated, markdown, terminal
 from amed_lightning.cli.parsing import parser_for
 from amed_lightning.config import write_atomically
@@ -31,42 +33,46 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
     options = parser.parse_args(rest)
     suite = load_suite(options.config)
-    bench, results = prepare(suite), Results(options.output / suite.name)
+    benches, results = prepare(suite), Results(options.output / suite.name)
+    cells = [cell for bench in benches for cell in bench.cells]
     if action == "table":
-        _tabulate(suite, bench, results)
+        _tabulate(suite, cells, results)
     elif action == "plot":
-        _plot(bench, results)
+        _plot(cells, results)
     else:
-        return _run(suite, bench, results, options)
+        return _run(suite, benches, results, options)
     return 0
 
 
-def _run(suite: Suite, bench: Bench, results: Results, options: Namespace) -> int:
+def _run(suite: Suite, benches: Sequence[Bench], results: Results, options: Namespace) -> int:
     fabric = launch(options.accelerator, options.devices, options.num_nodes)
-    failed = fill(bench, results, fabric, fabric.device)
+    failed = [cell for bench in benches for cell in fill(bench, results, fabric, fabric.device)]
     if fabric.is_global_zero:
-        digests = {"model": bench.model.digest, "examiner": bench.examiner.digest}
+        cells = [cell for bench in benches for cell in bench.cells]
+        digests = {f"{bench.name} model": bench.model.digest for bench in benches}
+        digests |= {f"{bench.name} examiner": bench.examiner.digest for bench in benches}
         write_run_record(results.folder, suite, digests, provenance(fabric.device, fabric.world_size))
         for cell in failed:
-            print(f"failed: {cell.label} at {cell.nfe} NFE, see {results.error(cell)}", file=sys.stderr)
-        if len(failed) < len(bench.cells):
-            _tabulate(suite, bench, results)
-            _plot(bench, results)
+            what = f"{cell.planned.dataset}, {cell.planned.label} at {cell.nfe} NFE"
+            print(f"failed: {what}, see {results.error(cell)}", file=sys.stderr)
+        if len(failed) < len(cells):
+            _tabulate(suite, cells, results)
+            _plot(cells, results)
     return 1 if failed else 0
 
 
-def _tabulate(suite: Suite, bench: Bench, results: Results) -> None:
-    rows = results.rows(bench.cells)
+def _tabulate(suite: Suite, cells: Sequence[Cell], results: Results) -> None:
+    rows = results.rows(cells)
     markdown_path, csv_path = results.folder / "table.md", results.folder / "table.csv"
     write_atomically(markdown_path, markdown(rows).encode())
     write_atomically(csv_path, comma_separated(rows).encode())
     Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(terminal(rows, suite.name))
-    if missing := len(bench.cells) - len(rows):
-        print(f"missing: {missing} of {len(bench.cells)} cells have no result yet")
+    if missing := len(cells) - len(rows):
+        print(f"missing: {missing} of {len(cells)} cells have no result yet")
     print(f"written: {markdown_path}, {csv_path}")
 
 
-def _plot(bench: Bench, results: Results) -> None:
+def _plot(cells: Sequence[Cell], results: Results) -> None:
     path = results.folder / "fid.png"
-    plot(results.rows(bench.cells), path)
+    plot(results.rows(cells), path)
     print(f"written: {path}")

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from amed_lightning.bench import runner
+from amed_lightning.bench.prepare import prepare
 from amed_lightning.bench.results import Results, read_tensors
-from amed_lightning.bench.suite import load_suite, prepare
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers import registry
@@ -17,7 +18,7 @@ from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.tensors import quantise
 
 from ..cli.command import start
-from .suites import CELLS, PLAIN, bench_of, entry, fill, rows, values, write_suite
+from .suites import CELLS, DATASET, bench_of, entry, fill, rows, values, write_suite
 
 BLOCKS = 2
 
@@ -55,8 +56,9 @@ class TestRows:
         bench, _, found = run
         for cell in bench.cells:
             row = found[cell.key]
-            assert (row["label"], row["nfe"], row["afs"]) == (cell.label, cell.nfe, cell.config.afs)
+            assert (row["label"], row["nfe"], row["afs"]) == (cell.planned.label, cell.nfe, cell.planned.config.afs)
             assert row["is_reference"] == (cell is bench.reference)
+            assert row["dataset"] == "grey"
             assert row["n"] == 48
             assert row["seconds"] > 0
             assert row["images_per_second"] == pytest.approx(48 / row["seconds"])
@@ -66,7 +68,7 @@ class TestRows:
 
     def test_the_scores_are_those_of_all_images_and_the_spread_that_of_the_blocks(self, run):
         bench, _, found = run
-        judge, cell = examiner(PLAIN["detector"], PLAIN["dataset"]), bench.cells[2]
+        judge, cell = examiner(DATASET["detector"], DATASET["dataset"]), bench.cells[2]
         images, references = (
             torch.cat(
                 [
@@ -93,7 +95,7 @@ class TestRows:
 
     def test_the_finer_reference_is_what_images_are_compared_with(self, run):
         bench, results, found = run
-        kept = read_tensors(results.images(bench.reference, 1))["images"]
+        kept = read_tensors(results.images(bench.reference.key, 1))["images"]
         expected = bench.reference.sampler.sample(Seeds(Stream.evaluation, 24, 36).noise((1, 8, 8))).x
         assert kept[:12].equal(expected)
         errors = [found[cell.key]["values"]["rmse"] for cell in bench.cells[1:]]
@@ -137,7 +139,7 @@ class TestRerun:
 
     def test_lost_images_of_the_reference_are_made_again(self, bench, folder):
         results, before = Results(folder), values(folder)
-        results.images(bench.reference, 1).unlink()
+        results.images(bench.reference.key, 1).unlink()
         results.row(bench.cells[1]).unlink()
         results.sums(bench.cells[1], 1).unlink()
         assert fill(bench, folder) == []
@@ -267,7 +269,7 @@ class TestProcesses:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            assert fill(prepare(load_suite(suite)), tmp_path / "one") == []
+            assert fill(prepare(load_suite(suite))[0], tmp_path / "one") == []
         finally:
             torch.set_num_threads(threads)
         assert values(tmp_path / "small") == values(tmp_path / "one")

@@ -10,6 +10,7 @@ import yaml
 
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.bench.prepare import prepare
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
@@ -17,7 +18,7 @@ from amed_lightning.metrics.files import save_detector
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.solvers.placement import FixedPlacement
 
-from .suites import CELLS, LOGSNR, MODEL, PLAIN, bench_of, entry, write_suite
+from .suites import CELLS, DATASET, LOGSNR, MODEL, PLAIN, bench_of, entry, write_suite
 
 SUITES = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.yaml"))
 EULER = {"name": "euler"}
@@ -39,7 +40,7 @@ class TestLoading:
         path.write_text(yaml.safe_dump(without("num_blocks", "block_size", "batch_size")))
         suite = load_suite(path)
         assert (suite.num_blocks, suite.block_size, suite.batch_size) == (3, 768, 256)
-        assert suite.reference.afs == (False,)
+        assert suite.datasets[0].reference.afs == (False,)
         assert suite.entries[0].afs == (False, True)
 
     @pytest.mark.parametrize(
@@ -50,15 +51,23 @@ class TestLoading:
             (PLAIN | {"num_blocks": "three"}, "num_blocks"),
             (PLAIN | {"entries": [entry(EULER) | {"nfe": ["five"]}]}, "nfe"),
             (PLAIN | {"entries": [entry(EULER) | {"nfe": 5}]}, "nfe"),
-            (PLAIN | {"model": "digits"}, "model"),
-            (PLAIN | {"block_size": 25}, "block_size 25 is not a multiple of batch_size 12"),
-            (without("reference"), "reference"),
-            (without("model"), "model"),
+            (PLAIN | {"datasets": [DATASET | {"model": "digits"}]}, "model"),
+            (
+                PLAIN | {"datasets": [DATASET | {"batch_size": 7}]},
+                "block_size 24 is not a multiple of grey's batch_size 7",
+            ),
+            (PLAIN | {"datasets": [DATASET, DATASET]}, "datasets .*'grey', 'grey'"),
+            (PLAIN | {"datasets": []}, "datasets .* at least one"),
+            (PLAIN | {"entries": [entry(EULER, datasets=["gray"])]}, "'gray'.*'grey'"),
+            (PLAIN | {"block_size": 25}, "block_size 25 is not a multiple of grey's batch_size 12"),
+            (without("entries"), "entries"),
+            (PLAIN | {"datasets": [{key: DATASET[key] for key in DATASET if key != "model"}]}, "model"),
             ({**PLAIN, "entries": [{"solver": EULER, "nfe": [3]}]}, "schedules"),
         ],
         ids=[
             *("unknown key", "unknown key of an entry", "word for a number", "word in a list", "number for a list"),
-            *("word for a mapping", "ragged blocks", "no reference", "no model", "no schedules"),
+            *("word for a mapping", "own ragged blocks", "dataset twice", "no dataset", "unknown dataset"),
+            *("ragged blocks", "no entries", "no model", "no schedules"),
         ],
     )
     def test_a_suite_that_is_wrong_is_refused_by_file_and_key(self, tmp_path, content, named):
@@ -88,7 +97,10 @@ class TestLoading:
 class TestCells:
     def test_an_entry_is_the_product_of_its_lists_and_the_reference_comes_first(self, tmp_path):
         bench = bench_of(tmp_path)
-        facts = [(cell.label, cell.nfe, cell.config.afs, cell.config.num_intervals) for cell in bench.cells]
+        facts = [
+            (cell.planned.label, cell.nfe, cell.planned.config.afs, cell.planned.config.num_intervals)
+            for cell in bench.cells
+        ]
         assert facts == [
             ("heun", 12, False, 6),
             *[("euler", 3, False, 3), ("euler", 4, False, 4), ("euler", 3, True, 4), ("euler", 4, True, 5)],
@@ -98,7 +110,7 @@ class TestCells:
 
     def test_a_cell_that_two_entries_describe_is_there_once(self, tmp_path):
         bench = bench_of(tmp_path, entry(EULER), entry(EULER), entry({"name": "ipndm", "order": 1}))
-        assert [cell.label for cell in bench.cells] == ["heun", "euler", "ipndm-1"]
+        assert [cell.planned.label for cell in bench.cells] == ["heun", "euler", "ipndm-1"]
 
     @pytest.mark.parametrize(
         ("solver", "nfe", "afs", "nearest"),
@@ -145,12 +157,21 @@ class TestCells:
     @pytest.mark.parametrize("nfe", [[], [12, 14]], ids=["none", "two"])
     def test_a_reference_is_one_cell(self, tmp_path, nfe):
         with pytest.raises(InputError, match=f"reference.*{len(nfe)}"):
-            bench_of(tmp_path, reference=PLAIN["reference"] | {"nfe": nfe})
+            bench_of(tmp_path, reference=DATASET["reference"] | {"nfe": nfe})
+
+    def test_every_dataset_has_all_entries_or_those_that_name_it(self, tmp_path):
+        datasets = [DATASET, DATASET | {"name": "blue", "reference": None, "batch_size": 6}]
+        entries = [entry(EULER), entry({"name": "ipndm"}, datasets=["blue"])]
+        grey, blue = prepare(load_suite(write_suite(tmp_path, datasets=datasets, entries=entries)))
+        assert [cell.planned.label for cell in grey.cells] == ["heun", "euler"]
+        assert [cell.planned.label for cell in blue.cells] == ["euler", "ipndm-4"]
+        assert (grey.name, blue.name, blue.reference) == ("grey", "blue", None)
+        assert [bench.cells[0].protocol.batch_size for bench in (grey, blue)] == [12, 6]
 
     def test_labels_tell_solvers_options_and_placers_apart(self, tmp_path):
         solvers = [EULER, {"name": "ipndm", "order": 3}, EULER | {"placer": {"fixed": 0.5}}, {"name": "amed"}]
-        labels = [cell.label for cell in bench_of(tmp_path, *map(entry, solvers)).cells[1:]]
-        assert labels == ["euler", "ipndm-3", "euler + plugin", "amed"]
+        labels = [cell.planned.label for cell in bench_of(tmp_path, *map(entry, solvers)).cells[1:]]
+        assert labels == ["euler", "ipndm-3", "euler + fixed 0.5", "amed"]
 
 
 def keys(folder, *entries, **changes):
@@ -190,7 +211,7 @@ class TestKeys:
         path = tmp_path / "fresh.safetensors"
         torch.manual_seed(0)
         save_detector(path, DigitsClassifier())
-        assert keys(tmp_path, detector=PLAIN["detector"] | {"path": str(path)}) != keys(tmp_path)
+        assert keys(tmp_path, detector=DATASET["detector"] | {"path": str(path)}) != keys(tmp_path)
 
     @pytest.mark.parametrize(
         ("short", "spelled"),
@@ -210,8 +231,11 @@ class TestKeys:
         assert keys(tmp_path, short) == keys(tmp_path, spelled)
 
     def test_the_name_of_the_suite_and_its_other_cells_do_not(self, tmp_path):
-        other = {"reference": PLAIN["reference"] | {"nfe": [14]}, "name": "another"}
-        assert keys(tmp_path, entry(EULER, 3), entry(EULER), **other)[1:] == keys(tmp_path, entry(EULER))
+        assert keys(tmp_path, entry(EULER, 3), entry(EULER), name="another")[1:] == keys(tmp_path, entry(EULER))
+
+    def test_another_reference_moves_it_because_the_distance_to_it_is_a_score(self, tmp_path):
+        other = DATASET["reference"] | {"nfe": [14]}
+        assert keys(tmp_path, entry(EULER), reference=other) != keys(tmp_path, entry(EULER))
 
 
 class TestPredictors:

@@ -20,6 +20,7 @@ def row(key, nfe=5, fid=10.0, is_=8.0, rmse=0.2, spread=0.0, reference=False, **
     spreads = {f"{name}_spread": spread for name in scores} if spread is not None else {}
     plain = {
         "key": key,
+        "dataset": "grey",
         "label": key,
         "schedule": "logsnr",
         "afs": False,
