@@ -4,33 +4,42 @@ The key is the digest of everything that a score depends on: model, sampler, pre
 micro-batch. A finished cell is found by its key and never computed again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from amed_lightning.amed.files import predictor_digest
+from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.bench.plan import Planned
-from amed_lightning.config import complete, digest
-from amed_lightning.sampling.sampler import Sampler, predictor_path, without_placer
+from amed_lightning.config import digest
+from amed_lightning.sampling.sampler import Sampler, predictor_path
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import SOLVERS
+
+QUANTISATION = "clip(127.5 x + 128, 0, 255), truncated"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a score depends on besides the sampler: cells of one protocol may be ranked.
+    """What a score depends on besides the sampler: only cells of one protocol may be ranked.
 
     Attributes:
-        examiner: digest of detector and real images.
-        num_blocks: blocks of seeds; the spread over them is the scores' uncertainty.
+        examiner: digest of detector, its resize, and real images.
+        num_blocks: blocks of seeds, from seed 0 of the evaluation's stream.
         block_size: samples per block.
-        batch_size: samples per network run.
+        num_ranges: ranges of seeds; the deviation over them is the scores' uncertainty.
+        batch_sizes: samples per network run; several where memory ran out.
+        arithmetic: how the network computed.
+        quantisation: from images in [-1, 1] to bytes.
     """
 
     examiner: str
     num_blocks: int
     block_size: int
-    batch_size: int
+    num_ranges: int
+    batch_sizes: tuple[int, ...]
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    quantisation: str = QUANTISATION
 
     @property
     def total(self) -> int:
@@ -40,6 +49,15 @@ class Protocol:
     def block(self, number: int) -> Seeds:
         """Return the seeds of a block."""
         return Seeds(Stream.evaluation, number * self.block_size, (number + 1) * self.block_size)
+
+    def blocks_of(self, number: int) -> range:
+        """Return the blocks of a range of seeds."""
+        size = self.num_blocks // self.num_ranges
+        return range(number * size, (number + 1) * size)
+
+    def with_batches(self, sizes: Collection[int]) -> "Protocol":
+        """Return the protocol that was kept, given the micro-batches that memory had room for."""
+        return replace(self, batch_sizes=tuple(sorted(set(sizes), reverse=True)))
 
 
 @dataclass(frozen=True)
@@ -65,27 +83,21 @@ class Cell:
 
     @cached_property
     def sampling(self) -> dict[str, Any]:
-        """Everything that the images depend on, but for the code."""
-        config, placer = self.planned.config, self.sampler.placer
-        path = predictor_path(config.solver)
+        """Everything that the images depend on, but for arithmetic and code."""
+        path, placer = predictor_path(self.planned.solver), self.sampler.placer
         return {
             "model": self.sampler.model.digest,
-            "solver": complete("solver", SOLVERS, without_placer(config.solver), hidden=["placer"])
-            | {"placer": placer if path is None else predictor_digest(path)},
+            "solver": self.planned.rule | {"placer": placer if path is None else predictor_digest(path)},
             "sigmas": self.sampler.sigmas.tolist(),
-            "afs": config.afs,
-            "denoise_to_zero": config.denoise_to_zero,
+            "afs": self.planned.afs,
+            "denoise_to_zero": self.planned.denoise_to_zero,
         }
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that the scores depend on, but for the code."""
-        return {
-            "dataset": self.planned.dataset,
-            **self.sampling,
-            "protocol": self.protocol,
-            "reference": self.reference,
-        }
+        context = {"dataset": self.planned.dataset, "protocol": self.protocol, "reference": self.reference}
+        return self.sampling | context
 
     @cached_property
     def key(self) -> str:

@@ -1,16 +1,13 @@
-"""From a suite to the cells that it describes, before anything is loaded.
-
-An entry says network runs; a sampler needs intervals. Between them stand the solver's evaluations per interval, which
-do not depend on a predictor's weights, and the model's network runs per evaluation.
-"""
+"""From a suite to the cells that it describes, before anything is loaded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from inspect import signature
 from itertools import product
 from typing import Any
 
-from amed_lightning.bench.suite import Dataset, Entry, Suite
+from amed_lightning.bench.suite import Dataset, Entry, Exclusion, Suite
 from amed_lightning.config import InputError, Spec, build, complete
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.sampling.sampler import SamplerConfig, without_placer
@@ -20,37 +17,79 @@ from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell that is to be computed.
+    """A cell that a suite describes.
 
     Attributes:
         dataset: its name.
-        config: the sampler.
+        model: name and options of the denoiser, thresholding included.
+        solver: name and options, placer included.
+        schedule: name and options.
         nfe: network runs per sample.
+        afs: replace the first evaluation by the analytic one.
+        denoise_to_zero: end with the denoiser's answer at sigma_min.
+        thresholding: whether the model is the dataset's under dynamic thresholding.
         is_reference: whether the dataset's other cells are measured against it.
+        excluded: why it is not computed, if it is not.
     """
 
     dataset: str
-    config: SamplerConfig
+    model: Spec
+    solver: Spec
+    schedule: Spec
     nfe: int
+    afs: bool
+    denoise_to_zero: bool
+    thresholding: bool
     is_reference: bool
+    excluded: str | None = None
 
-    @property
+    @cached_property
+    def rule(self) -> Spec:
+        """The solver without its placer, every option spelled out."""
+        return complete("solver", SOLVERS, without_placer(self.solver), hidden=["placer"])
+
+    @cached_property
     def label(self) -> str:
-        """The solver as a table names it: with its order, its options that are not the default, and its placer."""
-        spec = complete("solver", SOLVERS, without_placer(self.config.solver), hidden=["placer"])
-        label = "-".join([spec["name"], *_told(SOLVERS, spec, always=("order",))])
-        match self.config.solver.get("placer"):
+        """The solver as a table names it: its order, options that are not the default, placer, and what else it has."""
+        parts = ["-".join([self.rule["name"], *_told(SOLVERS, self.rule, always=("order",))])]
+        match self.solver.get("placer"):
             case {"fixed": ratio}:
-                return f"{label} + fixed {ratio:g}"
-            case {"predictor": _} if spec["name"] != "amed":
-                return f"{label} + plugin"
-        return label
+                parts.append(f"fixed {ratio:g}")
+            case {"predictor": _} if self.rule["name"] != "amed":
+                parts.append("plugin")
+        flags = {"thresholded": self.thresholding, "denoised": self.denoise_to_zero}
+        return " + ".join([*parts, *(name for name, is_set in flags.items() if is_set)])
 
-    @property
-    def schedule(self) -> str:
-        """The schedule as a table names it: with the options that are not the default."""
-        spec = complete("schedule", SCHEDULES, self.config.schedule)
-        return "-".join([spec["name"], *_told(SCHEDULES, spec)])
+    @cached_property
+    def square(self) -> dict[str, Any]:
+        """Where the cell stands in a table, as rows say it."""
+        schedule = complete("schedule", SCHEDULES, self.schedule)
+        return {
+            "dataset": self.dataset,
+            "label": self.label,
+            "schedule": "-".join([schedule["name"], *_told(SCHEDULES, schedule)]),
+            "afs": self.afs,
+            "nfe": self.nfe,
+            "is_reference": self.is_reference,
+        }
+
+    def config(self, cost: int) -> SamplerConfig:
+        """Return the sampler, with as many intervals as its network runs allow.
+
+        Args:
+            cost: the model's network runs per evaluation.
+
+        Raises:
+            InputError: no number of intervals takes so many.
+        """
+        # A placer doubles a one-evaluation solver's cost, but a predictor cannot be loaded before N is known.
+        stand_in = None if self.solver.get("placer") in (None, "none") else FixedPlacement(0.5)
+        try:
+            evaluations = evaluations_for(self.nfe, cost) - self.denoise_to_zero
+            intervals = intervals_for(build("solver", SOLVERS, self.rule, placer=stand_in), evaluations, self.afs)
+        except ValueError as error:
+            raise InputError(f"solver '{self.rule['name']}' at {self.nfe} NFE: {error}") from error
+        return SamplerConfig(self.model, self.solver, self.schedule, intervals, self.afs, self.denoise_to_zero)
 
 
 def _told(registry: Any, spec: Spec, always: tuple[str, ...] = ()) -> Iterator[str]:
@@ -68,38 +107,46 @@ def _told(registry: Any, spec: Spec, always: tuple[str, ...] = ()) -> Iterator[s
             yield value
 
 
-def expand(suite: Suite, dataset: Dataset, cost: int) -> list[Planned]:
-    """Return a dataset's cells, the reference first.
-
-    Args:
-        suite: the suite.
-        dataset: one of its datasets.
-        cost: the model's network runs per evaluation.
+def plan(suite: Suite) -> list[Planned]:
+    """Return a suite's cells, dataset by dataset, the references first.
 
     Raises:
-        InputError: a reference that is not one cell, or an NFE that a solver cannot have.
+        InputError: a part that does not exist, a reference that is not one cell, an exclusion that excludes nothing.
     """
-    references = [] if dataset.reference is None else list(_cells(dataset, dataset.reference, cost, True))
+    cells = [cell for dataset in suite.datasets for cell in _planned(suite, dataset)]
+    for exclusion in suite.excluded:
+        if not any(cell.excluded == exclusion.reason for cell in cells):
+            raise InputError(f"the exclusion '{exclusion.reason}' excludes no cell of suite '{suite.name}'")
+    return cells
+
+
+def _planned(suite: Suite, dataset: Dataset) -> Iterator[Planned]:
+    references = [] if dataset.reference is None else list(_cells(dataset, dataset.reference))
     if dataset.reference is not None and len(references) != 1:
         raise InputError(f"the reference of '{dataset.name}' is one cell, and this one describes {len(references)}")
-    entries = [entry for entry in suite.entries if not entry.datasets or dataset.name in entry.datasets]
-    return [*references, *(cell for entry in entries for cell in _cells(dataset, entry, cost, False))]
+    yield from (replace(cell, is_reference=True) for cell in references)
+    for entry in suite.entries:
+        if not entry.datasets or dataset.name in entry.datasets:
+            for cell in _cells(dataset, entry):
+                reasons = [exclusion.reason for exclusion in suite.excluded if _covers(exclusion, cell)]
+                yield replace(cell, excluded=reasons[0]) if reasons else cell
 
 
-def _cells(dataset: Dataset, entry: Entry, cost: int, is_reference: bool) -> Iterator[Planned]:
+def _cells(dataset: Dataset, entry: Entry) -> Iterator[Planned]:
+    model = {"name": "thresholded", "of": dataset.model} if entry.thresholding else dataset.model
     for schedule, afs, nfe in product(entry.schedules, entry.afs, entry.nfe):
         solver = {key: _fill_in(value, {"nfe": nfe, "dataset": dataset.name}) for key, value in entry.solver.items()}
-        # A placer doubles a one-evaluation solver's cost, but a predictor cannot be loaded before N is known.
-        stand_in = None if solver.get("placer") in (None, "none") else FixedPlacement(0.5)
-        try:
-            evaluations = evaluations_for(nfe, cost) - entry.denoise_to_zero
-            num_intervals = intervals_for(
-                build("solver", SOLVERS, without_placer(solver), placer=stand_in), evaluations, afs
-            )
-        except ValueError as error:
-            raise InputError(f"solver '{solver.get('name')}' at {nfe} NFE: {error}") from error
-        config = SamplerConfig(dataset.model, solver, schedule, num_intervals, afs, entry.denoise_to_zero)
-        yield Planned(dataset.name, config, nfe, is_reference)
+        flags = (afs, entry.denoise_to_zero, entry.thresholding, False)
+        yield Planned(dataset.name, model, solver, schedule, nfe, *flags)
+
+
+def _covers(exclusion: Exclusion, cell: Planned) -> bool:
+    solver = {**cell.rule, "placer": cell.solver.get("placer", "none")}
+    return (
+        (not exclusion.datasets or cell.dataset in exclusion.datasets)
+        and (not exclusion.nfe or cell.nfe in exclusion.nfe)
+        and (exclusion.solver is None or solver.items() >= exclusion.solver.items())
+    )
 
 
 def _fill_in(value: Any, facts: dict[str, Any]) -> Any:

@@ -5,11 +5,12 @@ path may contain ``{dataset}`` and ``{nfe}``.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import jsonargparse
 
+from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.config import InputError, Spec, load_yaml
 
 
@@ -23,6 +24,7 @@ class Entry:
         nfe: numbers of network runs.
         afs: with or without the analytic first step, or both.
         denoise_to_zero: end with the denoiser's answer at sigma_min.
+        thresholding: on the dataset's model under dynamic thresholding, as published data prediction is.
         datasets: names of those it runs on; all if there is none.
     """
 
@@ -31,6 +33,7 @@ class Entry:
     nfe: list[int]
     afs: tuple[bool, ...] = (False,)
     denoise_to_zero: bool = False
+    thresholding: bool = False
     datasets: tuple[str, ...] = ()
 
 
@@ -56,6 +59,23 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """Cells that are not computed; tables show them with the reason.
+
+    Attributes:
+        reason: for the reader.
+        solver: name and options that the cells' solver has; any if there is none.
+        datasets: names; all if there is none.
+        nfe: numbers of network runs; all if there is none.
+    """
+
+    reason: str
+    solver: Spec | None = None
+    datasets: tuple[str, ...] = ()
+    nfe: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Suite:
     """A benchmark.
 
@@ -63,17 +83,24 @@ class Suite:
         name: of its folder.
         datasets: what the solvers run on.
         entries: what runs.
-        num_blocks: blocks of seeds.
+        excluded: what of it does not.
+        num_blocks: blocks of seeds, the unit of work.
+        num_ranges: ranges of seeds whose scores' mean, least and deviation stand beside those of all; each is as many
+            whole blocks. Every block is one, unless this says otherwise.
         block_size: samples per block; a multiple of ``batch_size``.
         batch_size: samples per network run.
+        arithmetic: precision and what else moves the last digits.
     """
 
     name: str
     datasets: list[Dataset]
     entries: list[Entry]
+    excluded: tuple[Exclusion, ...] = ()
     num_blocks: int = 3
+    num_ranges: int | None = None
     block_size: int = 768
     batch_size: int = 256
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
     def batch_size_for(self, dataset: Dataset) -> int:
         """Return the samples per network run of a dataset."""
@@ -105,9 +132,11 @@ def _check(suite: Suite) -> None:
     Raises:
         ValueError: naming the key.
     """
-    for name in ("num_blocks", "block_size", "batch_size"):
-        if getattr(suite, name) < 1:
+    for name in ("num_blocks", "num_ranges", "block_size", "batch_size"):
+        if getattr(suite, name) is not None and getattr(suite, name) < 1:
             raise ValueError(f"{name} is {getattr(suite, name)}; it must be at least 1")
+    if suite.num_ranges and suite.num_blocks % suite.num_ranges:
+        raise ValueError(f"num_blocks {suite.num_blocks} is not a multiple of num_ranges {suite.num_ranges}")
     names = Counter(dataset.name for dataset in suite.datasets)
     if not names or max(names.values()) > 1:
         raise ValueError(f"datasets has {list(names.elements())}; name at least one, and none twice")
@@ -115,6 +144,6 @@ def _check(suite: Suite) -> None:
         size = suite.batch_size_for(dataset)
         if size < 1 or suite.block_size % size:
             raise ValueError(f"block_size {suite.block_size} is not a multiple of {dataset.name}'s batch_size {size}")
-    for entry in suite.entries:
-        if unknown := set(entry.datasets) - set(names):
-            raise ValueError(f"entries: datasets {sorted(unknown)} are not among {list(names)}")
+    for chosen in [part.datasets for part in suite.entries] + [part.datasets for part in suite.excluded]:
+        if unknown := set(chosen) - set(names):
+            raise ValueError(f"datasets {sorted(unknown)} of an entry or exclusion are not among {list(names)}")

@@ -53,12 +53,12 @@ def bench_of(folder: Path, *entries: dict[str, Any], **changes: Any) -> Bench:
     return bench
 
 
-def fill(bench: Bench, folder: Path, processes: int = 1) -> list[str]:
+def fill(bench: Bench, folder: Path, processes: int = 1, results: Results | None = None) -> list[str]:
     """Run the suite and return the labels of the cells that failed."""
     failed: list[str] = []
 
     def work(member: Member) -> None:
-        cells = run(bench, Results(folder), member, CPU)
+        cells = run([bench], results or Results(folder), member, CPU)
         if member.global_rank == 0:
             failed.extend(cell.planned.label for cell in cells)
 

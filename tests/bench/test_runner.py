@@ -2,7 +2,7 @@
 
 import json
 import sys
-from statistics import stdev
+from statistics import fmean, stdev
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ class TestRows:
         bench, _, found = run
         for cell in bench.cells:
             row = found[cell.key]
-            assert (row["label"], row["nfe"], row["afs"]) == (cell.planned.label, cell.nfe, cell.planned.config.afs)
+            assert (row["label"], row["nfe"], row["afs"]) == (cell.planned.label, cell.nfe, cell.planned.afs)
             assert row["is_reference"] == (cell is bench.reference)
             assert row["dataset"] == "grey"
             assert row["n"] == 48
@@ -85,12 +85,12 @@ class TestRows:
                 scores.update(judge.detector(quantise(images[block])), torch.arange(first, first + 24))
                 scores.compare(images[block], references[block])
             parts.append(part.compute())
-        expected = whole.compute() | {
-            "fid_spread": stdev(part["fid"] for part in parts),
-            "is_spread": stdev(part["is_whole"] for part in parts),
-            "rmse_spread": stdev(part["rmse"] for part in parts),
-        }
+        expected = whole.compute()
+        for score, of_a_part in {"fid": "fid", "is": "is_whole", "rmse": "rmse"}.items():
+            scores = [part[of_a_part] for part in parts]
+            expected |= {f"{score}_mean": fmean(scores), f"{score}_min": min(scores), f"{score}_spread": stdev(scores)}
         assert found[cell.key]["values"] == pytest.approx(expected, rel=1e-4)
+        assert found[cell.key]["ranges"] == [pytest.approx(part, rel=1e-4) for part in parts]
         assert expected["fid_spread"] > 0
 
     def test_the_finer_reference_is_what_images_are_compared_with(self, run):
@@ -124,15 +124,15 @@ class TestRerun:
     @pytest.mark.parametrize("number", [0, 2], ids=["reference", "cell"])
     def test_a_lost_block_alone_is_computed_again_with_the_same_scores(self, bench, folder, computed, number, block):
         cell, before = bench.cells[number], values(folder)
-        Results(folder).row(cell).unlink()
-        Results(folder).sums(cell, block).unlink()
+        Results(folder).row(cell.key).unlink()
+        Results(folder).sums(cell.key, block).unlink()
         assert fill(bench, folder) == []
         assert computed == [(cell.key, block)]
         assert values(folder) == before
 
     def test_a_lost_row_is_put_together_from_its_blocks(self, bench, folder, computed):
         before = values(folder)
-        Results(folder).row(bench.cells[1]).unlink()
+        Results(folder).row(bench.cells[1].key).unlink()
         assert fill(bench, folder) == []
         assert computed == []
         assert values(folder) == before
@@ -140,8 +140,8 @@ class TestRerun:
     def test_lost_images_of_the_reference_are_made_again(self, bench, folder):
         results, before = Results(folder), values(folder)
         results.images(bench.reference.key, 1).unlink()
-        results.row(bench.cells[1]).unlink()
-        results.sums(bench.cells[1], 1).unlink()
+        results.row(bench.cells[1].key).unlink()
+        results.sums(bench.cells[1].key, 1).unlink()
         assert fill(bench, folder) == []
         assert values(folder) == before
 
@@ -213,11 +213,11 @@ class TestFailure:
         assert fill(bench, tmp_path / "results", processes) == ["somebodys_own.breaking"]
         results, (reference, failed, other) = Results(tmp_path / "results"), bench.cells
         assert set(values(results.folder)) == {reference.key, other.key}
-        report = json.loads(results.error(failed).read_text())
+        report = json.loads(results.error(failed.key).read_text())
         assert report["error"] == "ArithmeticError('out of luck')"
-        assert report["nfe"] == 4
+        assert report["cell"]["nfe"] == 4
         assert "in step" in report["traceback"]
-        assert not results.row(failed).exists()
+        assert not results.row(failed.key).exists()
 
     def test_the_next_run_tries_it_again(self, tmp_path, computed, monkeypatch):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}), entry({"name": "euler"}))
@@ -229,7 +229,7 @@ class TestFailure:
         failed, euler = bench.cells[1:]
         assert computed == [(failed.key, 0), (failed.key, 1)]
         assert values(tmp_path / "results") == before | {failed.key: before[euler.key]}
-        assert not Results(tmp_path / "results").error(failed).exists()
+        assert not Results(tmp_path / "results").error(failed.key).exists()
 
     def test_a_cell_that_fails_again_fails_again(self, tmp_path):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}))
@@ -239,7 +239,7 @@ class TestFailure:
     def test_network_runs_that_were_not_planned_are_a_failure(self, tmp_path):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.dishonest"}))
         assert fill(bench, tmp_path / "results") == ["somebodys_own.dishonest"]
-        report = json.loads(Results(tmp_path / "results").error(bench.cells[1]).read_text())
+        report = json.loads(Results(tmp_path / "results").error(bench.cells[1].key).read_text())
         assert "8 network runs were counted where 4 were planned" in report["error"]
 
     @pytest.mark.parametrize("processes", [1, 2])
