@@ -33,7 +33,7 @@ def plot(rows: Iterable[Row], path: Path) -> None:
     size = (WIDTH, HEIGHT * len(by_dataset))
     figure, grid = plt.subplots(len(by_dataset), len(PANELS), figsize=size, layout="constrained", squeeze=False)
     for panels, (dataset, its_rows) in zip(grid, by_dataset.items(), strict=True):
-        _draw(panels, dataset, its_rows)
+        _draw(list(panels), dataset, its_rows)
     figure.suptitle("Each solver on the best of the schedules it was run on")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
@@ -68,5 +68,6 @@ def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row]) -> None:
         panel.set(xlabel="network runs per sample (NFE)", ylabel=title, title=dataset)
         if nfes := sorted({nfe for points in lines.values() for nfe in points}):
             panel.set_xticks(nfes)
-    panels[0].set_yscale("log")
-    panels[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    first, *_, last = panels
+    first.set_yscale("log")
+    last.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))

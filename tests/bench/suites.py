@@ -68,7 +68,7 @@ def fill(bench: Bench, folder: Path, processes: int = 1, results: Results | None
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:
     """Return every row of a folder by its key."""
-    paths = (path for path in folder.glob("rows/*.json") if not path.name.endswith(".error.json"))
+    paths = (path for path in folder.glob("rows/*.json") if ".error" not in path.name)
     return {path.stem: json.loads(path.read_text()) for path in paths}
 
 
