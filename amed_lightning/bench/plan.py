@@ -97,7 +97,7 @@ def _told(registry: Any, spec: Spec, always: tuple[str, ...] = ()) -> Iterator[s
     factory = registry.get(spec["name"])
     defaults = {} if factory is None else {key: value.default for key, value in signature(factory).parameters.items()}
     for key, value in spec.items():
-        if key == "name" or (value == defaults.get(key) and key not in always):
+        if key in ("name", "path") or (value == defaults.get(key) and key not in always):
             continue
         if isinstance(value, bool):
             yield key if value else f"no {key}"
@@ -135,9 +135,9 @@ def _planned(suite: Suite, dataset: Dataset) -> Iterator[Planned]:
 def _cells(dataset: Dataset, entry: Entry) -> Iterator[Planned]:
     model = {"name": "thresholded", "of": dataset.model} if entry.thresholding else dataset.model
     for schedule, afs, nfe in product(entry.schedules, entry.afs, entry.nfe):
-        solver = {key: _fill_in(value, {"nfe": nfe, "dataset": dataset.name}) for key, value in entry.solver.items()}
+        solver, times = (_fill_in(part, {"nfe": nfe, "dataset": dataset.name}) for part in (entry.solver, schedule))
         flags = (afs, entry.denoise_to_zero, entry.thresholding, False)
-        yield Planned(dataset.name, model, solver, schedule, nfe, *flags)
+        yield Planned(dataset.name, model, solver, times, nfe, *flags)
 
 
 def _covers(exclusion: Exclusion, cell: Planned) -> bool:
@@ -150,7 +150,7 @@ def _covers(exclusion: Exclusion, cell: Planned) -> bool:
 
 
 def _fill_in(value: Any, facts: dict[str, Any]) -> Any:
-    """Replace ``{nfe}`` and ``{dataset}`` in a predictor's path."""
+    """Replace ``{nfe}`` and ``{dataset}`` in the paths of predictors and schedules."""
     if isinstance(value, dict):
         return {key: _fill_in(inner, facts) for key, inner in value.items()}
     if not isinstance(value, str):

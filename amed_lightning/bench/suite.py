@@ -1,7 +1,7 @@
 """A suite: the YAML that says which solvers run on which datasets and schedules at how many network runs.
 
-Its cells are datasets x entries, each entry the product of its solver, schedules, AFS settings and NFE. A predictor's
-path may contain ``{dataset}`` and ``{nfe}``.
+Its cells are datasets x entries, each entry the product of its solver, schedules, AFS settings and NFE. The path of a
+predictor or of a found schedule may contain ``{dataset}`` and ``{nfe}``.
 """
 
 from collections import Counter

@@ -35,8 +35,8 @@ PLAIN: dict[str, Any] = {
 CELLS = 5
 
 
-def entry(solver: dict[str, Any], nfe: int = 4, **more: Any) -> dict[str, Any]:
-    return {"solver": solver, "schedules": LOGSNR, "nfe": [nfe]} | more
+def entry(solver: dict[str, Any], nfe: int | list[int] = 4, **more: Any) -> dict[str, Any]:
+    return {"solver": solver, "schedules": LOGSNR, "nfe": [nfe] if isinstance(nfe, int) else nfe} | more
 
 
 def write_suite(folder: Path, **changes: Any) -> Path:

@@ -101,6 +101,21 @@ class TestRows:
         errors = [found[cell.key]["values"]["rmse"] for cell in bench.cells[1:]]
         assert errors[1] < errors[0], "four steps are nearer than three"
 
+    def test_ranges_of_several_blocks_are_scored_together(self, tmp_path):
+        options = {"num_blocks": 4, "block_size": 12}
+        for name, ranges in {"two": {"num_ranges": 2}, "one": {"num_ranges": 1}, "blocks": {}}.items():
+            (tmp_path / name).mkdir()
+            assert fill(bench_of(tmp_path / name, entry({"name": "euler"}), **options, **ranges), tmp_path / name) == []
+        two, one, blocks = (
+            next(row for row in rows(tmp_path / name).values() if not row["is_reference"])
+            for name in ("two", "one", "blocks")
+        )
+        assert [len(row["ranges"]) for row in (two, one, blocks)] == [2, 1, 4]
+        assert two["values"]["fid"] == one["values"]["fid"] == blocks["values"]["fid"]
+        assert one["ranges"][0]["fid"] == one["values"]["fid"]
+        assert "fid_spread" not in one["values"]
+        assert two["values"]["fid_mean"] < blocks["values"]["fid_mean"], "fewer images, more bias"
+
 
 class TestRerun:
     @pytest.fixture

@@ -10,9 +10,11 @@ import yaml
 
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.bench.plan import plan
 from amed_lightning.bench.prepare import prepare
 from amed_lightning.bench.suite import load_suite
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import save_detector
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
@@ -61,6 +63,10 @@ class TestLoading:
             (PLAIN | {"datasets": []}, "datasets .* at least one"),
             (PLAIN | {"entries": [entry(EULER, datasets=["gray"])]}, "'gray'.*'grey'"),
             (PLAIN | {"block_size": 25}, "block_size 25 is not a multiple of grey's batch_size 12"),
+            (PLAIN | {"num_blocks": 4, "num_ranges": 3}, "num_blocks 4 is not a multiple of num_ranges 3"),
+            (PLAIN | {"arithmetic": {"precision": "float8"}}, "precision"),
+            (PLAIN | {"excluded": [{"nfe": [3]}]}, "reason"),
+            (PLAIN | {"excluded": [{"reason": "x", "datasets": ["gray"]}]}, "'gray'.*'grey'"),
             (without("entries"), "entries"),
             (PLAIN | {"datasets": [{key: DATASET[key] for key in DATASET if key != "model"}]}, "model"),
             ({**PLAIN, "entries": [{"solver": EULER, "nfe": [3]}]}, "schedules"),
@@ -68,7 +74,8 @@ class TestLoading:
         ids=[
             *("unknown key", "unknown key of an entry", "word for a number", "word in a list", "number for a list"),
             *("word for a mapping", "own ragged blocks", "dataset twice", "no dataset", "unknown dataset"),
-            *("ragged blocks", "no entries", "no model", "no schedules"),
+            *("ragged blocks", "ragged ranges", "precision", "no reason", "exclusion of an unknown dataset"),
+            *("no entries", "no model", "no schedules"),
         ],
     )
     def test_a_suite_that_is_wrong_is_refused_by_file_and_key(self, tmp_path, content, named):
@@ -78,7 +85,7 @@ class TestLoading:
             load_suite(path)
         assert "\n" not in str(refusal.value)
 
-    @pytest.mark.parametrize("name", ["num_blocks", "block_size", "batch_size"])
+    @pytest.mark.parametrize("name", ["num_blocks", "num_ranges", "block_size", "batch_size"])
     def test_a_size_of_nothing_is_refused_by_its_name(self, tmp_path, name):
         with pytest.raises(InputError, match=f"{name} is 0"):
             load_suite(write_suite(tmp_path, **{name: 0}))
@@ -169,10 +176,90 @@ class TestCells:
         assert (grey.name, blue.name, blue.reference) == ("grey", "blue", None)
         assert [bench.cells[0].protocol.batch_sizes for bench in (grey, blue)] == [(12,), (6,)]
 
+    def test_thresholding_is_a_model_of_its_own_and_told_in_the_label(self, tmp_path):
+        clipped = entry({"name": "dpm_solver_pp"}, thresholding=True)
+        bench = bench_of(tmp_path, entry({"name": "dpm_solver_pp"}), clipped)
+        plain, thresholded = bench.cells[1:]
+        assert thresholded.planned.label == "dpm_solver_pp-3 + thresholded"
+        assert thresholded.sampling["model"] == build("model", DENOISERS, thresholded.planned.model).digest
+        assert thresholded.sampling["model"] != plain.sampling["model"]
+
+    @pytest.mark.parametrize(
+        ("spec", "label"),
+        [
+            ({"name": "ipndm"}, "ipndm-4"),
+            ({"name": "ipndm", "order": 4}, "ipndm-4"),
+            ({"name": "dpm_solver_pp", "order": 2, "prediction": "noise"}, "dpm_solver_pp-2-noise"),
+            ({"name": "unipc", "lower_order_final": False}, "unipc-3-no lower_order_final"),
+            ({"name": "deis", "form": "textbook", "variable": "rhoAB"}, "deis-4-rhoAB-textbook"),
+            ({"name": "amed", "placer": {"predictor": "p.json"}}, "amed"),
+            ({"name": "ipndm", "placer": {"predictor": "p.json"}}, "ipndm-4 + plugin"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_a_label_does_not_depend_on_how_a_default_is_spelled(self, tmp_path, spec, label):
+        (cell,) = plan(load_suite(write_suite(tmp_path, entries=[entry(spec)], reference=None)))
+        assert cell.label == label
+
+    def test_a_schedule_is_named_with_its_options(self, tmp_path):
+        schedules = [
+            {"name": "polynomial", "rho": 7},
+            {"name": "time_uniform", "rho": 2},
+            {"name": "gits", "path": "g"},
+        ]
+        cells = plan(load_suite(write_suite(tmp_path, entries=[entry(EULER, schedules=schedules)], reference=None)))
+        assert [cell.square["schedule"] for cell in cells] == ["polynomial", "time_uniform-2", "gits"]
+
+    def test_the_path_of_a_predictor_or_schedule_may_name_the_dataset(self, tmp_path):
+        placed = entry({"name": "amed", "placer": {"predictor": "{dataset}-{nfe}.json"}})
+        placed["schedules"] = [{"name": "gits", "path": "gits-{nfe}.json"}]
+        (cell,) = plan(load_suite(write_suite(tmp_path, entries=[placed], reference=None)))
+        assert cell.solver["placer"] == {"predictor": "grey-4.json"}
+        assert cell.schedule["path"] == "gits-4.json"
+
     def test_labels_tell_solvers_options_and_placers_apart(self, tmp_path):
         solvers = [EULER, {"name": "ipndm", "order": 3}, EULER | {"placer": {"fixed": 0.5}}, {"name": "amed"}]
         labels = [cell.planned.label for cell in bench_of(tmp_path, *map(entry, solvers)).cells[1:]]
         assert labels == ["euler", "ipndm-3", "euler + fixed 0.5", "amed"]
+
+
+class TestExclusions:
+    def excluded(self, tmp_path, *exclusions):
+        datasets = [DATASET, DATASET | {"name": "blue", "reference": None}]
+        entries = [entry({"name": "ipndm"}, [3, 4]), entry({"name": "ipndm", "order": 3})]
+        suite = load_suite(write_suite(tmp_path, datasets=datasets, entries=entries, excluded=list(exclusions)))
+        cells = [cell for cell in plan(suite) if cell.excluded]
+        return [(cell.dataset, cell.label, cell.nfe) for cell in cells], suite
+
+    @pytest.mark.parametrize(
+        ("exclusion", "cells"),
+        [
+            ({"solver": {"name": "ipndm", "order": 3}}, [("grey", "ipndm-3", 4), ("blue", "ipndm-3", 4)]),
+            ({"solver": {"order": 4}, "datasets": ["blue"]}, [("blue", "ipndm-4", 3), ("blue", "ipndm-4", 4)]),
+            ({"nfe": [3]}, [("grey", "ipndm-4", 3), ("blue", "ipndm-4", 3)]),
+            ({"nfe": [3], "datasets": ["grey"], "solver": {"placer": "none"}}, [("grey", "ipndm-4", 3)]),
+        ],
+        ids=["solver", "dataset", "network runs", "all of them"],
+    )
+    def test_a_cell_is_excluded_where_everything_fits_options_that_were_not_spelled_included(
+        self, tmp_path, exclusion, cells
+    ):
+        assert self.excluded(tmp_path, {"reason": "it diverges"} | exclusion)[0] == cells
+
+    def test_an_excluded_cell_is_not_computed_and_the_reference_never_excluded(self, tmp_path):
+        _, suite = self.excluded(tmp_path, {"reason": "too slow", "datasets": ["grey"]})
+        grey, blue = prepare(suite)
+        assert [cell.planned.label for cell in grey.cells] == ["heun"]
+        assert len(blue.cells) == 3
+
+    def test_it_may_be_one_that_the_solver_could_not_have(self, tmp_path):
+        excluded = [{"reason": "odd", "nfe": [3]}]
+        bench = bench_of(tmp_path, entry({"name": "heun"}, [3, 4]), excluded=excluded)
+        assert [cell.nfe for cell in bench.cells] == [12, 4]
+
+    def test_one_that_excludes_nothing_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"'too slow' excludes no cell of suite 'small'"):
+            self.excluded(tmp_path, {"reason": "too slow", "nfe": [5]})
 
 
 def keys(folder, *entries, **changes):
@@ -187,6 +274,7 @@ class TestKeys:
             {"num_blocks": 3},
             {"block_size": 36},
             {"batch_size": 24},
+            {"num_ranges": 1},
             {"model": {"name": "digits"}},
             {"entries": [entry(EULER, 5)]},
             {"entries": [entry(EULER, 4, afs=[True])]},
@@ -195,7 +283,19 @@ class TestKeys:
             {"entries": [entry(EULER | {"placer": {"fixed": 0.5}})]},
             {"entries": [entry(EULER, 5, denoise_to_zero=True)]},
         ],
-        ids=["blocks", "block size", "batch size", "model", "runs", "start", "schedule", "solver", "placer", "end"],
+        ids=[
+            "blocks",
+            "block size",
+            "batch size",
+            "ranges",
+            "model",
+            "runs",
+            "start",
+            "schedule",
+            "solver",
+            "placer",
+            "end",
+        ],
     )
     def test_what_a_score_depends_on_moves_the_key(self, tmp_path, changes):
         plain = {"entries": [entry(EULER)]}
