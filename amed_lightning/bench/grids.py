@@ -55,5 +55,5 @@ def _write(path: Path, title: str, strips: dict[str, Bytes]) -> None:
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
         axis.set(xticks=[], yticks=[])
     figure.suptitle(title, fontsize="medium")
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)

@@ -16,6 +16,8 @@ from amed_lightning.bench.results import Row
 PANELS = {"fid": "FID", "is": "Inception Score"}
 STYLES = ("-", "--", ":")
 COLOURS = 10
+MARGIN = 1.5
+"""Factor between the extreme FIDs and the panel's ends."""
 WIDTH, HEIGHT = 13.0, 4.5
 """Of a dataset's row of panels, in inches."""
 
@@ -69,5 +71,6 @@ def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row]) -> None:
         if nfes := sorted({nfe for points in lines.values() for nfe in points}):
             panel.set_xticks(nfes)
     first, *_, last = panels
-    first.set_yscale("log")
+    fids = [row["values"]["fid"] for row in rows]
+    first.set(yscale="log", ylim=(min(fids) / MARGIN, max(fids) * MARGIN))  # a deviation may reach below zero
     last.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))

@@ -61,6 +61,12 @@ class TestPlot:
         }
         assert points == {"amed": [[5.0, 9.75]], "euler": [[5.0, 31.5]], "ipndm-4": [[6.0, 7.1]]}
 
+    def test_a_deviation_that_reaches_below_zero_does_not_stretch_the_axis(self, tmp_path, drawn):
+        plot([row("euler", fid=10.0, spread=11.0), row("amed", fid=20.0)], tmp_path / "fid.png")
+        bottom, top = drawn[0].axes[0].get_ylim()
+        assert 5 < bottom < 10
+        assert 20 < top < 40
+
     def test_no_two_lines_look_alike(self, tmp_path, drawn):
         plot([row(f"solver {number}") for number in range(25)], tmp_path / "fid.png")
         lines = [container.lines[0] for container in drawn[0].axes[0].containers]
@@ -85,6 +91,13 @@ class TestGrids:
         (strip,) = drawn[0].axes[1].get_images()
         assert strip.get_array().shape == (8, 27)
         assert strip.get_array()[0, :10].tolist() == [150] * 8 + [255, 150]
+
+    def test_colour_stays_colour(self, results, drawn):
+        images = torch.arange(3 * 3 * 4, dtype=torch.uint8).reshape(1, 3, 3, 4)
+        write_tensors(results.sums("amed", 0), {"samples": images})
+        write_grids(ROWS, results)
+        (strip,) = drawn[0].axes[1].get_images()
+        assert strip.get_array()[:, :4].tolist() == images[0].permute(1, 2, 0).tolist()
 
     def test_a_cell_whose_samples_are_gone_is_left_out(self, results, drawn):
         results.sums("amed", 0).unlink()
