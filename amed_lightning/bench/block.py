@@ -6,6 +6,7 @@ it took, and a row made from it is not of the suite's protocol any more.
 
 import os
 import time
+from typing import Any
 
 import torch
 
@@ -21,41 +22,55 @@ NUM_SAMPLES = 16
 """Images of a cell's first seeds that stay for grids."""
 
 
-def compute_block(bench: Bench, cell: Cell, block: int, results: Results, device: torch.device) -> None:
+def compute_block(
+    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, source: dict[str, Any]
+) -> None:
     """Write a block's sums, its images if the cell is the reference, and PNG files if they are wanted.
+
+    Args:
+        bench: the cell's.
+        cell: to compute.
+        block: of seeds.
+        results: where to write.
+        device: where to compute.
+        source: what goes beside the sums: the commit and the device, which need not be those of other blocks.
 
     Raises:
         RuntimeError: the sampler's count of network runs is not the cell's.
         torch.OutOfMemoryError: there is no room for a single image.
     """
     (batch_size,) = cell.protocol.batch_sizes
-    while not _attempt(bench, cell, block, results, device, batch_size):
+    while not _found_room(bench, cell, block, results, device, source | {"batch_size": batch_size}):
         batch_size //= 2
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _attempt(bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, batch_size: int) -> bool:
-    """Compute the block; return whether a micro-batch of this size found room."""
+def _found_room(
+    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, facts: dict[str, Any]
+) -> bool:
+    """Compute the block, if there is memory for micro-batches of the size that the facts name."""
     try:
         with torch.inference_mode(), tensor_float_32(False):
-            _compute(bench, cell, block, results, device, batch_size)
+            _compute(bench, cell, block, results, device, facts)
     except torch.OutOfMemoryError:
-        if batch_size == 1:
+        if facts["batch_size"] == 1:
             raise
         return False
     return True
 
 
-def _compute(bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, batch_size: int) -> None:
-    seeds, total = cell.protocol.block(block), cell.protocol.total
+def _compute(
+    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, facts: dict[str, Any]
+) -> None:
+    seeds, size = cell.protocol.block(block), facts["batch_size"]
     compared = None if cell.reference is None else _reference_images(results, cell.reference, block)
     num_kept = len(seeds) if results.keeps_images else NUM_SAMPLES if block == 0 else 0
-    scores = bench.examiner.scores(total).to(device)
+    scores = bench.examiner.scores(cell.protocol.total).to(device)
     kept: list[Bytes] = []
     generated: list[Images] = []
     started, done = time.monotonic(), 0
-    for state in sample_seeds(cell.sampler, seeds, batch_size, device, dtype=cell.protocol.arithmetic.state_dtype):
+    for state in sample_seeds(cell.sampler, seeds, size, device, dtype=cell.protocol.arithmetic.state_dtype):
         if state.nfe != cell.nfe:
             raise RuntimeError(f"{state.nfe} network runs were counted where {cell.nfe} were planned")
         images = bench.model.decode(state.x)
@@ -68,7 +83,7 @@ def _compute(bench: Bench, cell: Cell, block: int, results: Results, device: tor
         kept.append(pixels[: max(0, num_kept - done)].cpu())
         done += len(images)
     sums = {name: value.cpu() for name, value in scores.sums().items()}
-    facts = {"seconds": time.monotonic() - started, "batch_size": batch_size, "nfe": cell.nfe}
+    facts = facts | {"seconds": time.monotonic() - started, "nfe": cell.nfe}
     if results.keeps_images:
         write_pictures(results, cell.key, seeds.start, torch.cat(kept))
     if cell.planned.is_reference:

@@ -10,7 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from amed_lightning.bench.ranking import usual_protocol
+from amed_lightning.bench.ranking import goodness, usual_protocol
 from amed_lightning.bench.results import Row
 
 PANELS = {"fid": "FID", "is": "Inception Score"}
@@ -43,34 +43,40 @@ def plot(rows: Iterable[Row], path: Path) -> None:
 
 
 def best_of_schedules(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
-    """Return each solver's best row, by FID, of each NFE; neither references nor rows of an unusual protocol."""
+    """Return each solver's best row of each NFE; neither references nor rows of an unusual protocol."""
     usual = usual_protocol(rows)
     lines: dict[str, dict[int, Row]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: -row["values"]["fid"]):
+    for row in sorted(rows, key=goodness, reverse=True):
         if not row["is_reference"] and row["protocol"] == usual:
             lines[row["label"]][row["nfe"]] = row
     return dict(sorted(lines.items()))
 
 
 def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row]) -> None:
+    """Draw a dataset's panels; the legend stands beside the last."""
     lines = best_of_schedules(rows)
-    for panel, (score, title) in zip(panels, PANELS.items(), strict=True):
+    for panel, score in zip(panels, PANELS, strict=True):
         for number, (label, points) in enumerate(lines.items()):
-            nfes = sorted(points)
-            values = [points[nfe]["values"][score] for nfe in nfes]
-            spreads = [points[nfe]["values"].get(f"{score}_spread", 0.0) for nfe in nfes]
-            learned = label.startswith("amed") or "plugin" in label
-            style = {"color": f"C{number % COLOURS}", "linestyle": STYLES[number // COLOURS % len(STYLES)]}
-            weight = {"linewidth": 2.5 if learned else 1.2, "marker": "o", "markersize": 4, "capsize": 3}
-            panel.errorbar(nfes, values, spreads, label=label, **style, **weight)
+            _draw_line(panel, number, label, [points[nfe] for nfe in sorted(points)], score)
         for row in rows:
-            if row["is_reference"]:
+            if row["is_reference"] and score in row["values"]:
                 name = f"{row['label']}, {row['nfe']} NFE"
                 panel.axhline(row["values"][score], color="black", linestyle=":", label=name)
-        panel.set(xlabel="network runs per sample (NFE)", ylabel=title, title=dataset)
+        panel.set(xlabel="network runs per sample (NFE)", ylabel=PANELS[score], title=dataset)
         if nfes := sorted({nfe for points in lines.values() for nfe in points}):
             panel.set_xticks(nfes)
-    first, *_, last = panels
-    fids = [row["values"]["fid"] for row in rows]
-    first.set(yscale="log", ylim=(min(fids) / MARGIN, max(fids) * MARGIN))  # a deviation may reach below zero
-    last.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    if fids := [row["values"]["fid"] for row in rows if "fid" in row["values"]]:
+        # A deviation may reach below zero.
+        panels[0].set(yscale="log", ylim=(min(fids) / MARGIN, max(fids) * MARGIN))
+    panels[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
+def _draw_line(panel: Any, number: int, label: str, rows: Sequence[Row], score: str) -> None:
+    """Draw a solver's scores with their deviations, if it has any; what is learnt is drawn bold."""
+    rows = [row for row in rows if score in row["values"]]
+    values = [row["values"][score] for row in rows]
+    spreads = [row["values"].get(f"{score}_spread", 0.0) for row in rows]
+    style = {"color": f"C{number % COLOURS}", "linestyle": STYLES[number // COLOURS % len(STYLES)]}
+    width = 2.5 if label.startswith("amed") or "plugin" in label else 1.2
+    nfes = [row["nfe"] for row in rows]
+    panel.errorbar(nfes, values, spreads, label=label, marker="o", markersize=4, capsize=3, linewidth=width, **style)

@@ -27,6 +27,13 @@ def scores_of(rows: Sequence[Row]) -> list[str]:
     return [name for name in SCORES if any(name in row["values"] for row in rows)]
 
 
+def goodness(row: Row) -> float:
+    """Return a row's first score as a number that is lower the better it is: its FID, if it has one."""
+    name = next(score for score in SCORES if score in row["values"])
+    value: float = row["values"][name]
+    return value if SCORES[name][1] is min else -value
+
+
 def usual_protocol(rows: Sequence[Row]) -> str | None:
     """Return the protocol of most of a dataset's rows."""
     return Counter(row["protocol"] for row in rows).most_common(1)[0][0] if rows else None

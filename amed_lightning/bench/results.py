@@ -97,11 +97,10 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not a file that a sweep wrote: {error}") from error
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, float] | None = None) -> None:
-    """Write named tensors, and numbers that belong to them, as safetensors."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Row | None = None) -> None:
+    """Write named tensors, and facts about them, as safetensors."""
     content = {name: tensor.clone() for name, tensor in tensors.items()}
-    texts = {name: repr(value) for name, value in (facts or {}).items()}
-    write_atomically(path, safetensors.torch.save(content, texts or None))
+    write_atomically(path, safetensors.torch.save(content, {"facts": json.dumps(facts or {})}))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -109,7 +108,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return safetensors.torch.load_file(path)
 
 
-def read_facts(path: Path) -> dict[str, float]:
-    """Read the numbers that belong to a file's tensors."""
+def read_facts(path: Path) -> Row:
+    """Read the facts about a file's tensors."""
     with safetensors.safe_open(path, "pt") as file:
-        return {name: float(text) for name, text in (file.metadata() or {}).items()}
+        return json.loads(file.metadata()["facts"])

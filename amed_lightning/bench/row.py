@@ -7,6 +7,7 @@ from typing import Any
 
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
+from amed_lightning.bench.ranking import SCORES
 from amed_lightning.bench.results import Results, Row, read_facts, read_tensors
 from amed_lightning.config import canonical_json, digest
 
@@ -24,7 +25,8 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
         source: provenance.
 
     Returns:
-        The row; ``<score>_mean``, ``_min`` and ``_spread`` (sample deviation) are over the ranges of seeds.
+        The row; ``<score>_mean``, ``_min`` and ``_spread`` (sample deviation) are over the ranges of seeds, and
+        ``blocks_from`` lists the distinct commits and devices that computed the blocks.
     """
     protocol = cell.protocol
     total, ranges = bench.examiner.scores(protocol.total), []
@@ -46,24 +48,33 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
         "nfe": int(facts[0]["nfe"]),
         "num_intervals": config.num_intervals,
         "stays_in_warm_up": config.num_intervals <= cell.sampler.solver.warm_up_intervals,
-        "values": values | _over(ranges, [name for name in values if not name.startswith("is_")]),
+        "values": values | _over(ranges),
         "ranges": ranges,
         "n": int(total.count),
+        "seeds": [protocol.block(0).start, protocol.block(protocol.num_blocks - 1).stop],
         "seconds": seconds,
         "images_per_second": int(total.count) / seconds,
         "batch_sizes": list(kept.batch_sizes),
         "protocol": digest(kept),
         "identity": json.loads(canonical_json(cell.identity)),
         "provenance": source,
+        "blocks_from": _distinct([{name: fact[name] for name in fact if name in source} for fact in facts]),
     }
 
 
-def _over(ranges: Sequence[dict[str, float]], names: Sequence[str]) -> dict[str, float]:
+def _distinct(facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [fact for number, fact in enumerate(facts) if fact not in facts[:number]]
+
+
+def _over(ranges: Sequence[dict[str, float]]) -> dict[str, float]:
     """Return mean, least and deviation of scores over ranges of seeds, if there are several."""
     if len(ranges) < 2:
         return {}
     statistics: dict[str, float] = {}
-    for name in names:
-        scores = [part[OF_A_RANGE.get(name, name)] for part in ranges]
+    for name in SCORES:
+        of_a_range = OF_A_RANGE.get(name, name)
+        if not all(of_a_range in part for part in ranges):
+            continue
+        scores = [part[of_a_range] for part in ranges]
         statistics |= {f"{name}_mean": fmean(scores), f"{name}_min": min(scores), f"{name}_spread": stdev(scores)}
     return statistics

@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -25,6 +26,8 @@ from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
 
 SECONDS_BETWEEN_LOOKS = 0.2
+OF_A_BLOCK = ("commit", "dirty", "device")
+"""What may differ between the blocks of a cell, because a sweep went on later or elsewhere."""
 
 
 def run(benches: Sequence[Bench], results: Results, processes: Processes, device: torch.device) -> list[Cell]:
@@ -72,18 +75,18 @@ def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Proc
     """Compute the missing blocks of cells, and the rows that they complete."""
     blocks = [(index, block) for index, cell in enumerate(cells) for block in range(cell.protocol.num_blocks)]
     missing = processes.broadcast([work for work in blocks if not results.is_done(cells[work[0]], work[1])])
+    source = provenance(device, processes.world_size)
     mine = results.share.rotated(missing)[processes.global_rank :: processes.world_size]
     if mine:
         with progress(f"bench {bench.name}", len(mine), "blocks") as advance:
             for index, block in mine:
-                _attempt(bench, cells[index], block, results, device)
+                _attempt(bench, cells[index], block, results, device, source)
                 advance(1)
     while not all(
         results.is_done(cells[index], block) or results.error(cells[index].key).is_file() for index, block in missing
     ):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if processes.global_rank == 0:
-        source = provenance(device, processes.world_size)
         for cell in cells:
             if not results.row(cell.key).is_file() and not results.error(cell.key).is_file():
                 with _errors_of(cell, results):
@@ -92,11 +95,14 @@ def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Proc
                         error.unlink()
 
 
-def _attempt(bench: Bench, cell: Cell, block: int, results: Results, device: torch.device) -> None:
+def _attempt(
+    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, source: dict[str, Any]
+) -> None:
     """Compute a block that nobody has computed meanwhile, unless its cell has failed already."""
     if not results.error(cell.key).is_file() and not results.is_done(cell, block):
         with _errors_of(cell, results):
-            compute_block(bench, cell, block, results, device)
+            of_a_block = {name: source[name] for name in OF_A_BLOCK}
+            compute_block(bench, cell, block, results, device, of_a_block)
 
 
 @contextmanager

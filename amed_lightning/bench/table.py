@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from amed_lightning.bench.published import NOTHING, Figure, Published
-from amed_lightning.bench.ranking import SCORES, scores_of, usual_protocol, winners
+from amed_lightning.bench.ranking import SCORES, goodness, scores_of, usual_protocol, winners
 from amed_lightning.bench.results import Row
 from amed_lightning.bench.sheet import Line
 
@@ -70,10 +70,10 @@ def tables(lines: Iterable[Line], published: Published = NOTHING) -> list[Table]
 
 
 def ordered(lines: Iterable[Line]) -> list[Line]:
-    """Sort a dataset's lines by network runs and FID; gaps come last."""
+    """Sort a dataset's lines by network runs and their first score; gaps come last."""
 
     def place(line: Line) -> tuple[int, bool, float]:
-        return line.nfe, line.row is None, 0.0 if line.row is None else line.row["values"]["fid"]
+        return line.nfe, line.row is None, 0.0 if line.row is None else goodness(line.row)
 
     return sorted(lines, key=place)
 

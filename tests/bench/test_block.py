@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from amed_lightning.bench.results import Results, read_facts, read_tensors
+from amed_lightning.bench.runner import run
 from amed_lightning.bench.sheet import Line
 from amed_lightning.bench.table import tables
 from amed_lightning.data.folder import read_image
@@ -18,7 +19,7 @@ from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import ipndm
 from amed_lightning.tensors import quantise
 
-from .suites import CPU, bench_of, entry, fill, rows, values
+from .suites import CPU, Alone, bench_of, entry, fill, rows, values
 
 EULER = {"name": "euler"}
 
@@ -157,3 +158,15 @@ class TestMicroBatches:
             for batch in (64, size)
         )
         assert int((plain - other).abs().max()) <= 1
+
+
+@pytest.mark.gpu
+class TestDevice:
+    def test_a_sweep_on_it_has_the_scores_of_one_on_the_cpu(self, tmp_path):
+        device = torch.device("cuda")
+        for name, place in {"cpu": CPU, "cuda": device}.items():
+            (tmp_path / name).mkdir()
+            bench = bench_of(tmp_path / name, entry(EULER), model={"name": "digits"})
+            assert run([bench], Results(tmp_path / name), Alone(), place) == []
+        for on_cpu, on_device in zip(*(values(tmp_path / name).values() for name in ("cpu", "cuda")), strict=True):
+            assert on_device["fid"] == pytest.approx(on_cpu["fid"], rel=1e-2)

@@ -72,6 +72,12 @@ class TestPlot:
         lines = [container.lines[0] for container in drawn[0].axes[0].containers]
         assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 25
 
+    def test_scores_that_were_not_asked_for_leave_their_panel_empty(self, tmp_path, drawn):
+        rows = [row("euler") | {"values": {"kid": 0.5}}, row("amed") | {"values": {"kid": 0.4, "is": 9.0}}]
+        plot(rows, tmp_path / "fid.png")
+        lines = [[len(line.lines[0].get_xdata()) for line in axis.containers] for axis in drawn[0].axes]
+        assert lines == [[0, 0], [1, 0]]
+
 
 class TestGrids:
     @pytest.fixture

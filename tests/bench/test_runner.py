@@ -18,7 +18,7 @@ from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.tensors import quantise
 
 from ..cli.command import start
-from .suites import CELLS, DATASET, bench_of, entry, fill, rows, values, write_suite
+from .suites import CELLS, CPU, DATASET, bench_of, entry, fill, rows, values, write_suite
 
 BLOCKS = 2
 
@@ -28,8 +28,8 @@ def computed(monkeypatch):
     """The blocks that are computed from here on."""
     done, real = [], runner.compute_block
 
-    def counted(bench, cell, block, results, device):
-        real(bench, cell, block, results, device)
+    def counted(bench, cell, block, *others):
+        real(bench, cell, block, *others)
         done.append((cell.key, block))
 
     monkeypatch.setattr(runner, "compute_block", counted)
@@ -63,6 +63,8 @@ class TestRows:
             assert row["seconds"] > 0
             assert row["images_per_second"] == pytest.approx(48 / row["seconds"])
             assert row["provenance"]["world_size"] == 1
+            assert row["seeds"] == [0, 48]
+            assert row["blocks_from"] == [{name: row["provenance"][name] for name in ("commit", "dirty", "device")}]
             assert row["identity"]["sigmas"] == cell.sampler.sigmas.tolist()
             assert ("rmse" in row["values"]) == (cell is not bench.reference)
 
@@ -159,6 +161,17 @@ class TestRerun:
         results.sums(bench.cells[1].key, 1).unlink()
         assert fill(bench, folder) == []
         assert values(folder) == before
+
+    def test_a_row_names_every_commit_that_its_blocks_are_from(self, bench, folder, monkeypatch):
+        cell = bench.cells[1]
+        Results(folder).row(cell.key).unlink()
+        Results(folder).sums(cell.key, 1).unlink()
+        real = runner.provenance
+        monkeypatch.setattr(runner, "provenance", lambda *place: real(*place) | {"commit": "later"})
+        assert fill(bench, folder) == []
+        first, second = rows(folder)[cell.key]["blocks_from"]
+        assert first["commit"] == real(CPU, 1)["commit"]
+        assert second == first | {"commit": "later"}
 
     def test_a_new_entry_computes_its_own_blocks_alone(self, tmp_path, folder, computed):
         before = values(folder)

@@ -1,7 +1,6 @@
 """Tasks of an array share a sweep through its files alone."""
 
 import json
-from dataclasses import dataclass
 
 import pytest
 
@@ -12,20 +11,9 @@ from amed_lightning.bench.share import Share
 from amed_lightning.config import InputError
 
 from ..teacher.stores import Team
-from .suites import CPU, bench_of, fill, rows, values
+from .suites import CPU, Alone, bench_of, fill, rows, values
 
 BLOCKS = 4
-
-
-@dataclass(frozen=True)
-class Alone:
-    """The only process of a task."""
-
-    global_rank: int = 0
-    world_size: int = 1
-
-    def broadcast(self, obj, src=0):
-        return obj
 
 
 @pytest.fixture
@@ -38,9 +26,9 @@ def computed(monkeypatch):
     """The blocks that are computed from here on, with the task that computes them."""
     done, real = [], runner.compute_block
 
-    def counted(bench, cell, block, results, device):
+    def counted(bench, cell, block, results, *others):
         done.append((results.share.index, cell.key, block))
-        real(bench, cell, block, results, device)
+        real(bench, cell, block, results, *others)
 
     monkeypatch.setattr(runner, "compute_block", counted)
     return done
@@ -102,10 +90,10 @@ class TestTasks:
     def test_the_reference_s_failure_in_one_task_is_not_another_s(self, tmp_path, bench, monkeypatch):
         real = runner.compute_block
 
-        def broken_in_the_first(bench, cell, block, results, device):
+        def broken_in_the_first(bench, cell, block, results, *others):
             if results.share.index == 0:
                 raise ArithmeticError("a bad node")
-            real(bench, cell, block, results, device)
+            real(bench, cell, block, results, *others)
 
         monkeypatch.setattr(runner, "compute_block", broken_in_the_first)
         failed = task(bench, tmp_path, 0, 2)
