@@ -13,6 +13,7 @@ import importlib
 import inspect
 import json
 import os
+import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -62,10 +63,11 @@ def file_digest(path: Path) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader finds the whole file or none.
 
-    The bytes go to a temporary name in the same folder, reach the disk, and are renamed.
+    The bytes go to a temporary name in the same folder, which no other process on any node has, reach the disk, and are
+    renamed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

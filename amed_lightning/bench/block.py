@@ -1,40 +1,109 @@
-"""Compute one block of a cell: sample its seeds, look at the images on the device, write the sums."""
+"""Compute one block of a cell: sample its seeds, look at the images on the device, write the sums.
 
+Where memory runs out the block begins again with half the micro-batch. That moves last digits, so the block says which
+it took, and a row made from it is not of the suite's protocol any more.
+"""
+
+import os
 import time
+from typing import Any
 
 import torch
 
+from amed_lightning.bench.arithmetic import tensor_float_32
 from amed_lightning.bench.cell import Cell
+from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, read_tensors, write_tensors
-from amed_lightning.bench.suite import Bench
+from amed_lightning.data.folder import write_image
 from amed_lightning.sampling.sampler import sample_seeds
-from amed_lightning.tensors import Images, quantise
+from amed_lightning.tensors import Bytes, Images, quantise
+
+NUM_SAMPLES = 16
+"""Images of a cell's first seeds that stay for grids."""
 
 
-def compute_block(bench: Bench, cell: Cell, block: int, results: Results, device: torch.device) -> None:
-    """Write a block's sums, and its images if the cell is the reference.
+def compute_block(
+    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, source: dict[str, Any]
+) -> None:
+    """Write a block's sums, its images if the cell is the reference, and PNG files if they are wanted.
+
+    Args:
+        bench: the cell's.
+        cell: to compute.
+        block: of seeds.
+        results: where to write.
+        device: where to compute.
+        source: what goes beside the sums: the commit and the device, which need not be those of other blocks.
 
     Raises:
         RuntimeError: the sampler's count of network runs is not the cell's.
+        torch.OutOfMemoryError: there is no room for a single image.
     """
-    seeds = cell.protocol.block(block)
-    is_reference = cell.key == bench.reference.key
-    reference = None if is_reference else read_tensors(results.images(bench.reference, block))["images"]
-    scores = bench.examiner.scores(cell.protocol.total)
+    (batch_size,) = cell.protocol.batch_sizes
+    while not _found_room(bench, cell, block, results, device, source | {"batch_size": batch_size}):
+        batch_size //= 2
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _found_room(
+    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, facts: dict[str, Any]
+) -> bool:
+    """Compute the block, if there is memory for micro-batches of the size that the facts name."""
+    try:
+        with torch.inference_mode(), tensor_float_32(False):
+            _compute(bench, cell, block, results, device, facts)
+    except torch.OutOfMemoryError:
+        if facts["batch_size"] == 1:
+            raise
+        return False
+    return True
+
+
+def _compute(
+    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, facts: dict[str, Any]
+) -> None:
+    seeds, size = cell.protocol.block(block), facts["batch_size"]
+    compared = None if cell.reference is None else _reference_images(results, cell.reference, block)
+    num_kept = len(seeds) if results.keeps_images else NUM_SAMPLES if block == 0 else 0
+    scores = bench.examiner.scores(cell.protocol.total).to(device)
+    kept: list[Bytes] = []
     generated: list[Images] = []
-    started, done, nfe = time.monotonic(), 0, 0
-    for state in sample_seeds(cell.sampler, seeds, cell.protocol.batch_size, device):
-        images, nfe = bench.model.decode(state.x), state.nfe
-        indices = seeds.start + torch.arange(done, done + len(images))
-        with torch.inference_mode():
-            scores.update(bench.examiner.detector(quantise(images)), indices)
-            if reference is None:
-                generated.append(images.cpu())
-            else:
-                scores.compare(images.cpu(), reference[done : done + len(images)])
+    started, done = time.monotonic(), 0
+    for state in sample_seeds(cell.sampler, seeds, size, device, dtype=cell.protocol.arithmetic.state_dtype):
+        if state.nfe != cell.nfe:
+            raise RuntimeError(f"{state.nfe} network runs were counted where {cell.nfe} were planned")
+        images = bench.model.decode(state.x)
+        pixels = quantise(images)
+        scores.update(bench.examiner.detector(pixels), seeds.start + torch.arange(len(images), device=device) + done)
+        if compared is not None:
+            scores.compare(images, compared[done : done + len(images)].to(device))
+        if cell.planned.is_reference:
+            generated.append(images.cpu())
+        kept.append(pixels[: max(0, num_kept - done)].cpu())
         done += len(images)
-    if nfe != cell.nfe:
-        raise RuntimeError(f"{nfe} network runs were counted where {cell.nfe} were planned")
-    if is_reference:
-        write_tensors(results.images(cell, block), {"images": torch.cat(generated)})
-    write_tensors(results.sums(cell, block), {**scores.sums(), "seconds": torch.tensor(time.monotonic() - started)})
+    sums = {name: value.cpu() for name, value in scores.sums().items()}
+    facts = facts | {"seconds": time.monotonic() - started, "nfe": cell.nfe}
+    if results.keeps_images:
+        write_pictures(results, cell.key, seeds.start, torch.cat(kept))
+    if cell.planned.is_reference:
+        write_tensors(results.images(cell.key, block), {"images": torch.cat(generated)})
+    samples = {"samples": torch.cat(kept)[:NUM_SAMPLES]} if block == 0 else {}
+    write_tensors(results.sums(cell.key, block), sums | samples, facts)
+
+
+def _reference_images(results: Results, key: str, block: int) -> Images:
+    path = results.images(key, block)
+    if not path.is_file():
+        raise RuntimeError(f"{path} is not there to compare with: the reference failed, and its own error says why")
+    return read_tensors(path)["images"]
+
+
+def write_pictures(results: Results, key: str, first_seed: int, images: Bytes) -> None:
+    """Write images as PNG files, each whole or not at all."""
+    for seed, image in enumerate(images, first_seed):
+        path = results.picture(key, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.stem}.{results.share.index}.{os.getpid()}.png")
+        write_image(unfinished, image)
+        unfinished.replace(path)

@@ -4,34 +4,42 @@ The key is the digest of everything that a score depends on: model, sampler, pre
 micro-batch. A finished cell is found by its key and never computed again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from amed_lightning.amed.files import predictor_digest
-from amed_lightning.config import Spec, complete, digest
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, predictor_path, without_placer
+from amed_lightning.bench.arithmetic import Arithmetic
+from amed_lightning.bench.plan import Planned
+from amed_lightning.config import digest
+from amed_lightning.sampling.sampler import Sampler, predictor_path
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import SOLVERS
+
+QUANTISATION = "clip(127.5 x + 128, 0, 255), truncated"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What all cells of a suite share.
+    """What a score depends on besides the sampler: only cells of one protocol may be ranked.
 
     Attributes:
-        model: digest of the model.
-        examiner: digest of detector and real images.
-        num_blocks: blocks of seeds; the spread over them is the scores' uncertainty.
+        examiner: digest of detector, its resize, and real images.
+        num_blocks: blocks of seeds, from seed 0 of the evaluation's stream.
         block_size: samples per block.
-        batch_size: samples per network run.
+        num_ranges: ranges of seeds; the deviation over them is the scores' uncertainty.
+        batch_sizes: samples per network run; several where memory ran out.
+        arithmetic: how the network computed.
+        quantisation: from images in [-1, 1] to bytes.
     """
 
-    model: str
     examiner: str
     num_blocks: int
     block_size: int
-    batch_size: int
+    num_ranges: int
+    batch_sizes: tuple[int, ...]
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    quantisation: str = QUANTISATION
 
     @property
     def total(self) -> int:
@@ -42,20 +50,31 @@ class Protocol:
         """Return the seeds of a block."""
         return Seeds(Stream.evaluation, number * self.block_size, (number + 1) * self.block_size)
 
+    def blocks_of(self, number: int) -> range:
+        """Return the blocks of a range of seeds."""
+        size = self.num_blocks // self.num_ranges
+        return range(number * size, (number + 1) * size)
+
+    def with_batches(self, sizes: Collection[int]) -> "Protocol":
+        """Return the protocol that was kept, given the micro-batches that memory had room for."""
+        return replace(self, batch_sizes=tuple(sorted(set(sizes), reverse=True)))
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One sampler under one protocol.
+    """One sampler on one dataset under one protocol.
 
     Attributes:
-        config: the sampler.
-        sampler: what the configuration describes, built.
-        protocol: shared by the suite's cells.
+        planned: dataset, sampler and network runs, as the suite has them.
+        sampler: what the plan describes, built.
+        protocol: shared by the dataset's cells.
+        reference: key of the cell that it is measured against, if there is one.
     """
 
-    config: SamplerConfig
+    planned: Planned
     sampler: Sampler
     protocol: Protocol
+    reference: str | None = None
 
     @property
     def nfe(self) -> int:
@@ -63,28 +82,24 @@ class Cell:
         return self.sampler.nfe
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
-        """Everything that the scores depend on, but for the code."""
-        path, placer = predictor_path(self.config.solver), self.sampler.placer
+    def sampling(self) -> dict[str, Any]:
+        """Everything that the images depend on, but for arithmetic and code."""
+        path, placer = predictor_path(self.planned.solver), self.sampler.placer
         return {
-            "solver": complete("solver", SOLVERS, without_placer(self.config.solver), hidden=["placer"])
-            | {"placer": placer if path is None else predictor_digest(path)},
+            "model": self.sampler.model.digest,
+            "solver": self.planned.rule | {"placer": placer if path is None else predictor_digest(path)},
             "sigmas": self.sampler.sigmas.tolist(),
-            "afs": self.config.afs,
-            "denoise_to_zero": self.config.denoise_to_zero,
-            "protocol": self.protocol,
+            "afs": self.planned.afs,
+            "denoise_to_zero": self.planned.denoise_to_zero,
         }
 
-    @property
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the scores depend on, but for the code."""
+        context = {"dataset": self.planned.dataset, "protocol": self.protocol, "reference": self.reference}
+        return self.sampling | context
+
+    @cached_property
     def key(self) -> str:
         """Digest of the identity, shortened to 16 digits."""
         return digest(self.identity)[:16]
-
-    @property
-    def label(self) -> str:
-        """The solver as a table names it: its options that are not the default, and how its placer came to be."""
-        solver: Spec = self.config.solver
-        options = [f"{value}" for key, value in solver.items() if key not in ("name", "placer")]
-        placer = solver.get("placer")
-        placed = "" if placer in (None, "none") else " + plugin" if solver["name"] != "amed" else ""
-        return "-".join([solver["name"], *options]) + placed

@@ -1,47 +1,82 @@
-"""FID and IS against network runs, from rows."""
+"""FID and IS against network runs, per dataset, from rows."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from amed_lightning.bench.ranking import goodness, usual_protocol
 from amed_lightning.bench.results import Row
 
 PANELS = {"fid": "FID", "is": "Inception Score"}
+STYLES = ("-", "--", ":")
+COLOURS = 10
+MARGIN = 1.5
+"""Factor between the extreme FIDs and the panel's ends."""
+WIDTH, HEIGHT = 13.0, 4.5
+"""Of a dataset's row of panels, in inches."""
 
 
 def plot(rows: Iterable[Row], path: Path) -> None:
-    """Draw a panel per score: each solver's best row of each NFE (by FID), and the reference as a line.
+    """Draw a row of panels per dataset: each solver's best row of each NFE (by FID), and the reference as a line.
 
     Args:
-        rows: finished cells.
+        rows: finished cells; those of an unusual protocol are left out.
         path: of the picture; its ending decides the format.
     """
-    rows = list(rows)
-    lines: dict[str, dict[int, Row]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: -row["values"]["fid"]):
-        if not row["is_reference"]:
-            lines[row["label"]][row["nfe"]] = row
-    figure, panels = plt.subplots(1, len(PANELS), figsize=(11, 4.5), layout="constrained")
-    for panel, (score, title) in zip(panels, PANELS.items(), strict=True):
-        for label, points in sorted(lines.items()):
-            nfes = sorted(points)
-            values = [points[nfe]["values"][score] for nfe in nfes]
-            spreads = [points[nfe]["values"].get(f"{score}_spread", 0.0) for nfe in nfes]
-            learned = label.startswith("amed") or label.endswith("plugin")
-            panel.errorbar(nfes, values, spreads, marker="o", capsize=3, linewidth=2.5 if learned else 1.2, label=label)
-        for row in rows:
-            if row["is_reference"]:
-                name = f"{row['label']}, {row['nfe']} NFE"
-                panel.axhline(row["values"][score], color="black", linestyle=":", label=name)
-        panel.set(xlabel="network runs per sample (NFE)", ylabel=title)
-    panels[0].set_yscale("log")
-    panels[0].legend(fontsize="small")
+    by_dataset: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_dataset[row["dataset"]].append(row)
+    size = (WIDTH, HEIGHT * len(by_dataset))
+    figure, grid = plt.subplots(len(by_dataset), len(PANELS), figsize=size, layout="constrained", squeeze=False)
+    for panels, (dataset, its_rows) in zip(grid, by_dataset.items(), strict=True):
+        _draw(list(panels), dataset, its_rows)
     figure.suptitle("Each solver on the best of the schedules it was run on")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def best_of_schedules(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
+    """Return each solver's best row of each NFE; neither references nor rows of an unusual protocol."""
+    usual = usual_protocol(rows)
+    lines: dict[str, dict[int, Row]] = defaultdict(dict)
+    for row in sorted(rows, key=goodness, reverse=True):
+        if not row["is_reference"] and row["protocol"] == usual:
+            lines[row["label"]][row["nfe"]] = row
+    return dict(sorted(lines.items()))
+
+
+def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row]) -> None:
+    """Draw a dataset's panels; the legend stands beside the last."""
+    lines = best_of_schedules(rows)
+    for panel, score in zip(panels, PANELS, strict=True):
+        for number, (label, points) in enumerate(lines.items()):
+            _draw_line(panel, number, label, [points[nfe] for nfe in sorted(points)], score)
+        for row in rows:
+            if row["is_reference"] and score in row["values"]:
+                name = f"{row['label']}, {row['nfe']} NFE"
+                panel.axhline(row["values"][score], color="black", linestyle=":", label=name)
+        panel.set(xlabel="network runs per sample (NFE)", ylabel=PANELS[score], title=dataset)
+        if nfes := sorted({nfe for points in lines.values() for nfe in points}):
+            panel.set_xticks(nfes)
+    if fids := [row["values"]["fid"] for row in rows if "fid" in row["values"]]:
+        # A deviation may reach below zero.
+        panels[0].set(yscale="log", ylim=(min(fids) / MARGIN, max(fids) * MARGIN))
+    panels[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
+def _draw_line(panel: Any, number: int, label: str, rows: Sequence[Row], score: str) -> None:
+    """Draw a solver's scores with their deviations, if it has any; what is learnt is drawn bold."""
+    rows = [row for row in rows if score in row["values"]]
+    values = [row["values"][score] for row in rows]
+    spreads = [row["values"].get(f"{score}_spread", 0.0) for row in rows]
+    style = {"color": f"C{number % COLOURS}", "linestyle": STYLES[number // COLOURS % len(STYLES)]}
+    width = 2.5 if label.startswith("amed") or "plugin" in label else 1.2
+    nfes = [row["nfe"] for row in rows]
+    panel.errorbar(nfes, values, spreads, label=label, marker="o", markersize=4, capsize=3, linewidth=width, **style)

@@ -1,24 +1,17 @@
-"""A suite: the YAML that says which solvers run on which schedules at how many network runs.
+"""A suite: the YAML that says which solvers run on which datasets and schedules at how many network runs.
 
-Each entry is the product of its solver, schedules, AFS settings and NFE. A predictor's path may contain ``{nfe}``.
+Its cells are datasets x entries, each entry the product of its solver, schedules, AFS settings and NFE. The path of a
+predictor or of a found schedule may contain ``{dataset}`` and ``{nfe}``.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import product
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jsonargparse
 
-from amed_lightning.bench.cell import Cell, Protocol
-from amed_lightning.config import InputError, Spec, build, load_yaml
-from amed_lightning.denoisers.registry import DENOISERS
-from amed_lightning.flow.model import DiffusionModel
-from amed_lightning.metrics.reference import Examiner, examiner
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, without_placer
-from amed_lightning.solvers.placement import FixedPlacement
-from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for
+from amed_lightning.bench.arithmetic import Arithmetic
+from amed_lightning.config import InputError, Spec, load_yaml
 
 
 @dataclass(frozen=True)
@@ -31,6 +24,8 @@ class Entry:
         nfe: numbers of network runs.
         afs: with or without the analytic first step, or both.
         denoise_to_zero: end with the denoiser's answer at sigma_min.
+        thresholding: on the dataset's model under dynamic thresholding, as published data prediction is.
+        datasets: names of those it runs on; all if there is none.
     """
 
     solver: Spec
@@ -38,6 +33,46 @@ class Entry:
     nfe: list[int]
     afs: tuple[bool, ...] = (False,)
     denoise_to_zero: bool = False
+    thresholding: bool = False
+    datasets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A column of the benchmark: a model, and what its images are scored with.
+
+    Attributes:
+        name: as rows, tables and published figures call it.
+        model: name and options of the denoiser.
+        detector: name and options.
+        dataset: the real images.
+        reference: the sampler whose images, from the same noise, the others are measured against; none is none.
+        batch_size: samples per network run, where it is not the suite's.
+    """
+
+    name: str
+    model: Spec
+    detector: Spec
+    dataset: Spec
+    reference: Entry | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Cells that are not computed; tables show them with the reason.
+
+    Attributes:
+        reason: for the reader.
+        solver: name and options that the cells' solver has; any if there is none.
+        datasets: names; all if there is none.
+        nfe: numbers of network runs; all if there is none.
+    """
+
+    reason: str
+    solver: Spec | None = None
+    datasets: tuple[str, ...] = ()
+    nfe: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,25 +81,30 @@ class Suite:
 
     Attributes:
         name: of its folder.
-        model: name and options of the denoiser.
-        detector: name and options.
-        dataset: the real images.
-        reference: the sampler whose images, from the same noise, the others are measured against.
+        datasets: what the solvers run on.
         entries: what runs.
-        num_blocks: blocks of seeds.
+        excluded: what of it does not.
+        num_blocks: blocks of seeds, the unit of work.
+        num_ranges: ranges of seeds whose scores' mean, least and deviation stand beside those of all; each is as many
+            whole blocks. Every block is one, unless this says otherwise.
         block_size: samples per block; a multiple of ``batch_size``.
         batch_size: samples per network run.
+        arithmetic: precision and what else moves the last digits.
     """
 
     name: str
-    model: Spec
-    detector: Spec
-    dataset: Spec
-    reference: Entry
+    datasets: list[Dataset]
     entries: list[Entry]
+    excluded: tuple[Exclusion, ...] = ()
     num_blocks: int = 3
+    num_ranges: int | None = None
     block_size: int = 768
     batch_size: int = 256
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+
+    def batch_size_for(self, dataset: Dataset) -> int:
+        """Return the samples per network run of a dataset."""
+        return dataset.batch_size or self.batch_size
 
 
 def load_suite(path: Path) -> Suite:
@@ -79,67 +119,31 @@ def load_suite(path: Path) -> Suite:
         parsed: Suite = parser.instantiate(parser.parse_object({"suite": load_yaml(path)})).suite
     except jsonargparse.ArgumentError as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    for name in ("num_blocks", "block_size", "batch_size"):
-        if getattr(parsed, name) < 1:
-            raise InputError(f"{path}: {name} is {getattr(parsed, name)}; it must be at least 1")
-    if parsed.block_size % parsed.batch_size:
-        raise InputError(f"{path}: block_size {parsed.block_size} is not a multiple of batch_size {parsed.batch_size}")
+    try:
+        _check(parsed)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
     return parsed
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A suite's cells, checked, with what it takes to fill them.
-
-    Attributes:
-        model: the denoiser and its facts.
-        examiner: detector and real images.
-        reference: the cell that the others are measured against.
-        cells: all cells, the reference first, none twice.
-    """
-
-    model: DiffusionModel
-    examiner: Examiner
-    reference: Cell
-    cells: tuple[Cell, ...]
-
-
-def prepare(suite: Suite) -> Bench:
-    """Load what a suite needs and expand it to cells.
+def _check(suite: Suite) -> None:
+    """Refuse sizes and names that make no sense.
 
     Raises:
-        InputError: an unknown part, an NFE that a solver cannot have, a predictor that is missing or for another use.
+        ValueError: naming the key.
     """
-    model = build("model", DENOISERS, suite.model)
-    judge = examiner(suite.detector, suite.dataset)
-    judge.require_shape(model.shape)
-    protocol = Protocol(model.digest, judge.digest, suite.num_blocks, suite.block_size, suite.batch_size)
-    references = list(_expand(suite, suite.reference, model, protocol))
-    if len(references) != 1:
-        raise InputError(f"the reference of suite '{suite.name}' is one cell, and this one describes {len(references)}")
-    others = [cell for entry in suite.entries for cell in _expand(suite, entry, model, protocol)]
-    cells = {cell.key: cell for cell in (*references, *others)}
-    return Bench(model, judge, references[0], tuple(cells.values()))
-
-
-def _expand(suite: Suite, entry: Entry, model: DiffusionModel, protocol: Protocol) -> Iterator[Cell]:
-    for schedule, afs, nfe in product(entry.schedules, entry.afs, entry.nfe):
-        solver = {key: _fill_in(value, nfe) for key, value in entry.solver.items()}
-        # A placer doubles a one-evaluation solver's cost, but a predictor cannot be loaded before N is known.
-        stand_in = None if solver.get("placer") in (None, "none") else FixedPlacement(0.5)
-        try:
-            evaluations = evaluations_for(nfe, model.denoiser.cost) - entry.denoise_to_zero
-            num_intervals = intervals_for(
-                build("solver", SOLVERS, without_placer(solver), placer=stand_in), evaluations, afs
-            )
-        except ValueError as error:
-            raise InputError(f"solver '{solver.get('name')}' at {nfe} NFE: {error}") from error
-        config = SamplerConfig(suite.model, solver, schedule, num_intervals, afs, entry.denoise_to_zero)
-        yield Cell(config, build_sampler(config, model), protocol)
-
-
-def _fill_in(value: Any, nfe: int) -> Any:
-    """Replace ``{nfe}`` in a predictor's path."""
-    if isinstance(value, dict):
-        return {key: _fill_in(inner, nfe) for key, inner in value.items()}
-    return value.replace("{nfe}", str(nfe)) if isinstance(value, str) else value
+    for name in ("num_blocks", "num_ranges", "block_size", "batch_size"):
+        if getattr(suite, name) is not None and getattr(suite, name) < 1:
+            raise ValueError(f"{name} is {getattr(suite, name)}; it must be at least 1")
+    if suite.num_ranges and suite.num_blocks % suite.num_ranges:
+        raise ValueError(f"num_blocks {suite.num_blocks} is not a multiple of num_ranges {suite.num_ranges}")
+    names = Counter(dataset.name for dataset in suite.datasets)
+    if not names or max(names.values()) > 1:
+        raise ValueError(f"datasets has {list(names.elements())}; name at least one, and none twice")
+    for dataset in suite.datasets:
+        size = suite.batch_size_for(dataset)
+        if size < 1 or suite.block_size % size:
+            raise ValueError(f"block_size {suite.block_size} is not a multiple of {dataset.name}'s batch_size {size}")
+    for chosen in [part.datasets for part in suite.entries] + [part.datasets for part in suite.excluded]:
+        if unknown := set(chosen) - set(names):
+            raise ValueError(f"datasets {sorted(unknown)} of an entry or exclusion are not among {list(names)}")

@@ -1,95 +1,156 @@
-"""Tables from rows: terminal, Markdown, CSV. Nothing here computes a score.
+"""From a sheet's lines to tables of text, one per dataset; nothing here computes a score.
 
-Within one number of network runs, the best score and every score that lies within the spread of it are marked:
-differences below the spread are not called better. The reference is never ranked.
+Every cell of the suite has its line: a missing, failed or excluded one says so. Published figures stand beside the
+cells that they belong to, with their source.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from rich.table import Table
-
+from amed_lightning.bench.published import NOTHING, Figure, Published
+from amed_lightning.bench.ranking import SCORES, goodness, scores_of, usual_protocol, winners
 from amed_lightning.bench.results import Row
+from amed_lightning.bench.sheet import Line
 
-SCORES = {"fid": ("FID", min), "is": ("IS", max), "rmse": ("RMSE", min)}
-WARM_UP = " †"
-COLUMNS = ("NFE", "solver", "schedule", "AFS", *(title for title, _ in SCORES.values()))
-
-
-def ordered(rows: Iterable[Row]) -> list[Row]:
-    """Sort by network runs, then by FID."""
-    return sorted(rows, key=lambda row: (row["nfe"], row["values"]["fid"]))
+WARM_UP, UNLIKE, SECONDARY, GAP = "†", "‡", "°", "—"
 
 
-def best(rows: Sequence[Row]) -> set[tuple[str, str]]:
-    """Return (key, score) of every entry that no other of its NFE beats by more than the spread."""
-    winners = set()
-    ranked = [row for row in rows if not row["is_reference"]]
-    for nfe in {row["nfe"] for row in ranked}:
-        rivals = [row for row in ranked if row["nfe"] == nfe]
-        for score, (_, better) in SCORES.items():
-            top = better(rivals, key=lambda row: row["values"][score])
-            for row in rivals:
-                spread = max(entry["values"].get(f"{score}_spread", 0.0) for entry in (row, top))
-                if abs(row["values"][score] - top["values"][score]) <= spread:
-                    winners.add((row["key"], score))
-    return winners
+@dataclass(frozen=True)
+class Text:
+    """What one square of a table shows.
+
+    Attributes:
+        text: the words.
+        is_best: whether it is among the best of its NFE.
+    """
+
+    text: str
+    is_best: bool = False
 
 
-def cells(row: Row, marked: set[tuple[str, str]], mark: str) -> list[str]:
-    """Write one row as text, the best scores between a pair of ``mark``."""
-    name = row["label"] + (WARM_UP if row["stays_in_warm_up"] else "")
-    texts = [str(row["nfe"]), name, row["schedule"], "yes" if row["afs"] else ""]
-    for score in SCORES:
-        value, spread = row["values"].get(score), row["values"].get(f"{score}_spread")
-        text = "" if value is None else f"{value:.3f}" if score == "rmse" else f"{value:.2f}"
-        if spread is not None:
-            text += f" ± {spread:.3f}" if score == "rmse" else f" ± {spread:.2f}"
-        texts.append(f"{mark}{text}{mark}" if (row["key"], score) in marked else text)
-    return texts
+@dataclass
+class Notes:
+    """Footnotes, numbered as they come up."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def mark(self, text: str) -> str:
+        """Return the mark of a note, which is new unless the text has been noted already."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return f"[{self.texts.index(text) + 1}]"
 
 
-def caption(rows: Sequence[Row]) -> str:
-    """Say under which protocol the scores were taken."""
-    sizes = sorted({row["n"] for row in rows})
-    protocols = sorted({row["protocol"][:12] for row in rows})
-    warming = f"; {WARM_UP.strip()} too few intervals for its order: it stays in its warm-up"
-    return (
-        f"n = {', '.join(map(str, sizes))} samples per cell, ± deviation over its seed blocks, "
-        f"protocol {', '.join(protocols)}; bold: the best of its NFE, and what lies within the spread of it"
-    ) + (warming if any(row["stays_in_warm_up"] for row in rows) else "")
+@dataclass(frozen=True)
+class Table:
+    """A dataset's table.
+
+    Attributes:
+        dataset: its name.
+        header: titles of the columns, of which the first four name the cell.
+        lines: one per cell.
+        groups: number of network runs of each line.
+        caption: protocol and marks.
+        notes: numbered reasons and sources.
+    """
+
+    dataset: str
+    header: list[str]
+    lines: list[list[Text]]
+    groups: list[int]
+    caption: str
+    notes: list[str]
 
 
-def markdown(rows: Iterable[Row]) -> str:
-    """Return a Markdown table."""
-    rows = ordered(rows)
-    marked = best(rows)
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(cells(row, marked, "**") for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{caption(rows)}\n"
+def tables(lines: Iterable[Line], published: Published = NOTHING) -> list[Table]:
+    """Return a table per dataset, in the order of the lines."""
+    lines = list(lines)
+    datasets = dict.fromkeys(line.dataset for line in lines)
+    return [_table([line for line in lines if line.dataset == name], published) for name in datasets]
 
 
-def comma_separated(rows: Iterable[Row]) -> str:
-    """Return CSV with plain numbers, spreads in columns of their own."""
-    numbers = [name for score in SCORES for name in (score, f"{score}_spread")]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["nfe", "solver", "schedule", "afs", *numbers, "n", "seconds", "key", "protocol"])
-    for row in ordered(rows):
-        values = [row["values"].get(name) for name in numbers]
-        known = [row["nfe"], row["label"], row["schedule"], row["afs"]]
-        writer.writerow([*known, *values, row["n"], row["seconds"], row["key"], row["protocol"]])
-    return text.getvalue()
+def ordered(lines: Iterable[Line]) -> list[Line]:
+    """Sort a dataset's lines by network runs and their first score; gaps come last."""
+
+    def place(line: Line) -> tuple[int, bool, float]:
+        return line.nfe, line.row is None, 0.0 if line.row is None else goodness(line.row)
+
+    return sorted(lines, key=place)
 
 
-def terminal(rows: Iterable[Row], title: str) -> Table:
-    """Return a table for rich."""
-    rows = ordered(rows)
-    marked = best(rows)
-    table = Table(title=title, caption=caption(rows))
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("solver", "schedule", "AFS") else "right")
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
-        texts = [text.replace("**", "[bold]", 1).replace("**", "[/bold]") for text in cells(row, marked, "**")]
-        table.add_row(*texts, end_section=following is None or following["nfe"] != row["nfe"])
-    return table
+def _table(lines: Sequence[Line], published: Published) -> Table:
+    lines = ordered(lines)
+    rows = [line.row for line in lines if line.row is not None]
+    scores, best, usual, notes = scores_of(rows), winners(rows), usual_protocol(rows), Notes()
+    figures = [published.beside(line.square) for line in lines]
+    texts = []
+    for line, beside in zip(lines, figures, strict=True):
+        cell = _named(line, usual) + _scored(line, scores, best, notes)
+        texts.append(cell + ([Text(_published(beside, notes))] if any(figures) else []))
+    header = ["NFE", "solver", "schedule", "AFS", *(SCORES[score][0] for score in scores)]
+    return Table(
+        lines[0].dataset,
+        header + (["published FID"] if any(figures) else []),
+        texts,
+        [line.nfe for line in lines],
+        _caption(rows, usual, any(figure.is_secondary for beside in figures for figure in beside)),
+        notes.texts,
+    )
+
+
+def _named(line: Line, usual: str | None) -> list[Text]:
+    """Name the cell, with the marks of what is special about it."""
+    marks = []
+    if line.row is not None:
+        marks += [WARM_UP] if line.row["stays_in_warm_up"] else []
+        marks += [UNLIKE] if line.row["protocol"] != usual else []
+    label = " ".join([line.square["label"], *marks])
+    return [Text(str(line.nfe)), Text(label), Text(line.square["schedule"]), Text("yes" if line.square["afs"] else "")]
+
+
+def _scored(line: Line, scores: Sequence[str], best: set[tuple[str, str]], notes: Notes) -> list[Text]:
+    """Show the scores, or in their place why there are none."""
+    if line.row is None:
+        reason = f" {notes.mark(line.reason)}" if line.reason else ""
+        return [Text(line.gap + reason), *[Text(GAP) for _ in scores[1:]]]
+    return [Text(_score(line.row, score), (line.row["key"], score) in best) for score in scores]
+
+
+def _score(row: Row, score: str) -> str:
+    value, spread = row["values"].get(score), row["values"].get(f"{score}_spread")
+    digits = SCORES[score][2]
+    shown = "" if value is None else f"{value:.{digits}f}"
+    return shown if spread is None else f"{shown} ± {spread:.{digits}f}"
+
+
+def _published(figures: Sequence[Figure], notes: Notes) -> str:
+    """Show each published FID once, with all its sources; one that is only quoted elsewhere is marked."""
+    sources: dict[str, list[str]] = {}
+    for figure in figures:
+        if figure.metric == "fid":
+            shown = f"{figure.value:.2f}{SECONDARY if figure.is_secondary else ''}"
+            sources.setdefault(shown, []).append(notes.mark(figure.source))
+    return ", ".join(f"{value} {''.join(marks)}" for value, marks in sources.items())
+
+
+def _caption(rows: Sequence[Row], usual: str | None, has_secondary: bool) -> str:
+    """Say under which protocol the scores were taken, and what the marks mean."""
+    parts = []
+    if rows:
+        protocol = next(row for row in rows if row["protocol"] == usual)["identity"]["protocol"]
+        ranges, total = protocol["num_ranges"], protocol["num_blocks"] * protocol["block_size"]
+        spread = f", ± deviation over its {ranges} ranges of {total // ranges} seeds" if ranges > 1 else ""
+        parts.append(f"n = {total} samples per cell{spread}, protocol {str(usual)[:12]}")
+        parts.append("bold: the best of its NFE, and what lies within the spread of it")
+    if any(row["stays_in_warm_up"] for row in rows):
+        parts.append(f"{WARM_UP} too few intervals for its order: it stays in its warm-up")
+    if unlike := sorted({_unlike(row) for row in rows if row["protocol"] != usual}):
+        parts.append(f"{UNLIKE} another protocol, not ranked with the others: {', '.join(unlike)}")
+    if has_secondary:
+        parts.append(f"{SECONDARY} from a secondary source")
+    return "; ".join(parts)
+
+
+def _unlike(row: Row) -> str:
+    sizes = ", ".join(map(str, row["batch_sizes"]))
+    return f"{row['protocol'][:12]} with n = {row['n']} and micro-batches of {sizes}"

@@ -6,7 +6,7 @@ import jsonargparse
 
 from amed_lightning.config import InputError
 
-PLAIN_WIDTH = 120
+PLAIN_WIDTH = 160
 """Columns of a table where there is no terminal."""
 NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
 """How the lines begin that a parser adds around the one that names the key."""

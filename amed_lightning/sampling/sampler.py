@@ -96,7 +96,12 @@ class Sampler:
 
 
 def sample_seeds(
-    sampler: Sampler, seeds: Seeds, batch_size: int, device: torch.device, classes: Sequence[int] = ()
+    sampler: Sampler,
+    seeds: Seeds,
+    batch_size: int,
+    device: torch.device,
+    classes: Sequence[int] = (),
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[SolverState]:
     """Sample each seed, in batches of one shape.
 
@@ -109,6 +114,7 @@ def sample_seeds(
         batch_size: samples per batch; it is part of the protocol.
         device: where to compute.
         classes: labels that the seeds take in turn, instead of each its own.
+        dtype: precision of the states; the noise is drawn in float32 whatever it is.
 
     Yields:
         The last state of each batch, without gradient.
@@ -120,7 +126,7 @@ def sample_seeds(
         filled = torch.arange(batch_size).clamp(max=len(batch) - 1)
         with torch.inference_mode():
             state = sampler.sample(
-                noise[filled].to(device), None if condition is None else condition[filled].to(device)
+                noise[filled].to(device, dtype), None if condition is None else condition[filled].to(device)
             )
         yield SolverState(state.x[: len(batch)], state.sigma, None, (), 0, state.nfe)
 

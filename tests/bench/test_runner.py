@@ -2,14 +2,15 @@
 
 import json
 import sys
-from statistics import stdev
+from statistics import fmean, stdev
 
 import pytest
 import torch
 
 from amed_lightning.bench import runner
+from amed_lightning.bench.prepare import prepare
 from amed_lightning.bench.results import Results, read_tensors
-from amed_lightning.bench.suite import load_suite, prepare
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers import registry
@@ -17,7 +18,7 @@ from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.tensors import quantise
 
 from ..cli.command import start
-from .suites import CELLS, PLAIN, bench_of, entry, fill, rows, values, write_suite
+from .suites import CELLS, CPU, DATASET, bench_of, entry, fill, rows, values, write_suite
 
 BLOCKS = 2
 
@@ -27,8 +28,8 @@ def computed(monkeypatch):
     """The blocks that are computed from here on."""
     done, real = [], runner.compute_block
 
-    def counted(bench, cell, block, results, device):
-        real(bench, cell, block, results, device)
+    def counted(bench, cell, block, *others):
+        real(bench, cell, block, *others)
         done.append((cell.key, block))
 
     monkeypatch.setattr(runner, "compute_block", counted)
@@ -55,18 +56,21 @@ class TestRows:
         bench, _, found = run
         for cell in bench.cells:
             row = found[cell.key]
-            assert (row["label"], row["nfe"], row["afs"]) == (cell.label, cell.nfe, cell.config.afs)
+            assert (row["label"], row["nfe"], row["afs"]) == (cell.planned.label, cell.nfe, cell.planned.afs)
             assert row["is_reference"] == (cell is bench.reference)
+            assert row["dataset"] == "grey"
             assert row["n"] == 48
             assert row["seconds"] > 0
             assert row["images_per_second"] == pytest.approx(48 / row["seconds"])
             assert row["provenance"]["world_size"] == 1
+            assert row["seeds"] == [0, 48]
+            assert row["blocks_from"] == [{name: row["provenance"][name] for name in ("commit", "dirty", "device")}]
             assert row["identity"]["sigmas"] == cell.sampler.sigmas.tolist()
             assert ("rmse" in row["values"]) == (cell is not bench.reference)
 
     def test_the_scores_are_those_of_all_images_and_the_spread_that_of_the_blocks(self, run):
         bench, _, found = run
-        judge, cell = examiner(PLAIN["detector"], PLAIN["dataset"]), bench.cells[2]
+        judge, cell = examiner(DATASET["detector"], DATASET["dataset"]), bench.cells[2]
         images, references = (
             torch.cat(
                 [
@@ -83,21 +87,36 @@ class TestRows:
                 scores.update(judge.detector(quantise(images[block])), torch.arange(first, first + 24))
                 scores.compare(images[block], references[block])
             parts.append(part.compute())
-        expected = whole.compute() | {
-            "fid_spread": stdev(part["fid"] for part in parts),
-            "is_spread": stdev(part["is_whole"] for part in parts),
-            "rmse_spread": stdev(part["rmse"] for part in parts),
-        }
+        expected = whole.compute()
+        for score, of_a_part in {"fid": "fid", "is": "is_whole", "rmse": "rmse"}.items():
+            scores = [part[of_a_part] for part in parts]
+            expected |= {f"{score}_mean": fmean(scores), f"{score}_min": min(scores), f"{score}_spread": stdev(scores)}
         assert found[cell.key]["values"] == pytest.approx(expected, rel=1e-4)
+        assert found[cell.key]["ranges"] == [pytest.approx(part, rel=1e-4) for part in parts]
         assert expected["fid_spread"] > 0
 
     def test_the_finer_reference_is_what_images_are_compared_with(self, run):
         bench, results, found = run
-        kept = read_tensors(results.images(bench.reference, 1))["images"]
+        kept = read_tensors(results.images(bench.reference.key, 1))["images"]
         expected = bench.reference.sampler.sample(Seeds(Stream.evaluation, 24, 36).noise((1, 8, 8))).x
         assert kept[:12].equal(expected)
         errors = [found[cell.key]["values"]["rmse"] for cell in bench.cells[1:]]
         assert errors[1] < errors[0], "four steps are nearer than three"
+
+    def test_ranges_of_several_blocks_are_scored_together(self, tmp_path):
+        options = {"num_blocks": 4, "block_size": 12}
+        for name, ranges in {"two": {"num_ranges": 2}, "one": {"num_ranges": 1}, "blocks": {}}.items():
+            (tmp_path / name).mkdir()
+            assert fill(bench_of(tmp_path / name, entry({"name": "euler"}), **options, **ranges), tmp_path / name) == []
+        two, one, blocks = (
+            next(row for row in rows(tmp_path / name).values() if not row["is_reference"])
+            for name in ("two", "one", "blocks")
+        )
+        assert [len(row["ranges"]) for row in (two, one, blocks)] == [2, 1, 4]
+        assert two["values"]["fid"] == one["values"]["fid"] == blocks["values"]["fid"]
+        assert one["ranges"][0]["fid"] == one["values"]["fid"]
+        assert "fid_spread" not in one["values"]
+        assert two["values"]["fid_mean"] < blocks["values"]["fid_mean"], "fewer images, more bias"
 
 
 class TestRerun:
@@ -122,26 +141,37 @@ class TestRerun:
     @pytest.mark.parametrize("number", [0, 2], ids=["reference", "cell"])
     def test_a_lost_block_alone_is_computed_again_with_the_same_scores(self, bench, folder, computed, number, block):
         cell, before = bench.cells[number], values(folder)
-        Results(folder).row(cell).unlink()
-        Results(folder).sums(cell, block).unlink()
+        Results(folder).row(cell.key).unlink()
+        Results(folder).sums(cell.key, block).unlink()
         assert fill(bench, folder) == []
         assert computed == [(cell.key, block)]
         assert values(folder) == before
 
     def test_a_lost_row_is_put_together_from_its_blocks(self, bench, folder, computed):
         before = values(folder)
-        Results(folder).row(bench.cells[1]).unlink()
+        Results(folder).row(bench.cells[1].key).unlink()
         assert fill(bench, folder) == []
         assert computed == []
         assert values(folder) == before
 
     def test_lost_images_of_the_reference_are_made_again(self, bench, folder):
         results, before = Results(folder), values(folder)
-        results.images(bench.reference, 1).unlink()
-        results.row(bench.cells[1]).unlink()
-        results.sums(bench.cells[1], 1).unlink()
+        results.images(bench.reference.key, 1).unlink()
+        results.row(bench.cells[1].key).unlink()
+        results.sums(bench.cells[1].key, 1).unlink()
         assert fill(bench, folder) == []
         assert values(folder) == before
+
+    def test_a_row_names_every_commit_that_its_blocks_are_from(self, bench, folder, monkeypatch):
+        cell = bench.cells[1]
+        Results(folder).row(cell.key).unlink()
+        Results(folder).sums(cell.key, 1).unlink()
+        real = runner.provenance
+        monkeypatch.setattr(runner, "provenance", lambda *place: real(*place) | {"commit": "later"})
+        assert fill(bench, folder) == []
+        first, second = rows(folder)[cell.key]["blocks_from"]
+        assert first["commit"] == real(CPU, 1)["commit"]
+        assert second == first | {"commit": "later"}
 
     def test_a_new_entry_computes_its_own_blocks_alone(self, tmp_path, folder, computed):
         before = values(folder)
@@ -211,11 +241,11 @@ class TestFailure:
         assert fill(bench, tmp_path / "results", processes) == ["somebodys_own.breaking"]
         results, (reference, failed, other) = Results(tmp_path / "results"), bench.cells
         assert set(values(results.folder)) == {reference.key, other.key}
-        report = json.loads(results.error(failed).read_text())
+        report = json.loads(results.error(failed.key).read_text())
         assert report["error"] == "ArithmeticError('out of luck')"
-        assert report["nfe"] == 4
+        assert report["cell"]["nfe"] == 4
         assert "in step" in report["traceback"]
-        assert not results.row(failed).exists()
+        assert not results.row(failed.key).exists()
 
     def test_the_next_run_tries_it_again(self, tmp_path, computed, monkeypatch):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}), entry({"name": "euler"}))
@@ -227,7 +257,7 @@ class TestFailure:
         failed, euler = bench.cells[1:]
         assert computed == [(failed.key, 0), (failed.key, 1)]
         assert values(tmp_path / "results") == before | {failed.key: before[euler.key]}
-        assert not Results(tmp_path / "results").error(failed).exists()
+        assert not Results(tmp_path / "results").error(failed.key).exists()
 
     def test_a_cell_that_fails_again_fails_again(self, tmp_path):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}))
@@ -237,7 +267,7 @@ class TestFailure:
     def test_network_runs_that_were_not_planned_are_a_failure(self, tmp_path):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.dishonest"}))
         assert fill(bench, tmp_path / "results") == ["somebodys_own.dishonest"]
-        report = json.loads(Results(tmp_path / "results").error(bench.cells[1]).read_text())
+        report = json.loads(Results(tmp_path / "results").error(bench.cells[1].key).read_text())
         assert "8 network runs were counted where 4 were planned" in report["error"]
 
     @pytest.mark.parametrize("processes", [1, 2])
@@ -267,7 +297,7 @@ class TestProcesses:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            assert fill(prepare(load_suite(suite)), tmp_path / "one") == []
+            assert fill(prepare(load_suite(suite))[0], tmp_path / "one") == []
         finally:
             torch.set_num_threads(threads)
         assert values(tmp_path / "small") == values(tmp_path / "one")

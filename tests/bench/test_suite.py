@@ -10,16 +10,20 @@ import yaml
 
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.bench.plan import plan
+from amed_lightning.bench.prepare import prepare
 from amed_lightning.bench.suite import load_suite
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import save_detector
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.solvers.placement import FixedPlacement
 
-from .suites import CELLS, LOGSNR, MODEL, PLAIN, bench_of, entry, write_suite
+from .suites import CELLS, DATASET, LOGSNR, MODEL, PLAIN, bench_of, entry, write_suite
 
-SUITES = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.yaml"))
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SUITES = sorted(path for path in BENCHMARKS.glob("*.yaml") if path.name != "published_keys.yaml")
 EULER = {"name": "euler"}
 
 
@@ -39,7 +43,7 @@ class TestLoading:
         path.write_text(yaml.safe_dump(without("num_blocks", "block_size", "batch_size")))
         suite = load_suite(path)
         assert (suite.num_blocks, suite.block_size, suite.batch_size) == (3, 768, 256)
-        assert suite.reference.afs == (False,)
+        assert suite.datasets[0].reference.afs == (False,)
         assert suite.entries[0].afs == (False, True)
 
     @pytest.mark.parametrize(
@@ -50,15 +54,28 @@ class TestLoading:
             (PLAIN | {"num_blocks": "three"}, "num_blocks"),
             (PLAIN | {"entries": [entry(EULER) | {"nfe": ["five"]}]}, "nfe"),
             (PLAIN | {"entries": [entry(EULER) | {"nfe": 5}]}, "nfe"),
-            (PLAIN | {"model": "digits"}, "model"),
-            (PLAIN | {"block_size": 25}, "block_size 25 is not a multiple of batch_size 12"),
-            (without("reference"), "reference"),
-            (without("model"), "model"),
+            (PLAIN | {"datasets": [DATASET | {"model": "digits"}]}, "model"),
+            (
+                PLAIN | {"datasets": [DATASET | {"batch_size": 7}]},
+                "block_size 24 is not a multiple of grey's batch_size 7",
+            ),
+            (PLAIN | {"datasets": [DATASET, DATASET]}, "datasets .*'grey', 'grey'"),
+            (PLAIN | {"datasets": []}, "datasets .* at least one"),
+            (PLAIN | {"entries": [entry(EULER, datasets=["gray"])]}, "'gray'.*'grey'"),
+            (PLAIN | {"block_size": 25}, "block_size 25 is not a multiple of grey's batch_size 12"),
+            (PLAIN | {"num_blocks": 4, "num_ranges": 3}, "num_blocks 4 is not a multiple of num_ranges 3"),
+            (PLAIN | {"arithmetic": {"precision": "float8"}}, "precision"),
+            (PLAIN | {"excluded": [{"nfe": [3]}]}, "reason"),
+            (PLAIN | {"excluded": [{"reason": "x", "datasets": ["gray"]}]}, "'gray'.*'grey'"),
+            (without("entries"), "entries"),
+            (PLAIN | {"datasets": [{key: DATASET[key] for key in DATASET if key != "model"}]}, "model"),
             ({**PLAIN, "entries": [{"solver": EULER, "nfe": [3]}]}, "schedules"),
         ],
         ids=[
             *("unknown key", "unknown key of an entry", "word for a number", "word in a list", "number for a list"),
-            *("word for a mapping", "ragged blocks", "no reference", "no model", "no schedules"),
+            *("word for a mapping", "own ragged blocks", "dataset twice", "no dataset", "unknown dataset"),
+            *("ragged blocks", "ragged ranges", "precision", "no reason", "exclusion of an unknown dataset"),
+            *("no entries", "no model", "no schedules"),
         ],
     )
     def test_a_suite_that_is_wrong_is_refused_by_file_and_key(self, tmp_path, content, named):
@@ -68,7 +85,7 @@ class TestLoading:
             load_suite(path)
         assert "\n" not in str(refusal.value)
 
-    @pytest.mark.parametrize("name", ["num_blocks", "block_size", "batch_size"])
+    @pytest.mark.parametrize("name", ["num_blocks", "num_ranges", "block_size", "batch_size"])
     def test_a_size_of_nothing_is_refused_by_its_name(self, tmp_path, name):
         with pytest.raises(InputError, match=f"{name} is 0"):
             load_suite(write_suite(tmp_path, **{name: 0}))
@@ -88,7 +105,10 @@ class TestLoading:
 class TestCells:
     def test_an_entry_is_the_product_of_its_lists_and_the_reference_comes_first(self, tmp_path):
         bench = bench_of(tmp_path)
-        facts = [(cell.label, cell.nfe, cell.config.afs, cell.config.num_intervals) for cell in bench.cells]
+        facts = [
+            (cell.planned.label, cell.nfe, cell.planned.afs, cell.planned.config(1).num_intervals)
+            for cell in bench.cells
+        ]
         assert facts == [
             ("heun", 12, False, 6),
             *[("euler", 3, False, 3), ("euler", 4, False, 4), ("euler", 3, True, 4), ("euler", 4, True, 5)],
@@ -98,7 +118,7 @@ class TestCells:
 
     def test_a_cell_that_two_entries_describe_is_there_once(self, tmp_path):
         bench = bench_of(tmp_path, entry(EULER), entry(EULER), entry({"name": "ipndm", "order": 1}))
-        assert [cell.label for cell in bench.cells] == ["heun", "euler", "ipndm-1"]
+        assert [cell.planned.label for cell in bench.cells] == ["heun", "euler", "ipndm-1"]
 
     @pytest.mark.parametrize(
         ("solver", "nfe", "afs", "nearest"),
@@ -145,12 +165,101 @@ class TestCells:
     @pytest.mark.parametrize("nfe", [[], [12, 14]], ids=["none", "two"])
     def test_a_reference_is_one_cell(self, tmp_path, nfe):
         with pytest.raises(InputError, match=f"reference.*{len(nfe)}"):
-            bench_of(tmp_path, reference=PLAIN["reference"] | {"nfe": nfe})
+            bench_of(tmp_path, reference=DATASET["reference"] | {"nfe": nfe})
+
+    def test_every_dataset_has_all_entries_or_those_that_name_it(self, tmp_path):
+        datasets = [DATASET, DATASET | {"name": "blue", "reference": None, "batch_size": 6}]
+        entries = [entry(EULER), entry({"name": "ipndm"}, datasets=["blue"])]
+        grey, blue = prepare(load_suite(write_suite(tmp_path, datasets=datasets, entries=entries)))
+        assert [cell.planned.label for cell in grey.cells] == ["heun", "euler"]
+        assert [cell.planned.label for cell in blue.cells] == ["euler", "ipndm-4"]
+        assert (grey.name, blue.name, blue.reference) == ("grey", "blue", None)
+        assert [bench.cells[0].protocol.batch_sizes for bench in (grey, blue)] == [(12,), (6,)]
+
+    def test_thresholding_is_a_model_of_its_own_and_told_in_the_label(self, tmp_path):
+        clipped = entry({"name": "dpm_solver_pp"}, thresholding=True)
+        bench = bench_of(tmp_path, entry({"name": "dpm_solver_pp"}), clipped)
+        plain, thresholded = bench.cells[1:]
+        assert thresholded.planned.label == "dpm_solver_pp-3 + thresholded"
+        assert thresholded.sampling["model"] == build("model", DENOISERS, thresholded.planned.model).digest
+        assert thresholded.sampling["model"] != plain.sampling["model"]
+
+    @pytest.mark.parametrize(
+        ("spec", "label"),
+        [
+            ({"name": "ipndm"}, "ipndm-4"),
+            ({"name": "ipndm", "order": 4}, "ipndm-4"),
+            ({"name": "dpm_solver_pp", "order": 2, "prediction": "noise"}, "dpm_solver_pp-2-noise"),
+            ({"name": "unipc", "lower_order_final": False}, "unipc-3-no lower_order_final"),
+            ({"name": "deis", "form": "textbook", "variable": "rhoAB"}, "deis-4-rhoAB-textbook"),
+            ({"name": "amed", "placer": {"predictor": "p.json"}}, "amed"),
+            ({"name": "ipndm", "placer": {"predictor": "p.json"}}, "ipndm-4 + plugin"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_a_label_does_not_depend_on_how_a_default_is_spelled(self, tmp_path, spec, label):
+        (cell,) = plan(load_suite(write_suite(tmp_path, entries=[entry(spec)], reference=None)))
+        assert cell.label == label
+
+    def test_a_schedule_is_named_with_its_options(self, tmp_path):
+        schedules = [
+            {"name": "polynomial", "rho": 7},
+            {"name": "time_uniform", "rho": 2},
+            {"name": "gits", "path": "g"},
+        ]
+        cells = plan(load_suite(write_suite(tmp_path, entries=[entry(EULER, schedules=schedules)], reference=None)))
+        assert [cell.square["schedule"] for cell in cells] == ["polynomial", "time_uniform-2", "gits"]
+
+    def test_the_path_of_a_predictor_or_schedule_may_name_the_dataset(self, tmp_path):
+        placed = entry({"name": "amed", "placer": {"predictor": "{dataset}-{nfe}.json"}})
+        placed["schedules"] = [{"name": "gits", "path": "gits-{nfe}.json"}]
+        (cell,) = plan(load_suite(write_suite(tmp_path, entries=[placed], reference=None)))
+        assert cell.solver["placer"] == {"predictor": "grey-4.json"}
+        assert cell.schedule["path"] == "gits-4.json"
 
     def test_labels_tell_solvers_options_and_placers_apart(self, tmp_path):
         solvers = [EULER, {"name": "ipndm", "order": 3}, EULER | {"placer": {"fixed": 0.5}}, {"name": "amed"}]
-        labels = [cell.label for cell in bench_of(tmp_path, *map(entry, solvers)).cells[1:]]
-        assert labels == ["euler", "ipndm-3", "euler + plugin", "amed"]
+        labels = [cell.planned.label for cell in bench_of(tmp_path, *map(entry, solvers)).cells[1:]]
+        assert labels == ["euler", "ipndm-3", "euler + fixed 0.5", "amed"]
+
+
+class TestExclusions:
+    def excluded(self, tmp_path, *exclusions):
+        datasets = [DATASET, DATASET | {"name": "blue", "reference": None}]
+        entries = [entry({"name": "ipndm"}, [3, 4]), entry({"name": "ipndm", "order": 3})]
+        suite = load_suite(write_suite(tmp_path, datasets=datasets, entries=entries, excluded=list(exclusions)))
+        cells = [cell for cell in plan(suite) if cell.excluded]
+        return [(cell.dataset, cell.label, cell.nfe) for cell in cells], suite
+
+    @pytest.mark.parametrize(
+        ("exclusion", "cells"),
+        [
+            ({"solver": {"name": "ipndm", "order": 3}}, [("grey", "ipndm-3", 4), ("blue", "ipndm-3", 4)]),
+            ({"solver": {"order": 4}, "datasets": ["blue"]}, [("blue", "ipndm-4", 3), ("blue", "ipndm-4", 4)]),
+            ({"nfe": [3]}, [("grey", "ipndm-4", 3), ("blue", "ipndm-4", 3)]),
+            ({"nfe": [3], "datasets": ["grey"], "solver": {"placer": "none"}}, [("grey", "ipndm-4", 3)]),
+        ],
+        ids=["solver", "dataset", "network runs", "all of them"],
+    )
+    def test_a_cell_is_excluded_where_everything_fits_options_that_were_not_spelled_included(
+        self, tmp_path, exclusion, cells
+    ):
+        assert self.excluded(tmp_path, {"reason": "it diverges"} | exclusion)[0] == cells
+
+    def test_an_excluded_cell_is_not_computed_and_the_reference_never_excluded(self, tmp_path):
+        _, suite = self.excluded(tmp_path, {"reason": "too slow", "datasets": ["grey"]})
+        grey, blue = prepare(suite)
+        assert [cell.planned.label for cell in grey.cells] == ["heun"]
+        assert len(blue.cells) == 3
+
+    def test_it_may_be_one_that_the_solver_could_not_have(self, tmp_path):
+        excluded = [{"reason": "odd", "nfe": [3]}]
+        bench = bench_of(tmp_path, entry({"name": "heun"}, [3, 4]), excluded=excluded)
+        assert [cell.nfe for cell in bench.cells] == [12, 4]
+
+    def test_one_that_excludes_nothing_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"'too slow' excludes no cell of suite 'small'"):
+            self.excluded(tmp_path, {"reason": "too slow", "nfe": [5]})
 
 
 def keys(folder, *entries, **changes):
@@ -165,6 +274,7 @@ class TestKeys:
             {"num_blocks": 3},
             {"block_size": 36},
             {"batch_size": 24},
+            {"num_ranges": 1},
             {"model": {"name": "digits"}},
             {"entries": [entry(EULER, 5)]},
             {"entries": [entry(EULER, 4, afs=[True])]},
@@ -173,7 +283,19 @@ class TestKeys:
             {"entries": [entry(EULER | {"placer": {"fixed": 0.5}})]},
             {"entries": [entry(EULER, 5, denoise_to_zero=True)]},
         ],
-        ids=["blocks", "block size", "batch size", "model", "runs", "start", "schedule", "solver", "placer", "end"],
+        ids=[
+            "blocks",
+            "block size",
+            "batch size",
+            "ranges",
+            "model",
+            "runs",
+            "start",
+            "schedule",
+            "solver",
+            "placer",
+            "end",
+        ],
     )
     def test_what_a_score_depends_on_moves_the_key(self, tmp_path, changes):
         plain = {"entries": [entry(EULER)]}
@@ -190,7 +312,7 @@ class TestKeys:
         path = tmp_path / "fresh.safetensors"
         torch.manual_seed(0)
         save_detector(path, DigitsClassifier())
-        assert keys(tmp_path, detector=PLAIN["detector"] | {"path": str(path)}) != keys(tmp_path)
+        assert keys(tmp_path, detector=DATASET["detector"] | {"path": str(path)}) != keys(tmp_path)
 
     @pytest.mark.parametrize(
         ("short", "spelled"),
@@ -210,8 +332,11 @@ class TestKeys:
         assert keys(tmp_path, short) == keys(tmp_path, spelled)
 
     def test_the_name_of_the_suite_and_its_other_cells_do_not(self, tmp_path):
-        other = {"reference": PLAIN["reference"] | {"nfe": [14]}, "name": "another"}
-        assert keys(tmp_path, entry(EULER, 3), entry(EULER), **other)[1:] == keys(tmp_path, entry(EULER))
+        assert keys(tmp_path, entry(EULER, 3), entry(EULER), name="another")[1:] == keys(tmp_path, entry(EULER))
+
+    def test_another_reference_moves_it_because_the_distance_to_it_is_a_score(self, tmp_path):
+        other = DATASET["reference"] | {"nfe": [14]}
+        assert keys(tmp_path, entry(EULER), reference=other) != keys(tmp_path, entry(EULER))
 
 
 class TestPredictors:

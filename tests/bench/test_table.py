@@ -1,41 +1,28 @@
-"""Tables and plots are functions of the rows."""
-
-import csv
-import io
-import re
+"""Tables are functions of the lines of a sheet."""
 
 import pytest
-from rich.console import Console
 
-from amed_lightning.bench.plot import plot
-from amed_lightning.bench.results import Results, write_json
-from amed_lightning.bench.table import COLUMNS, SCORES, best, comma_separated, markdown, ordered, terminal
-from amed_lightning.config import InputError
+from amed_lightning.bench.published import Figure, Published
+from amed_lightning.bench.ranking import winners
+from amed_lightning.bench.table import tables
 
-from .suites import bench_of
-
-
-def row(key, nfe=5, fid=10.0, is_=8.0, rmse=0.2, spread=0.0, reference=False, **more):
-    scores = {"fid": fid, "is": is_} | ({} if reference else {"rmse": rmse})
-    spreads = {f"{name}_spread": spread for name in scores} if spread is not None else {}
-    plain = {
-        "key": key,
-        "label": key,
-        "schedule": "logsnr",
-        "afs": False,
-        "nfe": nfe,
-        "is_reference": reference,
-        "stays_in_warm_up": False,
-    }
-    plain |= {"values": scores | spreads, "n": 48, "seconds": 0.125, "protocol": "0123456789abcdef"}
-    return plain | more
+from .sheets import gap, line, row
 
 
 def marked(rows, score="fid"):
-    return {key for key, name in best(rows) if name == score}
+    return {key for key, name in winners(rows) if name == score}
 
 
-class TestBest:
+def only(lines, published=None):
+    (table,) = tables(lines, published or Published({}, [], []))
+    return table
+
+
+def texts(table):
+    return [[cell.text for cell in line] for line in table.lines]
+
+
+class TestWinners:
     @pytest.mark.parametrize(("score", "winner"), [("fid", "a"), ("is", "b"), ("rmse", "c")])
     def test_low_wins_for_fid_and_rmse_and_high_for_is(self, score, winner):
         rows = [row("a", fid=1.0), row("b", is_=9.0), row("c", rmse=0.1)]
@@ -57,103 +44,88 @@ class TestBest:
     def test_the_reference_is_never_marked_and_beats_nobody(self):
         rows = [row("reference", fid=1.0, reference=True), row("a", fid=10.0), row("b", fid=12.0)]
         assert marked(rows) == {"a"}
-        assert best([row("reference", reference=True)]) == set()
+        assert winners([row("reference", reference=True)]) == set()
+
+    def test_a_row_of_another_protocol_beats_nobody_and_wins_nothing(self):
+        rows = [row("a", fid=10.0), row("b", fid=12.0), row("c", fid=1.0, protocol="f" * 64, batch_sizes=[6])]
+        assert marked(rows) == {"a"}
+
+    def test_not_even_where_it_is_alone(self):
+        rows = [row("a"), row("b"), row("c", nfe=9, protocol="f" * 64, batch_sizes=[6])]
+        assert "c" not in marked(rows)
 
 
-ROWS = [
-    row("ipndm-4", nfe=6, fid=7.126, is_=8.9, rmse=0.1234, spread=0.25, afs=True),
-    row("euler", nfe=5, fid=31.5, is_=7.25, rmse=0.4, spread=0.05),
-    row("heun", nfe=78, fid=5.0, is_=9.5, spread=0.125, reference=True),
-    row("amed", nfe=5, fid=9.75, is_=8.75, rmse=0.2, spread=0.05),
-]
-
-
-class TestMarkdown:
-    def parsed(self, text):
-        lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
-        return [[cell.strip() for cell in line] for line in lines]
-
-    def test_it_is_a_table_by_network_runs_and_then_by_fid(self):
-        header, rule, *lines = self.parsed(markdown(ROWS))
-        assert header == [*COLUMNS]
-        assert set(rule) == {"---"}
-        assert [(line[0], line[1]) for line in lines] == [
-            ("5", "amed"),
-            ("5", "euler"),
-            ("6", "ipndm-4"),
-            ("78", "heun"),
+class TestTables:
+    def test_lines_are_sorted_by_network_runs_then_fid_and_gaps_come_last(self):
+        lines = [line("b", nfe=6), line("c", fid=9.0), gap("d", "missing"), line("a", fid=8.0)]
+        assert [(cells[0], cells[1]) for cells in texts(only(lines))] == [
+            *[("5", "a"), ("5", "c"), ("5", "d"), ("6", "b")]
         ]
-        assert [line[1] for line in lines] == [entry["label"] for entry in ordered(ROWS)]
 
-    def test_its_numbers_read_back_to_the_digits_shown(self):
-        for line, entry in zip(self.parsed(markdown(ROWS))[2:], ordered(ROWS), strict=True):
-            for text, (score, digits) in zip(line[4:], [("fid", 2), ("is", 2), ("rmse", 3)], strict=True):
-                value = entry["values"].get(score)
-                if value is None:
-                    assert text == ""
-                    continue
-                shown, spread = (float(part) for part in text.strip("*").split("±"))
-                assert abs(shown - value) <= 0.5001 * 10**-digits
-                assert abs(spread - entry["values"][f"{score}_spread"]) <= 0.5001 * 10**-digits
+    def test_every_dataset_has_a_table_in_the_order_of_the_plan_and_a_best_of_its_own(self):
+        lines = [line("a", dataset="grey", fid=9.0), line("b", dataset="blue", fid=10.0)]
+        grey, blue = tables(lines)
+        assert [grey.dataset, blue.dataset] == ["grey", "blue"]
+        assert [table.lines[0][4].is_best for table in (grey, blue)] == [True, True]
 
-    def test_the_best_is_bold_and_the_reference_is_not(self):
-        bold = [[text.startswith("**") for text in line[4:]] for line in self.parsed(markdown(ROWS))[2:]]
-        assert bold == [[True] * 3, [False] * 3, [True] * 3, [False] * 3]
+    def test_scores_show_their_spread_and_those_that_no_row_has_have_no_column(self):
+        table = only([line("a", fid=7.126, is_=8.9, rmse=0.1234, spread=0.25)])
+        assert table.header == ["NFE", "solver", "schedule", "AFS", "FID", "IS", "RMSE"]
+        assert texts(table) == [["5", "a", "logsnr", "", "7.13 ± 0.25", "8.90 ± 0.25", "0.123 ± 0.250"]]
+        assert only([line("heun", reference=True)]).header[4:] == ["FID", "IS"]
 
-    def test_the_analytic_first_step_is_told(self):
-        assert [line[3] for line in self.parsed(markdown(ROWS))[2:]] == ["", "", "yes", ""]
+    def test_missing_failed_and_excluded_cells_are_visible_with_their_reason(self):
+        lines = [line("a"), gap("b", "missing"), gap("c", "failed"), gap("d", "excluded", "it diverges")]
+        table = only(lines)
+        assert [cells[4] for cells in texts(table)[1:]] == ["missing", "failed", "excluded [1]"]
+        assert all(cells[5:] == ["—", "—"] for cells in texts(table)[1:])
+        assert table.notes == ["it diverges"]
 
-    def test_the_caption_names_the_protocol_and_the_number_of_samples(self):
-        assert re.search(r"n = 48 samples per cell.*protocol 0123456789ab\b", markdown(ROWS))
+    def test_a_reason_is_noted_once(self):
+        lines = [line("a"), *(gap(name, "excluded", "it diverges") for name in "bc")]
+        assert [cells[4] for cells in texts(only(lines))[1:]] == ["excluded [1]", "excluded [1]"]
 
+    def test_warm_up_and_unlike_protocols_are_marked_and_explained(self):
+        lines = [line("a"), line("b"), line("c", stays_in_warm_up=True, protocol="f" * 64, batch_sizes=[12, 6])]
+        table = only(lines)
+        assert [cells[1] for cells in texts(table)] == ["a", "b", "c † ‡"]
+        assert "† too few intervals" in table.caption
+        assert (
+            "‡ another protocol, not ranked with the others: ffffffffffff with n = 48 and micro-batches of 12, 6"
+            in (table.caption)
+        )
 
-class TestCSV:
-    def test_it_reads_back_to_the_last_digit(self):
-        rows = list(csv.DictReader(io.StringIO(comma_separated(ROWS))))
-        assert [line["solver"] for line in rows] == ["amed", "euler", "ipndm-4", "heun"]
-        for line, entry in zip(rows, ordered(ROWS), strict=True):
-            for name in [name for score in SCORES for name in (score, f"{score}_spread")]:
-                value = entry["values"].get(name)
-                assert (float(line[name]) if line[name] else None) == value
-            assert (int(line["nfe"]), int(line["n"]), float(line["seconds"])) == (entry["nfe"], 48, 0.125)
-            assert (line["key"], line["protocol"]) == (entry["key"], entry["protocol"])
-            assert line["afs"] == str(entry["afs"])
+    def test_what_is_not_there_is_not_explained(self):
+        assert not set("†‡°") & set(only([line("a")]).caption)
 
-
-class TestTerminal:
-    def test_it_shows_every_row_and_no_markup(self):
-        console = Console(width=140, file=io.StringIO())
-        console.print(terminal(ROWS, "small"))
-        text = console.file.getvalue()
-        assert all(entry["label"] in text for entry in ROWS)
-        assert "9.75 ± 0.05" in text
-        assert "**" not in text
-        assert "[bold]" not in text
+    def test_the_caption_names_protocol_samples_and_ranges(self):
+        assert only([line("a")]).caption.startswith(
+            "n = 48 samples per cell, ± deviation over its 2 ranges of 24 seeds, protocol 0123456789ab;"
+        )
 
 
-class TestPlot:
-    @pytest.mark.parametrize("rows", [ROWS, ROWS[2:3], ROWS[:1]], ids=["all", "reference alone", "no reference"])
-    def test_it_writes_a_picture(self, tmp_path, rows):
-        path = tmp_path / "deep" / "fid.png"
-        plot(rows, path)
-        content = path.read_bytes()
-        assert content.startswith(b"\x89PNG\r\n\x1a\n")
-        assert len(content) > 5000
+FIGURES = {
+    ("grey", "a", "logsnr", False, 5): [
+        Figure("fid", 24.44, "quoted", True),
+        Figure("fid", 13.59, "README", False),
+        Figure("fid", 13.59, "Table 2a", False),
+        Figure("is", 9.1, "Table 9", False),
+    ]
+}
 
 
-class TestResults:
-    @pytest.fixture
-    def bench(self, tmp_path):
-        return bench_of(tmp_path)
+class TestPublished:
+    def test_a_figure_stands_beside_its_cell_with_its_sources_and_a_secondary_one_is_marked(self):
+        table = only([line("a"), line("b", fid=11.0)], Published(FIGURES, [], []))
+        assert table.header[-1] == "published FID"
+        assert [cells[-1] for cells in texts(table)] == ["13.59 [1][2], 24.44° [3]", ""]
+        assert table.notes == ["README", "Table 2a", "quoted"]
+        assert "° from a secondary source" in table.caption
 
-    def test_the_rows_are_those_of_the_cells_that_are_finished_in_their_order(self, tmp_path, bench):
-        results = Results(tmp_path)
-        for cell, content in zip(reversed(bench.cells[:3]), ROWS, strict=False):
-            write_json(results.row(cell), content)
-        write_json(results.error(bench.cells[3]), {"error": "x"})
-        write_json(tmp_path / "rows" / "0123456789abcdef.json", {"key": "of another suite"})
-        assert results.rows(bench.cells) == ROWS[2::-1]
+    def test_a_missing_cell_has_it_too(self):
+        table = only([gap("a", "missing")], Published(FIGURES, [], []))
+        assert texts(table)[0][-1].startswith("13.59")
 
-    def test_a_folder_without_rows_is_refused(self, tmp_path, bench):
-        with pytest.raises(InputError, match=r"no finished cells; run `amed-lightning bench --config"):
-            Results(tmp_path).rows(bench.cells)
+    @pytest.mark.parametrize("changed", [{"afs": True}, {"nfe": 6}, {"schedule": "polynomial"}, {"dataset": "blue"}])
+    def test_it_does_not_stand_beside_a_cell_that_differs_in_anything(self, changed):
+        assert "published FID" not in only([line("a", **changed)], Published(FIGURES, [], [])).header

@@ -185,8 +185,9 @@ class TestBadInput:
 
     def test_a_table_of_nothing(self, capsys, tmp_path):
         entry = {"solver": {"name": "euler"}, "schedules": [{"name": "logsnr"}], "nfe": [2]}
-        suite = {"name": "small", "model": EXACT | {"height": 8, "width": 8}, "reference": entry, "entries": []}
-        suite |= {"detector": {"name": "digits"}, "dataset": {"name": "digits"}}
+        scored = {"detector": {"name": "digits"}, "dataset": {"name": "digits"}}
+        datasets = [{"name": "grey", "model": EXACT, "reference": entry} | scored]
+        suite = {"name": "small", "datasets": datasets, "entries": []}
         (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
         for action in ("table", "plot"):
             options = ("--config", tmp_path / "suite.yaml", "--output", tmp_path)

@@ -1,0 +1,95 @@
+"""Two sweeps beside each other: what changed in each cell, and by how much of its spread.
+
+Cells are matched by their place in a table: a retrained predictor or changed code is another result in the same place.
+Scores of unlike protocols are not compared.
+"""
+
+from collections.abc import Iterable, Sequence
+from statistics import stdev
+from typing import Any
+
+from amed_lightning.bench.ranking import SCORES, scores_of
+from amed_lightning.bench.results import Row
+from amed_lightning.bench.row import OF_A_RANGE
+from amed_lightning.bench.table import Table, Text
+
+Place = tuple[str, int, str, str, bool]
+"""Dataset, NFE, label, schedule and AFS."""
+
+
+def compare(before: Iterable[Row], after: Iterable[Row]) -> list[Table]:
+    """Return a table of differences per dataset; cells that cannot be compared are in its notes.
+
+    A difference's spread is its deviation over the ranges of seeds, which are the same on both sides: what both sides
+    share cancels. A difference beyond its spread is marked.
+    """
+    old, new = _placed(before), _placed(after)
+    datasets = dict.fromkeys(place[0] for place in (*old, *new))
+    return [
+        _table(dataset, *({place: row for place, row in rows.items() if place[0] == dataset} for rows in (old, new)))
+        for dataset in datasets
+    ]
+
+
+def _placed(rows: Iterable[Row]) -> dict[Place, Row]:
+    return {(row["dataset"], row["nfe"], row["label"], row["schedule"], row["afs"]): row for row in rows}
+
+
+def _table(dataset: str, old: dict[Place, Row], new: dict[Place, Row]) -> Table:
+    common = sorted(set(old) & set(new))
+    alike = [place for place in common if old[place]["protocol"] == new[place]["protocol"]]
+    scores = scores_of([old[place] for place in alike])
+    lines = []
+    for place in alike:
+        _, nfe, label, schedule, afs = place
+        named = [Text(str(nfe)), Text(label), Text(schedule), Text("yes" if afs else "")]
+        changes = [_change(old[place], new[place], score) for score in scores]
+        speed = new[place]["images_per_second"] / old[place]["images_per_second"]
+        lines.append([*named, *changes, Text(f"{speed:.2f}")])
+    header = ["NFE", "solver", "schedule", "AFS", *(SCORES[score][0] for score in scores), "speed B/A"]
+    caption = "A → B (difference ± its deviation over the ranges of seeds); bold: beyond that deviation"
+    return Table(dataset, header, lines, [place[1] for place in alike], caption, _notes(old, new, alike))
+
+
+def _change(old: Row, new: Row, score: str) -> Text:
+    """Show a score's two values and their difference."""
+    values = [row["values"].get(score) for row in (old, new)]
+    like_references = old["identity"]["reference"] == new["identity"]["reference"]
+    if None in values or (score in ("rmse", "psnr") and not like_references):
+        return Text("")
+    digits, difference, spread = SCORES[score][2], values[1] - values[0], _spread(old, new, score)
+    text = f"{values[0]:.{digits}f} → {values[1]:.{digits}f} ({difference:+.{digits}f}"
+    if spread is None:
+        return Text(f"{text})", difference != 0)
+    return Text(f"{text} ± {spread:.{digits}f})", abs(difference) > spread)
+
+
+def _spread(old: Row, new: Row, score: str) -> float | None:
+    name = OF_A_RANGE.get(score, score)
+    pairs = zip(old["ranges"], new["ranges"], strict=True)
+    differences = [after[name] - before[name] for before, after in pairs]
+    return stdev(differences) if len(differences) > 1 else None
+
+
+def _notes(old: dict[Place, Row], new: dict[Place, Row], alike: Sequence[Place]) -> list[str]:
+    """Name the cells that are not compared, and why."""
+    notes = [f"only A has {_words(place)}" for place in sorted(set(old) - set(new))]
+    notes += [f"only B has {_words(place)}" for place in sorted(set(new) - set(old))]
+    for place in sorted(set(old) & set(new) - set(alike)):
+        facts = [_protocol(rows[place]) for rows in (old, new)]
+        unlike = ", ".join(
+            f"{name} {facts[0].get(name)} against {facts[1].get(name)}"
+            for name in sorted(facts[0] | facts[1])
+            if facts[0].get(name) != facts[1].get(name)
+        )
+        notes.append(f"unlike protocols of {_words(place)}: {unlike}")
+    return notes
+
+
+def _protocol(row: Row) -> dict[str, Any]:
+    return row["identity"]["protocol"] | {"batch_sizes": row["batch_sizes"]}
+
+
+def _words(place: Place) -> str:
+    _, nfe, label, schedule, afs = place
+    return f"{label} on {schedule}{' with AFS' if afs else ''} at {nfe} NFE"

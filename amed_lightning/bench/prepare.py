@@ -1,0 +1,80 @@
+"""Load what a suite needs, and build its cells."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from amed_lightning.bench.cell import Cell, Protocol
+from amed_lightning.bench.plan import Planned, plan
+from amed_lightning.bench.suite import Dataset, Suite
+from amed_lightning.config import build, canonical_json
+from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.denoisers.thresholding import thresholded
+from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.metrics.reference import Examiner, examiner
+from amed_lightning.sampling.sampler import build_sampler
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A dataset's cells, checked, with what it takes to fill them.
+
+    Attributes:
+        name: of the dataset.
+        model: the denoiser and its facts.
+        examiner: detector and real images.
+        reference: the cell that the others are measured against, if there is one.
+        cells: all cells, the reference first, none twice.
+    """
+
+    name: str
+    model: DiffusionModel
+    examiner: Examiner
+    reference: Cell | None
+    cells: tuple[Cell, ...]
+
+    def to(self, device: torch.device) -> None:
+        """Move all weights, in place."""
+        for cell in self.cells:
+            cell.sampler.to(device)
+        if isinstance(self.examiner.detector, torch.nn.Module):
+            self.examiner.detector.to(device)
+
+
+def prepare(suite: Suite) -> list[Bench]:
+    """Load what a suite needs and build its cells, dataset by dataset.
+
+    Raises:
+        InputError: an unknown part, an NFE that a solver cannot have, a predictor that is missing or for another use.
+    """
+    cells = [cell for cell in plan(suite) if cell.excluded is None]
+    return [
+        _prepare(suite, dataset, [cell for cell in cells if cell.dataset == dataset.name]) for dataset in suite.datasets
+    ]
+
+
+def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
+    plain = suite.arithmetic.applied(build("model", DENOISERS, dataset.model))
+    clipped = thresholded(plain)
+    judge = examiner(dataset.detector, dataset.dataset)
+    judge.require_shape(plain.shape)
+    protocol = Protocol(
+        judge.digest,
+        suite.num_blocks,
+        suite.block_size,
+        suite.num_ranges or suite.num_blocks,
+        (suite.batch_size_for(dataset),),
+        suite.arithmetic,
+    )
+    cells: dict[str, Cell] = {}
+    reference: Cell | None = None
+    for planned in plans:
+        sampler = build_sampler(planned.config(plain.denoiser.cost), clipped if planned.thresholding else plain)
+        if isinstance(sampler.placer, torch.nn.Module):
+            sampler.placer.to(suite.arithmetic.state_dtype)
+        cell = Cell(planned, sampler, protocol, None if reference is None else reference.key)
+        if planned.is_reference:
+            reference = cell
+        cells.setdefault(canonical_json(cell.sampling), cell)
+    return Bench(dataset.name, plain, judge, reference, tuple(cells.values()))

@@ -1,0 +1,102 @@
+"""Tables as Markdown, LaTeX, CSV, and on a terminal."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+from rich import text
+from rich.table import Table as TerminalTable
+
+from amed_lightning.bench.published import NOTHING, Published
+from amed_lightning.bench.ranking import SCORES
+from amed_lightning.bench.sheet import Line
+from amed_lightning.bench.table import Table, ordered
+
+LEFT = ("solver", "schedule", "AFS")
+STATISTICS = ("", "_mean", "_min", "_spread")
+IN_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "°": r"$^\circ$", "—": "---"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
+}
+
+
+def markdown(tables: Iterable[Table]) -> str:
+    """Return Markdown, with a heading per dataset where there are several."""
+    tables = list(tables)
+    return "\n".join((f"## {table.dataset}\n\n" if len(tables) > 1 else "") + _markdown(table) for table in tables)
+
+
+def _markdown(table: Table) -> str:
+    shown = [[f"**{cell.text}**" if cell.is_best else cell.text for cell in line] for line in table.lines]
+    lines = [table.header, ["---"] * len(table.header), *shown]
+    notes = "".join(f"\n{number}. {note}" for number, note in enumerate(table.notes, 1))
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{rows}\n\n{table.caption}\n" + (f"{notes}\n" if notes else "")
+
+
+def latex(tables: Iterable[Table]) -> str:
+    """Return LaTeX tables for the package booktabs."""
+    return "\n".join(map(_latex, tables))
+
+
+def _latex(table: Table) -> str:
+    columns = "".join("l" if title in LEFT else "r" for title in table.header)
+    lines = []
+    for group, following, line in zip(table.groups, [*table.groups[1:], None], table.lines, strict=True):
+        cells = [rf"\textbf{{{_escaped(cell.text)}}}" if cell.is_best else _escaped(cell.text) for cell in line]
+        lines.append(" & ".join(cells) + r" \\")
+        if following is not None and following != group:
+            lines.append(r"\midrule")
+    notes = " ".join(f"[{number}] {note}." for number, note in enumerate(table.notes, 1))
+    parts = [
+        r"\begin{table}",
+        rf"\caption{{{_escaped(table.dataset)}: {_escaped(table.caption)}. {_escaped(notes)}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(map(_escaped, table.header)) + r" \\",
+        r"\midrule",
+        *lines,
+        *(r"\bottomrule", r"\end{tabular}", r"\end{table}"),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _escaped(words: str) -> str:
+    return "".join(IN_LATEX.get(character, character) for character in words)
+
+
+def comma_separated(lines: Iterable[Line], published: Published = NOTHING) -> str:
+    """Return CSV with plain numbers: a line per cell, whatever became of it."""
+    numbers = [f"{score}{statistic}" for score in SCORES for statistic in STATISTICS]
+    facts = ["n", "seconds", "images_per_second", "key", "protocol"]
+    names = ["dataset", "nfe", "label", "schedule", "afs", "is_reference"]
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow([*names, "state", "reason", *numbers, *facts, "published", "published_source", "published_quality"])
+    lines = list(lines)
+    for dataset in dict.fromkeys(line.dataset for line in lines):
+        for line in ordered(each for each in lines if each.dataset == dataset):
+            row = line.row or {"values": {}}
+            figure = next((each for each in published.beside(line.square) if each.metric == "fid"), None)
+            quality = "secondary" if figure and figure.is_secondary else "primary"
+            writer.writerow(
+                [line.square[name] for name in names]
+                + [line.gap or "finished", line.reason]
+                + [row["values"].get(name) for name in numbers]
+                + [row.get(name) for name in facts]
+                + ([figure.value, figure.source, quality] if figure else [None] * 3)
+            )
+    return output.getvalue()
+
+
+def terminal(table: Table) -> TerminalTable:
+    """Return a table for rich."""
+    notes = "".join(f"\n[{number}] {note}" for number, note in enumerate(table.notes, 1))
+    shown = TerminalTable(title=table.dataset, caption=text.Text(table.caption + notes))
+    for title in table.header:
+        shown.add_column(title, justify="left" if title in LEFT else "right")
+    for group, following, line in zip(table.groups, [*table.groups[1:], None], table.lines, strict=True):
+        cells = [text.Text(cell.text, "bold" if cell.is_best else "") for cell in line]
+        shown.add_row(*cells, end_section=following != group)
+    return shown

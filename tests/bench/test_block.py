@@ -1,0 +1,172 @@
+"""A block: what it leaves, and what it does where memory runs out."""
+
+import sys
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+
+from amed_lightning.bench.results import Results, read_facts, read_tensors
+from amed_lightning.bench.runner import run
+from amed_lightning.bench.sheet import Line
+from amed_lightning.bench.table import tables
+from amed_lightning.data.folder import read_image
+from amed_lightning.denoisers.gaussian import anisotropic_gaussian
+from amed_lightning.denoisers.registry import digits
+from amed_lightning.noise.schedules import Polynomial, levels
+from amed_lightning.sampling.sampler import Sampler, sample_seeds
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.solvers.registry import ipndm
+from amed_lightning.tensors import quantise
+
+from .suites import CPU, Alone, bench_of, entry, fill, rows, values
+
+EULER = {"name": "euler"}
+
+
+def noise(first, last):
+    return Seeds(Stream.evaluation, first, last).noise((1, 8, 8))
+
+
+class TestSamples:
+    def test_the_first_block_keeps_the_images_of_the_first_seeds(self, tmp_path):
+        bench = bench_of(tmp_path, entry(EULER))
+        fill(bench, tmp_path)
+        for cell in bench.cells:
+            expected = torch.cat([quantise(cell.sampler.sample(noise(at, at + 12)).x) for at in (0, 12)])[:16]
+            assert Results(tmp_path).samples(cell.key).equal(expected)
+            assert "samples" not in read_tensors(Results(tmp_path).sums(cell.key, 1))
+
+    def test_a_cell_that_has_not_begun_has_none(self, tmp_path):
+        assert Results(tmp_path).samples("0123456789abcdef") is None
+
+
+class TestPictures:
+    @pytest.fixture
+    def bench(self, tmp_path):
+        return bench_of(tmp_path, entry(EULER))
+
+    def test_they_are_written_on_request_named_by_their_seeds(self, tmp_path, bench):
+        results = Results(tmp_path, keeps_images=True)
+        assert fill(bench, tmp_path, results=results) == []
+        for cell in bench.cells:
+            folder = tmp_path / "images" / cell.key
+            assert sorted(path.name for path in folder.iterdir()) == [f"{seed:06d}.png" for seed in range(48)]
+            expected = quantise(cell.sampler.sample(noise(24, 36)).x)
+            assert read_image(results.picture(cell.key, 30)).equal(expected[6])
+
+    def test_without_the_request_there_are_none(self, tmp_path, bench):
+        fill(bench, tmp_path)
+        assert not (tmp_path / "images").exists()
+
+    def test_a_finished_sweep_makes_them_when_they_are_asked_for_later_and_keeps_its_rows(self, tmp_path, bench):
+        fill(bench, tmp_path)
+        before = rows(tmp_path)
+        fill(bench, tmp_path, results=Results(tmp_path, keeps_images=True))
+        assert len(list((tmp_path / "images").rglob("*.png"))) == 2 * 48
+        assert rows(tmp_path) == before
+
+    def test_one_that_is_lost_is_made_again(self, tmp_path, bench):
+        results = Results(tmp_path, keeps_images=True)
+        fill(bench, tmp_path, results=results)
+        lost = results.picture(bench.cells[1].key, 47)
+        content = lost.read_bytes()
+        lost.unlink()
+        fill(bench, tmp_path, results=results)
+        assert lost.read_bytes() == content
+
+
+@dataclass(frozen=True)
+class Hungry:
+    """A denoiser that has memory for ``room`` samples."""
+
+    answer: object
+    room: int
+    cost: int = 1
+
+    def __call__(self, x, sigma, condition):
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError(f"no room for {len(x)} samples")
+        return self.answer(x, sigma, condition)
+
+
+class TestMemory:
+    @pytest.fixture(autouse=True)
+    def _model(self, monkeypatch):
+        def hungry(room: int):
+            model = anisotropic_gaussian(8, 8)
+            return replace(model, denoiser=Hungry(model.denoiser, room))
+
+        module = type(sys)("somebodys_own")
+        module.hungry = hungry
+        monkeypatch.setitem(sys.modules, "somebodys_own", module)
+
+    def filled(self, folder, room, **changes):
+        folder.mkdir()
+        bench = bench_of(folder, entry(EULER), model={"name": "somebodys_own.hungry", "room": room}, **changes)
+        return bench, fill(bench, folder)
+
+    def test_the_micro_batch_is_halved_until_there_is_room_and_block_and_row_say_so(self, tmp_path):
+        bench, failed = self.filled(tmp_path / "little", 4)
+        assert failed == []
+        for cell in bench.cells:
+            row = rows(tmp_path / "little")[cell.key]
+            assert row["batch_sizes"] == [3]
+            assert row["n"] == 48
+            facts = read_facts(Results(tmp_path / "little").sums(cell.key, 1))
+            assert (facts["batch_size"], facts["nfe"]) == (3, cell.nfe)
+
+    def test_the_scores_are_those_of_a_suite_with_that_micro_batch(self, tmp_path):
+        self.filled(tmp_path / "little", 6)
+        self.filled(tmp_path / "planned", 6, batch_size=6)
+        little, planned = (list(values(tmp_path / name).values()) for name in ("little", "planned"))
+        assert sorted(map(str, little)) == sorted(map(str, planned))
+
+    def test_the_protocol_is_another_but_the_cell_is_the_same(self, tmp_path):
+        enough, _ = self.filled(tmp_path / "enough", 12)
+        little, _ = self.filled(tmp_path / "little", 6)
+        for one, other in zip(enough.cells, little.cells, strict=True):
+            assert one.key == other.key
+            plain, halved = rows(tmp_path / "enough")[one.key], rows(tmp_path / "little")[one.key]
+            assert plain["protocol"] != halved["protocol"]
+            assert plain["batch_sizes"] == [12]
+
+    def test_such_a_row_is_not_ranked_with_others(self, tmp_path):
+        bench, _ = self.filled(tmp_path / "enough", 12)
+        (key,) = [cell.key for cell in bench.cells if not cell.planned.is_reference]
+        self.filled(tmp_path / "little", 6)
+        halved = rows(tmp_path / "little")[key]
+        plain = [rows(tmp_path / "enough")[key] | {"key": name, "label": name} for name in "ab"]
+        lines = [Line(row, row) for row in (*plain, halved)]
+        (table,) = tables(lines)
+        marks = {line[1].text: line[4].is_best for line in table.lines}
+        assert marks == {"a": True, "b": True, "euler ‡": False}
+
+    def test_without_room_for_one_sample_the_cell_fails(self, tmp_path):
+        _, failed = self.filled(tmp_path / "none", 0)
+        assert failed == ["heun", "euler"]
+
+
+class TestMicroBatches:
+    @pytest.mark.parametrize("size", [7, 32])
+    def test_another_one_agrees_to_one_grey_level_in_every_pixel(self, size):
+        model = digits()
+        sampler = Sampler(model, ipndm(), levels(Polynomial(), 5, model.noise_range))
+        seeds = Seeds(Stream.evaluation, 0, 64)
+        plain, other = (
+            torch.cat([quantise(state.x).int() for state in sample_seeds(sampler, seeds, batch, CPU)])
+            for batch in (64, size)
+        )
+        assert int((plain - other).abs().max()) <= 1
+
+
+@pytest.mark.gpu
+class TestDevice:
+    def test_a_sweep_on_it_has_the_scores_of_one_on_the_cpu(self, tmp_path):
+        device = torch.device("cuda")
+        for name, place in {"cpu": CPU, "cuda": device}.items():
+            (tmp_path / name).mkdir()
+            bench = bench_of(tmp_path / name, entry(EULER), model={"name": "digits"})
+            assert run([bench], Results(tmp_path / name), Alone(), place) == []
+        for on_cpu, on_device in zip(*(values(tmp_path / name).values() for name in ("cpu", "cuda")), strict=True):
+            assert on_device["fid"] == pytest.approx(on_cpu["fid"], rel=1e-2)

@@ -1,0 +1,107 @@
+"""One table, four ways to write it."""
+
+import csv
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from amed_lightning.bench.published import Figure, Published
+from amed_lightning.bench.ranking import SCORES
+from amed_lightning.bench.render import STATISTICS, comma_separated, latex, markdown, terminal
+from amed_lightning.bench.table import tables
+
+from .sheets import gap, line
+
+LINES = [
+    line("ipndm-4", nfe=6, fid=7.126, is_=8.9, rmse=0.1234, spread=0.25, afs=True),
+    line("euler", fid=31.5, is_=7.25, rmse=0.4, spread=0.05),
+    line("heun", nfe=78, fid=5.0, is_=9.5, spread=0.125, reference=True),
+    line("amed", fid=9.75, is_=8.75, rmse=0.2, spread=0.05),
+    gap("deis_4", "excluded", "100% too slow & costly"),
+]
+PUBLISHED = Published({("grey", "euler", "logsnr", False, 5): [Figure("fid", 49.66, "AMED Table 2_a", True)]}, [], [])
+
+
+def parsed(text):
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line] for line in lines]
+
+
+class TestMarkdown:
+    def test_it_is_a_table_with_a_caption_and_numbered_notes(self):
+        text = markdown(tables(LINES, PUBLISHED))
+        header, rule, *lines = parsed(text)
+        assert header == ["NFE", "solver", "schedule", "AFS", "FID", "IS", "RMSE", "published FID"]
+        assert set(rule) == {"---"}
+        assert [line[1] for line in lines] == ["amed", "euler", "deis_4", "ipndm-4", "heun"]
+        assert lines[1][-1] == "49.66° [1]"
+        assert text.endswith("\n1. AMED Table 2_a\n2. 100% too slow & costly\n")
+
+    def test_the_best_is_bold_and_the_reference_is_not(self):
+        bold = [[text.startswith("**") for text in line[4:]] for line in parsed(markdown(tables(LINES)))[2:]]
+        assert bold == [[True] * 3, [False] * 3, [False] * 3, [True] * 3, [False] * 3]
+
+    def test_several_datasets_have_headings_and_one_has_none(self):
+        several = markdown(tables([line("a"), line("a", dataset="blue")]))
+        assert re.findall("^## (.*)$", several, re.MULTILINE) == ["grey", "blue"]
+        assert "##" not in markdown(tables(LINES))
+
+
+class TestLatex:
+    def test_it_has_as_many_columns_in_every_line_and_rules_between_network_runs(self):
+        text = latex(tables(LINES, PUBLISHED))
+        (columns,) = re.findall(r"\\begin{tabular}{(\w+)}", text)
+        assert columns == "rlllrrrr"
+        lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert len(lines) == 1 + len(LINES)
+        assert all(len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1 for line in lines)
+        assert text.count(r"\midrule") == 1 + 2
+        assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+
+    def test_the_best_is_bold_and_special_characters_are_escaped(self):
+        text = latex(tables(LINES, PUBLISHED))
+        assert r"\textbf{9.75 $\pm$ 0.05}" in text
+        assert r"deis\_4" in text
+        assert r"100\% too slow \& costly" in text
+        assert r"49.66$^\circ$ [1]" in text
+        assert not set("±†‡°—") & set(text)
+
+
+class TestCSV:
+    @pytest.fixture
+    def read(self):
+        return list(csv.DictReader(io.StringIO(comma_separated(LINES, PUBLISHED))))
+
+    def test_it_reads_back_to_the_last_digit(self, read):
+        by_label = {entry["label"]: entry for entry in read}
+        assert list(by_label) == ["amed", "euler", "deis_4", "ipndm-4", "heun"]
+        for entry in (each.row for each in LINES if each.row):
+            shown = by_label[entry["label"]]
+            for name in [f"{score}{statistic}" for score in SCORES for statistic in STATISTICS]:
+                assert (float(shown[name]) if shown[name] else None) == entry["values"].get(name)
+            assert (int(shown["nfe"]), int(shown["n"]), float(shown["seconds"])) == (entry["nfe"], 48, 0.125)
+            assert (shown["key"], shown["protocol"]) == (entry["key"], entry["protocol"])
+            assert shown["afs"] == str(entry["afs"])
+
+    def test_it_tells_what_became_of_a_cell_and_what_was_published(self, read):
+        states = {entry["label"]: (entry["state"], entry["reason"]) for entry in read}
+        assert states["amed"] == ("finished", "")
+        assert states["deis_4"] == ("excluded", "100% too slow & costly")
+        published = {entry["label"]: (entry["published"], entry["published_quality"]) for entry in read}
+        assert published["euler"] == ("49.66", "secondary")
+        assert published["amed"] == ("", "")
+
+
+class TestTerminal:
+    def test_it_shows_every_cell_and_note_and_no_markup(self):
+        console = Console(width=160, file=io.StringIO())
+        (table,) = tables(LINES, PUBLISHED)
+        console.print(terminal(table))
+        text = console.file.getvalue()
+        assert all(each.square["label"] in text for each in LINES)
+        assert "9.75 ± 0.05" in text
+        assert "excluded [2]" in text
+        assert "[1] AMED Table 2_a" in text
+        assert "**" not in text

@@ -1,0 +1,89 @@
+"""What a folder says of its suite: a line per cell, whatever became of it, without loading anything."""
+
+import pytest
+
+from amed_lightning.bench import prepare as prepare_module
+from amed_lightning.bench.prepare import prepare
+from amed_lightning.bench.results import Results, write_json
+from amed_lightning.bench.sheet import lines_of, rows_of, write_plan
+from amed_lightning.bench.suite import load_suite
+from amed_lightning.config import InputError, digest
+
+from .suites import DATASET, entry, write_suite
+
+DATASETS = [DATASET, DATASET | {"name": "blue"}]
+EXCLUDED = [{"reason": "it diverges", "datasets": ["blue"], "nfe": [3]}]
+
+
+@pytest.fixture
+def suite(tmp_path):
+    return load_suite(
+        write_suite(tmp_path, datasets=DATASETS, excluded=EXCLUDED, entries=[entry({"name": "euler"}, nfe=[3, 4])])
+    )
+
+
+@pytest.fixture
+def results(tmp_path, suite):
+    """A folder whose first cell is finished and whose second has failed."""
+    results, benches = Results(tmp_path / "results"), prepare(suite)
+    write_plan(suite, benches, results)
+    first, second, *_ = benches[0].cells
+    write_json(results.row(first.key), {"key": first.key})
+    write_json(results.error(second.key), {"error": "x"})
+    return results
+
+
+class TestLines:
+    def test_every_cell_has_one_in_the_order_of_the_suite(self, results):
+        lines = lines_of(results)
+        assert [(line.dataset, line.nfe, line.square["label"], line.gap) for line in lines] == [
+            ("grey", 12, "heun", ""),
+            ("grey", 3, "euler", "failed"),
+            ("grey", 4, "euler", "missing"),
+            ("blue", 12, "heun", "missing"),
+            ("blue", 4, "euler", "missing"),
+            ("blue", 3, "euler", "excluded"),
+        ]
+        assert [line.reason for line in lines] == [""] * 5 + ["it diverges"]
+        assert set(lines[0].square) == {"dataset", "label", "schedule", "afs", "nfe", "is_reference"}
+
+    def test_rows_are_those_of_the_finished_cells_of_the_suite(self, results):
+        write_json(results.folder / "rows" / "0123456789abcdef.json", {"key": "of another suite"})
+        assert [row["key"] for row in rows_of(results.folder)] == [lines_of(results)[0].row["key"]]
+
+    def test_an_error_of_a_cell_that_has_been_computed_since_counts_for_nothing(self, results, suite):
+        failed = prepare(suite)[0].cells[1]
+        write_json(results.row(failed.key), {"key": failed.key})
+        assert lines_of(results)[1].gap == ""
+
+    def test_errors_of_every_task_of_an_array_count(self, results, suite):
+        cell = prepare(suite)[1].cells[0]
+        write_json(results.folder / "rows" / f"{cell.key}.error-7.json", {"error": "x"})
+        assert lines_of(results)[3].gap == "failed"
+
+    def test_nothing_is_loaded(self, results, monkeypatch):
+        monkeypatch.setattr(prepare_module, "build", None)
+        monkeypatch.setattr(prepare_module, "examiner", None)
+        assert len(lines_of(results)) == 6
+
+
+class TestPlan:
+    def test_it_says_of_which_version_of_the_suite_it_is(self, results, suite):
+        assert digest(suite) in results.plan.read_text()
+
+
+class TestNothing:
+    def test_a_folder_without_a_sweep_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"nowhere: no sweep there; run `amed-lightning bench --config"):
+            rows_of(tmp_path / "nowhere")
+
+    def test_a_sweep_without_a_finished_cell_is_refused(self, results):
+        for path in results.folder.glob("rows/*"):
+            path.unlink()
+        with pytest.raises(InputError, match=r"no finished cells; run `amed-lightning bench --config"):
+            lines_of(results)
+
+    def test_a_plan_that_is_none_is_named(self, results):
+        results.plan.write_text("{")
+        with pytest.raises(InputError, match=r"plan.json: not a file that a sweep wrote"):
+            lines_of(results)

@@ -1,0 +1,165 @@
+"""``bench``: run, look, compare; every ending has its exit code."""
+
+import csv
+import sys
+
+import pytest
+import yaml
+
+from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.solvers.registry import euler
+
+from ..bench.suites import DATASET, PLAIN, entry, rows, values, write_suite
+from .command import call, refusal
+
+EULER = {"name": "euler"}
+
+
+@pytest.fixture
+def suite(tmp_path):
+    return write_suite(tmp_path, entries=[entry(EULER, [3, 4])])
+
+
+def bench(suite, folder, *options):
+    """Run the command where no published figures are."""
+    return call("bench", *options, "--config", suite, "--output", folder, "--published", folder)
+
+
+def run(suite, folder, *options):
+    return bench(suite, folder, "run", "--accelerator", "cpu", *options)
+
+
+class TestRun:
+    def test_it_leaves_rows_tables_and_pictures_and_prints_the_table(self, tmp_path, suite, capsys):
+        assert run(suite, tmp_path) == 0
+        folder = tmp_path / "small"
+        assert {path.name for path in folder.iterdir()} == {
+            *("blocks", "rows", "plan.json", "run.json", "table.md", "table.csv", "table.tex", "fid.png"),
+            *("samples-grey-3.png", "samples-grey-4.png"),
+        }
+        printed = capsys.readouterr()
+        assert "euler" in printed.out
+        assert "written:" in printed.out
+        assert "no published-figures.csv" in printed.err
+
+    def test_run_is_what_it_does_without_being_told(self, tmp_path, suite):
+        assert bench(suite, tmp_path, "--accelerator", "cpu") == 0
+        assert len(rows(tmp_path / "small")) == 3
+
+    def test_images_are_written_when_they_are_asked_for(self, tmp_path, suite):
+        assert run(suite, tmp_path, "--images") == 0
+        assert len(list((tmp_path / "small" / "images").rglob("*.png"))) == 3 * 48
+
+    def test_a_cell_that_fails_is_named_and_shown_the_others_finish_and_the_code_is_1(
+        self, tmp_path, monkeypatch, capsys
+    ):
+        class Broken(Multistep):
+            def step(self, flow, state, sigma_next):
+                raise ArithmeticError("out of luck")
+
+        def broken(placer: object = None) -> Broken:
+            return Broken(euler().rule)
+
+        module = type(sys)("somebodys_own")
+        module.broken = broken
+        monkeypatch.setitem(sys.modules, "somebodys_own", module)
+        suite = write_suite(tmp_path, entries=[entry({"name": "somebodys_own.broken"}), entry(EULER)])
+        assert run(suite, tmp_path) == 1
+        printed = capsys.readouterr()
+        assert "failed: grey, somebodys_own.broken at 4 NFE, see" in printed.err
+        assert "1 of 3 cells have no result yet" in printed.out
+        table = (tmp_path / "small" / "table.md").read_text()
+        assert "| somebodys_own.broken | logsnr |  | failed |" in table
+        assert len(rows(tmp_path / "small")) == 2
+
+    def test_nothing_runs_where_something_is_not_there(self, tmp_path, capsys):
+        placed = entry({"name": "amed", "placer": {"predictor": "nowhere.json"}})
+        suite = write_suite(tmp_path, entries=[entry(EULER), placed])
+        line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path)
+        assert "nowhere.json: no such file" in line
+        assert not (tmp_path / "small").exists()
+
+
+class TestShards:
+    def test_tasks_fill_the_suite_and_the_table_renders_all(self, tmp_path, suite, capsys):
+        assert run(suite, tmp_path, "--shard", "0/2") == 0
+        assert not (tmp_path / "small" / "table.md").exists()
+        assert bench(suite, tmp_path, "table") == 0
+        assert "1 of 3 cells have no result yet" in capsys.readouterr().out
+        assert run(suite, tmp_path, "--shard", "1/2") == 0
+        assert bench(suite, tmp_path, "table") == 0
+        assert run(suite, tmp_path / "whole") == 0
+        assert values(tmp_path / "small") == values(tmp_path / "whole" / "small")
+
+    def test_a_task_that_does_not_exist_is_refused(self, suite, capsys):
+        assert "--shard 2/2" in refusal(capsys, "bench", "--config", suite, "--shard", "2/2")
+
+
+class TestDryRun:
+    def test_it_prints_and_writes_nothing(self, tmp_path, suite, capsys):
+        assert run(suite, tmp_path, "--dry-run", "--seconds_per_run", 36, "--devices", 2) == 0
+        printed = capsys.readouterr().out
+        assert "heun" in printed
+        assert "912" in printed, "network runs: (12 + 3 + 4) x 48"
+        assert "0.38" in printed, "hours: 19 x 4 micro-batches x 36 s / 2"
+        assert not (tmp_path / "small").exists()
+
+    def test_it_needs_neither_weights_nor_predictors_and_says_so(self, tmp_path, capsys):
+        placed = entry({"name": "ipndm", "placer": {"predictor": "nowhere.json"}})
+        suite = write_suite(tmp_path, entries=[placed], model={"name": "file", "path": "no-model.json"})
+        assert run(suite, tmp_path, "--dry-run") == 0
+        printed = capsys.readouterr().out
+        assert "ipndm-4 + plugin" in printed
+        assert "grey: " in printed
+        assert "no-model.json: no such file" in printed
+
+    def test_bad_input_is_found(self, tmp_path, capsys):
+        suite = write_suite(tmp_path, entries=[entry({"name": "eluer"})])
+        assert "unknown solver 'eluer'" in refusal(capsys, "bench", "--config", suite, "--dry-run")
+
+
+class TestTable:
+    def test_published_figures_stand_beside_cells_of_their_name(self, tmp_path, capsys, pytestconfig):
+        datasets = [DATASET | {"name": "cifar10", "reference": None}]
+        cell = entry(EULER, 5, schedules=[{"name": "polynomial"}])
+        suite = write_suite(tmp_path, datasets=datasets, entries=[cell])
+        assert run(suite, tmp_path) == 0
+        published = pytestconfig.rootpath / "benchmarks"
+        assert call("bench", "table", "--config", suite, "--output", tmp_path, "--published", published) == 0
+        assert "49.66" in capsys.readouterr().out
+        with (tmp_path / "small" / "table.csv").open(newline="") as file:
+            (line,) = csv.DictReader(file)
+        assert (line["published"], line["published_quality"]) == ("49.66", "primary")
+
+    def test_a_suite_that_has_changed_since_is_told(self, tmp_path, suite, capsys):
+        assert run(suite, tmp_path) == 0
+        assert "has changed" not in capsys.readouterr().err
+        suite.write_text(yaml.safe_dump(PLAIN | {"entries": [entry(EULER, 7)]}))
+        assert bench(suite, tmp_path, "table") == 0
+        assert "has changed since" in capsys.readouterr().err
+
+    def test_plot_draws_again(self, tmp_path, suite):
+        assert run(suite, tmp_path) == 0
+        for path in (tmp_path / "small").glob("*.png"):
+            path.unlink()
+        assert bench(suite, tmp_path, "plot") == 0
+        assert {path.name for path in (tmp_path / "small").glob("*.png")} == {
+            *("fid.png", "samples-grey-3.png", "samples-grey-4.png")
+        }
+
+
+class TestCompare:
+    def test_it_shows_differences_and_what_only_one_has(self, tmp_path, capsys):
+        for name, nfes in {"a": [3, 4], "b": [4, 5]}.items():
+            (tmp_path / name).mkdir()
+            assert run(write_suite(tmp_path / name, entries=[entry(EULER, nfes)]), tmp_path / name) == 0
+        capsys.readouterr()
+        folders = [tmp_path / name / "small" for name in "ab"]
+        assert call("bench", "compare", *folders, "--output", tmp_path / "changes.md") == 0
+        printed = capsys.readouterr().out
+        assert "only A has euler on logsnr at 3 NFE" in printed
+        assert "(+0.00 ± 0.00)" in printed
+        assert "only B has euler on logsnr at 5 NFE" in (tmp_path / "changes.md").read_text()
+
+    def test_a_folder_without_a_sweep_is_refused(self, tmp_path, capsys):
+        assert "no sweep there" in refusal(capsys, "bench", "compare", tmp_path, tmp_path)
