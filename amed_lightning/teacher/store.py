@@ -3,9 +3,10 @@
 The recipe's digest names the store, so trajectories of another model or schedule cannot be taken for these. A shard is
 written beside its final name, synced, described by a manifest (count, digest, checksum) and renamed: a killed writer
 leaves nothing that a reader would open. Which shards there are does not depend on the number of processes that wrote
-them. A reader opens them read-only, without lock, and lazily, once per process.
+them.
 
-A record is the float32 bytes of a trajectory's states, derivatives and features, then its label.
+A reader opens them read-only, without lock, and lazily, once per process, and looks at them from a student's levels
+(see :mod:`amed_lightning.teacher.view`). The only copy is the one from LMDB's memory map into a batch's rows.
 """
 
 import hashlib
@@ -13,18 +14,19 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import lmdb
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from amed_lightning.config import InputError, write_atomically
+from amed_lightning.noise.schedules import Grid
 from amed_lightning.seeds import Seeds
+from amed_lightning.teacher.records import Layout, Rows
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
+from amed_lightning.teacher.view import View
 
 SHARD_SIZE = 256
 """Trajectories per shard."""
@@ -66,7 +68,7 @@ class TrajectoryStore:
         partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
         partial.mkdir(parents=True)
         write_atomically(self.folder / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
-        records = list(_records(trajectories))
+        records = list(Layout.of(self.recipe).pack(trajectories))
         space = sum(-(-(len(record) + PAGE) // PAGE) * PAGE for record in records) + 64 * PAGE
         with lmdb.open(str(partial), map_size=2 * space, sync=False, lock=False, lib_version=ENGINE) as environment:
             with environment.begin(write=True) as transaction:
@@ -91,45 +93,23 @@ class TrajectoryStore:
                 raise
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How a record's bytes divide."""
-
-    states: tuple[int, ...]
-    derivatives: tuple[int, ...]
-    features: tuple[int, ...]
-    labels: int
-
-    @classmethod
-    def of(cls, recipe: TeacherRecipe) -> "_Layout":
-        levels = recipe.num_intervals + 1
-        labels = int(recipe.num_classes > 0)
-        return cls((levels, *recipe.shape), (levels - 1, *recipe.shape), (levels - 1, recipe.feature_size), labels)
-
-    def parse(self, record: bytes) -> list[npt.NDArray[np.generic]]:
-        parts, offset = [], 0
-        for shape in (self.states, self.derivatives, self.features):
-            count = int(np.prod(shape))
-            parts.append(np.frombuffer(record, np.float32, count, offset).reshape(shape))
-            offset += 4 * count
-        return [*parts, np.frombuffer(record, np.int64, self.labels, offset)]
-
-
 class TrajectoryReader:
     """Read trajectories of a complete store, by position among ``seeds``.
 
     Args:
         store: where the shards are.
         seeds: which trajectories.
+        sigmas: the levels to read them at; the stored ones where None.
 
     Raises:
-        InputError: a shard is missing, belongs to another recipe or other seeds, or is damaged.
+        InputError: a shard is missing, belongs to another recipe or other seeds, or is damaged, or a level lies outside
+            the stored ones.
     """
 
-    def __init__(self, store: TrajectoryStore, seeds: Seeds) -> None:
+    def __init__(self, store: TrajectoryStore, seeds: Seeds, sigmas: Grid | None = None) -> None:
         self.store, self.seeds = store, seeds
-        self._layout = _Layout.of(store.recipe)
-        self._environments: dict[tuple[int, Path], lmdb.Environment] = {}
+        self.view = View(store.recipe, sigmas)
+        self._shards: dict[tuple[int, Path], tuple[lmdb.Environment, lmdb.Transaction]] = {}
         for shard in store.shards(seeds):
             self._verify(shard)
 
@@ -138,32 +118,40 @@ class TrajectoryReader:
 
     def read(self, indices: Sequence[int]) -> Trajectories:
         """Return the trajectories of the seeds at ``indices``, stacked in that order."""
+        return self.trajectories(self.rows(indices), indices)
+
+    def rows(self, indices: Sequence[int]) -> Rows:
+        """Return the bytes that the trajectories at ``indices`` are made of."""
         records = [self._record(self.seeds.start + index) for index in indices]
-        columns = zip(*(self._layout.parse(record) for record in records), strict=True)
-        states, derivatives, features, labels = (torch.from_numpy(np.stack(column)) for column in columns)
-        condition = labels[:, 0] if self._layout.labels else None
-        return Trajectories(states, derivatives, features, condition, self.seeds.start + torch.tensor(indices))
+        pieces = self.view.pieces
+        joined = bytearray().join([record[piece] for record in records for piece in pieces])
+        return torch.frombuffer(joined, dtype=torch.uint8).view(len(indices), self.view.row_bytes)
+
+    def trajectories(self, rows: Rows, indices: Sequence[int]) -> Trajectories:
+        """Return what ``rows``, on any device, says of the trajectories at ``indices``."""
+        return self.view.trajectories(rows, self.seeds.start + torch.tensor(indices))
 
     def close(self) -> None:
-        """Close this process' environments."""
-        for environment in self._environments.values():
+        """Close what this process opened."""
+        for key in [key for key in self._shards if key[0] == os.getpid()]:
+            environment, _ = self._shards.pop(key)
             environment.close()
-        self._environments.clear()
 
-    def _record(self, seed: int) -> bytes:
+    def _record(self, seed: int) -> memoryview:
+        """Return a record inside the memory map, which stays there until the reader is closed."""
         start = seed // SHARD_SIZE * SHARD_SIZE
         shard = Seeds(self.seeds.stream, start, start + SHARD_SIZE)
-        with self._environment(shard).begin() as transaction:
-            record = transaction.get(_key(seed))
+        record = self._transaction(self.store.path(shard)).get(_key(seed))
         if record is None:
             raise InputError(f"{self.store.path(shard)}: no record of seed {seed}; {CURE}")
-        return bytes(record)
+        return memoryview(record)
 
-    def _environment(self, shard: Seeds) -> lmdb.Environment:
-        key = (os.getpid(), self.store.path(shard))
-        if key not in self._environments:
-            self._environments[key] = lmdb.open(str(key[1]), readonly=True, lock=False, meminit=False)
-        return self._environments[key]
+    def _transaction(self, path: Path) -> lmdb.Transaction:
+        key = (os.getpid(), path)
+        if key not in self._shards:
+            environment = lmdb.open(str(path), readonly=True, lock=False, meminit=False)
+            self._shards[key] = (environment, environment.begin(buffers=True))
+        return self._shards[key][1]
 
     def _verify(self, shard: Seeds) -> None:
         path = self.store.path(shard)
@@ -182,7 +170,7 @@ class TrajectoryReader:
         if size != written_bytes:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
         try:
-            checksum = _checksum([self._record(seed) for seed in range(shard.start, shard.stop)])
+            checksum = _checksum(self._record(seed) for seed in range(shard.start, shard.stop))
         except lmdb.Error as error:
             raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         finally:
@@ -195,15 +183,7 @@ def _key(seed: int) -> bytes:
     return seed.to_bytes(8, "big")
 
 
-def _records(trajectories: Trajectories) -> Iterator[bytes]:
-    parts = [trajectories.states, trajectories.derivatives, trajectories.features]
-    if trajectories.condition is not None:
-        parts.append(trajectories.condition)
-    for fields in zip(*parts, strict=True):
-        yield b"".join(field.numpy().tobytes() for field in fields)
-
-
-def _checksum(records: Sequence[bytes]) -> str:
+def _checksum(records: Iterable[bytes | memoryview]) -> str:
     total = hashlib.sha256()
     for record in records:
         total.update(record)

@@ -112,8 +112,8 @@ class TeacherTrajectories(pl.LightningDataModule):
             raise InputError(f"data.batch_size is {self.batch_size}; {trainer.world_size} processes do not divide it")
         student = cast(AMEDDistillation, trainer.lightning_module)
         store = self.precompute(student.parts, self._processes(), trainer.strategy.root_device)
-        self.train_reader = TrajectoryReader(store, self.train_seeds)
-        self.val_reader = TrajectoryReader(store, self.val_seeds)
+        self.train_reader = TrajectoryReader(store, self.train_seeds, student.parts.sigmas)
+        self.val_reader = TrajectoryReader(store, self.val_seeds, student.parts.sigmas)
 
     def train_dataloader(self) -> DataLoader[Trajectories]:
         """Return the training batches."""

@@ -28,6 +28,7 @@ OTHER = {
     "batch_size": 32,
     "afs": True,
     "dtype": "float16",
+    "version": 3,
 }
 STUDENTS = {"amed": {"name": "amed"}, "plugin": {"name": "ipndm", "order": 3}}
 TEACHERS = [{"name": "heun"}, {"name": "dpm_solver_2"}, {"name": "ipndm", "order": 3}, {"name": "dpm_solver_pp"}]
