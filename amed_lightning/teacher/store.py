@@ -11,6 +11,8 @@ A reader opens them read-only, without lock, and lazily, once per process, and l
 
 import hashlib
 import json
+import math
+import mmap
 import os
 import shutil
 import uuid
@@ -32,7 +34,8 @@ SHARD_SIZE = 256
 """Trajectories per shard."""
 ENGINE = 0
 """LMDB's file format; lmdb 3 also writes another that older readers refuse."""
-PAGE = 4096
+PAGE, PAGE_HEADER, ENTRY_BYTES = mmap.PAGESIZE, 16, 16
+"""LMDB's page, its header, and what an entry takes in it beside the value: a header and the key."""
 CURE = "delete that folder and run `amed-lightning precompute` again"
 
 
@@ -42,10 +45,17 @@ class TrajectoryStore:
     Args:
         root: folder of all stores.
         recipe: what the trajectories were made by.
+
+    Raises:
+        InputError: the recipe's batches do not divide a shard.
     """
 
     def __init__(self, root: Path, recipe: TeacherRecipe) -> None:
-        self.recipe = recipe
+        if SHARD_SIZE % recipe.batch_size:
+            raise InputError(
+                f"teacher.batch_size is {recipe.batch_size}; it must divide {SHARD_SIZE}, the size of a shard"
+            )
+        self.recipe, self.layout = recipe, Layout.of(recipe)
         self.folder = root / recipe.digest[:16]
 
     def shards(self, seeds: Seeds) -> list[Seeds]:
@@ -53,6 +63,16 @@ class TrajectoryStore:
         start = seeds.start // SHARD_SIZE * SHARD_SIZE
         stop = -(-seeds.stop // SHARD_SIZE) * SHARD_SIZE
         return list(Seeds(seeds.stream, start, stop).blocks(SHARD_SIZE))
+
+    @property
+    def shard_bytes(self) -> int:
+        """Size of a shard's file: LMDB gives large records pages of their own and fills pages with small ones."""
+        record, room = self.layout.record_bytes, PAGE - PAGE_HEADER
+        entry, own_pages = ENTRY_BYTES + record, 0
+        if entry > room // 2 - 2:
+            entry, own_pages = ENTRY_BYTES + 8, SHARD_SIZE * math.ceil((PAGE_HEADER + record) / PAGE)
+        leaves = math.ceil(SHARD_SIZE / (room // (entry + entry % 2 + 2)))
+        return (own_pages + leaves + 3) * PAGE
 
     def path(self, shard: Seeds) -> Path:
         """Return a shard's folder."""
@@ -68,12 +88,13 @@ class TrajectoryStore:
         partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
         partial.mkdir(parents=True)
         write_atomically(self.folder / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
-        records = list(Layout.of(self.recipe).pack(trajectories))
-        space = sum(-(-(len(record) + PAGE) // PAGE) * PAGE for record in records) + 64 * PAGE
-        with lmdb.open(str(partial), map_size=2 * space, sync=False, lock=False, lib_version=ENGINE) as environment:
+        records = list(self.layout.pack(trajectories))
+        with lmdb.open(
+            str(partial), map_size=2 * self.shard_bytes, sync=False, lock=False, lib_version=ENGINE
+        ) as environment:
             with environment.begin(write=True) as transaction:
                 for seed, record in zip(range(shard.start, shard.stop), records, strict=True):
-                    transaction.put(_key(seed), record)
+                    transaction.put(_key(seed), record, append=True)
             environment.sync(True)
         manifest = {
             "recipe": self.recipe.digest,

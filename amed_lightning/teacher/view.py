@@ -94,6 +94,11 @@ class View:
     Args:
         recipe: of the store.
         sigmas: the student's levels; all stored ones where None.
+
+    Attributes:
+        states: indices of the levels whose states are needed.
+        answers: indices of the levels whose derivatives and features are.
+        row_bytes: size of what is read of a record.
     """
 
     def __init__(self, recipe: TeacherRecipe, sigmas: Grid | None) -> None:
@@ -109,11 +114,12 @@ class View:
 
     def trajectories(self, rows: Rows, seeds: Int[Tensor, "batch"]) -> Trajectories:
         """Return the trajectories whose pieces ``rows`` holds, on its device, at the student's levels."""
-        stored = self.layout.unpack(rows, len(self.states), len(self.answers), seeds)
-        return stored if self.is_exact else self._between(stored)
+        return self.at_levels(self.layout.unpack(rows, len(self.states), len(self.answers), seeds))
 
-    def _between(self, stored: Trajectories) -> Trajectories:
-        """Combine stored levels to the student's."""
+    def at_levels(self, stored: Trajectories) -> Trajectories:
+        """Combine the stored levels that are needed to the student's; where these are the same there is no copy."""
+        if self.is_exact:
+            return stored
         derivatives = [_terms(stored.derivatives, self.answers, node.answer) for node in self.nodes[:-1]]
         features = [_terms(stored.features, self.answers, node.answer) for node in self.nodes[:-1]]
         states = [
