@@ -21,11 +21,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import lmdb
+import numpy as np
 import torch
 
 from amed_lightning.config import InputError, write_atomically
 from amed_lightning.noise.schedules import Grid
-from amed_lightning.seeds import Seeds
+from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.records import Layout, Rows
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
 from amed_lightning.teacher.view import View
@@ -114,6 +115,38 @@ class TrajectoryStore:
                 raise
 
 
+class _Records(dict[int, memoryview]):
+    """Records by seed, inside the memory maps of shards that are opened when one of theirs is asked for.
+
+    Args:
+        store: where the shards are.
+        stream: of the seeds.
+    """
+
+    def __init__(self, store: TrajectoryStore, stream: Stream) -> None:
+        super().__init__()
+        self.store, self.stream = store, stream
+        self.shards: dict[Path, tuple[lmdb.Environment, lmdb.Transaction]] = {}
+
+    def __missing__(self, seed: int) -> memoryview:
+        start = seed // SHARD_SIZE * SHARD_SIZE
+        path = self.store.path(Seeds(self.stream, start, start + SHARD_SIZE))
+        if path not in self.shards:
+            environment = lmdb.open(str(path), readonly=True, lock=False, meminit=False)
+            self.shards[path] = (environment, environment.begin(buffers=True))
+        record = self.shards[path][1].get(_key(seed))
+        if record is None:
+            raise InputError(f"{path}: no record of seed {seed}; {CURE}")
+        self[seed] = memoryview(record)
+        return self[seed]
+
+    def close(self) -> None:
+        """Close the shards; records that were handed out point nowhere then."""
+        self.clear()
+        for environment, _ in self.shards.values():
+            environment.close()
+
+
 class TrajectoryReader:
     """Read trajectories of a complete store, by position among ``seeds``.
 
@@ -130,7 +163,7 @@ class TrajectoryReader:
     def __init__(self, store: TrajectoryStore, seeds: Seeds, sigmas: Grid | None = None) -> None:
         self.store, self.seeds = store, seeds
         self.view = View(store.recipe, sigmas)
-        self._shards: dict[tuple[int, Path], tuple[lmdb.Environment, lmdb.Transaction]] = {}
+        self._opened: dict[int, _Records] = {}
         for shard in store.shards(seeds):
             self._verify(shard)
 
@@ -143,36 +176,22 @@ class TrajectoryReader:
 
     def rows(self, indices: Sequence[int]) -> Rows:
         """Return the bytes that the trajectories at ``indices`` are made of."""
-        records = [self._record(self.seeds.start + index) for index in indices]
-        pieces = self.view.pieces
-        joined = bytearray().join([record[piece] for record in records for piece in pieces])
+        records, first, pieces = self._records(), self.seeds.start, self.view.pieces
+        joined = bytearray().join([records[first + index][piece] for index in indices for piece in pieces])
         return torch.frombuffer(joined, dtype=torch.uint8).view(len(indices), self.view.row_bytes)
 
     def trajectories(self, rows: Rows, indices: Sequence[int]) -> Trajectories:
         """Return what ``rows``, on any device, says of the trajectories at ``indices``."""
-        return self.view.trajectories(rows, self.seeds.start + torch.tensor(indices))
+        return self.view.trajectories(rows, torch.from_numpy(self.seeds.start + np.asarray(indices, dtype=np.int64)))
 
     def close(self) -> None:
         """Close what this process opened."""
-        for key in [key for key in self._shards if key[0] == os.getpid()]:
-            environment, _ = self._shards.pop(key)
-            environment.close()
+        if os.getpid() in self._opened:
+            self._opened.pop(os.getpid()).close()
 
-    def _record(self, seed: int) -> memoryview:
-        """Return a record inside the memory map, which stays there until the reader is closed."""
-        start = seed // SHARD_SIZE * SHARD_SIZE
-        shard = Seeds(self.seeds.stream, start, start + SHARD_SIZE)
-        record = self._transaction(self.store.path(shard)).get(_key(seed))
-        if record is None:
-            raise InputError(f"{self.store.path(shard)}: no record of seed {seed}; {CURE}")
-        return memoryview(record)
-
-    def _transaction(self, path: Path) -> lmdb.Transaction:
-        key = (os.getpid(), path)
-        if key not in self._shards:
-            environment = lmdb.open(str(path), readonly=True, lock=False, meminit=False)
-            self._shards[key] = (environment, environment.begin(buffers=True))
-        return self._shards[key][1]
+    def _records(self) -> "_Records":
+        """Return the records as this process sees them; one forked from another opens the shards for itself."""
+        return self._opened.setdefault(os.getpid(), _Records(self.store, self.seeds.stream))
 
     def _verify(self, shard: Seeds) -> None:
         path = self.store.path(shard)
@@ -191,7 +210,7 @@ class TrajectoryReader:
         if size != written_bytes:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
         try:
-            checksum = _checksum(self._record(seed) for seed in range(shard.start, shard.stop))
+            checksum = _checksum(self._records()[seed] for seed in range(shard.start, shard.stop))
         except lmdb.Error as error:
             raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         finally:

@@ -1,13 +1,15 @@
 """Trajectories as a data set: in memory where they fit, read during training where they do not.
 
-Both are indexed with the positions of a whole batch and answer with the same numbers.
+Both data sets are indexed with the positions of a whole batch and answer with the same numbers. What is streamed is
+read by a thread, one batch ahead: a read is one large copy, during which Python's lock is free, while a worker process
+would copy every batch once more to hand it over.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from amed_lightning.runtime.memory import free_memory
 from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader
@@ -21,8 +23,6 @@ class InMemory(Dataset[Trajectories]):
         reader: of the store; it is closed when the rows are there.
         device: where they stay, and where batches are made.
     """
-
-    num_workers: ClassVar[int] = 0
 
     def __init__(self, reader: TrajectoryReader, device: torch.device) -> None:
         self.reader = reader
@@ -38,33 +38,48 @@ class InMemory(Dataset[Trajectories]):
 
 
 class Streamed(Dataset[Trajectories]):
-    """A reader that the loader's workers open, each for itself, and read ahead with.
+    """A reader, asked anew for every batch.
 
     Args:
-        reader: of the store; it is closed, because a forked worker cannot open what its parent holds.
+        reader: of the store.
     """
 
-    num_workers: ClassVar[int] = 2
-
     def __init__(self, reader: TrajectoryReader) -> None:
-        reader.close()
         self.reader = reader
 
     def __getitem__(self, indices: Sequence[int]) -> Trajectories:
         return self.reader.read(indices)
 
 
-def dataset_for(reader: TrajectoryReader, device: torch.device, share: float, sharing: int) -> InMemory | Streamed:
-    """Keep a reader's trajectories where they fit; read them as they are needed where they do not.
+class ReadAhead(DataLoader[Trajectories]):
+    """A loader whose next batch is read by a thread while the last one is used."""
+
+    def __iter__(self) -> Iterator[Trajectories]:  # type: ignore[override]
+        """Go through an epoch."""
+        batches = super().__iter__()
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            ahead = thread.submit(next, batches, None)
+            while (batch := ahead.result()) is not None:
+                ahead = thread.submit(next, batches, None)
+                yield batch
+
+
+def loader_for(
+    reader: TrajectoryReader, order: Sampler[list[int]], device: torch.device, share: float, sharing: int
+) -> DataLoader[Trajectories]:
+    """Load a reader's trajectories, from where they fit if they fit somewhere.
 
     Args:
         reader: of the store.
+        order: positions of each batch.
         device: where training happens.
         share: of the free memory that they may take.
         sharing: processes that divide the machine's memory.
     """
     place = place_for(len(reader) * reader.view.row_bytes, device, share, sharing)
-    return Streamed(reader) if place is None else InMemory(reader, place)
+    if place is None:
+        return ReadAhead(Streamed(reader), batch_size=None, sampler=order)
+    return DataLoader(InMemory(reader, place), batch_size=None, sampler=order)
 
 
 def place_for(size: int, device: torch.device, share: float, sharing: int) -> torch.device | None:

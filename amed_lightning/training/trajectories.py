@@ -22,7 +22,7 @@ from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for
 from amed_lightning.training.distillation import AMEDDistillation
-from amed_lightning.training.reading import dataset_for
+from amed_lightning.training.reading import loader_for
 
 
 class Batches(Sampler[list[int]]):
@@ -138,11 +138,9 @@ class TeacherTrajectories(pl.LightningDataModule):
 
     def _batches(self, reader: TrajectoryReader, seed: int | None) -> DataLoader[Trajectories]:
         trainer = cast(pl.Trainer, self.trainer)
-        warnings.filterwarnings("ignore", ".*does not have many workers")  # what is in memory needs none
-        dataset = dataset_for(reader, trainer.strategy.root_device, self.memory_share, trainer.num_devices)
+        warnings.filterwarnings("ignore", ".*does not have many workers")  # neither memory nor a thread needs any
         order = Batches(len(reader), self.batch_size, self._processes(), seed)
-        workers = dataset.num_workers
-        return DataLoader(dataset, batch_size=None, sampler=order, num_workers=workers, persistent_workers=workers > 0)
+        return loader_for(reader, order, trainer.strategy.root_device, self.memory_share, trainer.num_devices)
 
     def _processes(self) -> Processes:
         return cast(Processes, cast(pl.Trainer, self.trainer).strategy)

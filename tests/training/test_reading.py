@@ -1,20 +1,22 @@
 """In memory or read ahead: a training sees the same numbers, and what fits is read once."""
 
+import threading
+
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import Dataset
 
 from amed_lightning.config import InputError
 from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
-from amed_lightning.teacher.trajectories import recipe_for
+from amed_lightning.teacher.trajectories import recipe_for, roll_out
 from amed_lightning.training import reading
-from amed_lightning.training.reading import InMemory, Streamed, dataset_for, place_for
+from amed_lightning.training.reading import InMemory, ReadAhead, Streamed, loader_for, place_for
 
+from ..sampling.models import mixture
 from ..teacher.stores import CPU, fill, parts_of, teacher, training
 from .runs import distillation, trainer, trajectories
 
 FIELDS = ("states", "derivatives", "features", "seeds")
-FORK = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 @pytest.fixture(params=["student's own store", "dense store", "half precision"])
@@ -45,18 +47,61 @@ class TestNumbers:
         for indices in self.POSITIONS:
             assert same(dataset[indices], reader.read(indices))
 
-    @FORK
-    def test_what_workers_read_is_what_the_store_says(self, reader):
-        reader.read([0])  # so that the parent holds a shard, which a forked worker could not open
-        dataset = Streamed(reader)
-        loader = DataLoader(dataset, None, sampler=self.POSITIONS, num_workers=dataset.num_workers, timeout=60)
-        for indices, batch in zip(self.POSITIONS, loader, strict=True):
-            assert same(batch, reader.read(indices))
+    def test_what_is_read_ahead_is_what_the_store_says(self, reader):
+        loader = ReadAhead(Streamed(reader), batch_size=None, sampler=self.POSITIONS)
+        assert len(loader) == 2
+        for _ in range(2):
+            for indices, batch in zip(self.POSITIONS, loader, strict=True):
+                assert same(batch, reader.read(indices))
 
     def test_memory_holds_a_row_per_trajectory_and_no_open_file(self, reader):
         dataset = InMemory(reader, CPU)
         assert dataset.rows.shape == (300, reader.view.row_bytes)
-        assert not reader._shards
+        assert not reader._opened
+
+
+class Watched(Dataset):
+    """Numbers; which were asked for, and by which thread."""
+
+    def __init__(self):
+        self.asked, self.threads, self.arrived = [], set(), threading.Semaphore(0)
+
+    def __getitem__(self, indices):
+        self.asked.append(indices)
+        self.threads.add(threading.get_ident())
+        self.arrived.release()
+        if indices == [13]:
+            raise InputError("no such record")
+        return indices[0]
+
+
+class TestReadAhead:
+    def loader(self, *numbers):
+        return ReadAhead(Watched(), batch_size=None, sampler=[[number] for number in numbers])
+
+    def test_the_next_batch_is_read_while_one_is_used_and_no_further(self):
+        loader = self.loader(5, 6, 7, 8)
+        batches = iter(loader)
+        assert next(batches) == 5
+        for _ in range(2):
+            assert loader.dataset.arrived.acquire(timeout=30)
+        assert loader.dataset.asked == [[5], [6]]
+        assert list(batches) == [6, 7, 8]
+        assert threading.get_ident() not in loader.dataset.threads
+
+    def test_an_epoch_that_is_left_early_leaves_no_thread_behind(self):
+        before = threading.active_count()
+        batches = iter(self.loader(5, 6, 7))
+        next(batches)
+        assert threading.active_count() == before + 1
+        batches.close()
+        assert threading.active_count() == before
+
+    def test_an_error_of_the_thread_reaches_the_training(self):
+        batches = iter(self.loader(5, 13, 7))
+        assert next(batches) == 5
+        with pytest.raises(InputError, match="no such record"):
+            next(batches)
 
 
 class TestPlace:
@@ -96,7 +141,6 @@ class TestTraining:
         trainer(folder, max_epochs=2).fit(module, data)
         return module.predictor.state_dict()
 
-    @FORK
     def test_it_learns_the_same_from_memory_and_from_the_stream(self, tmp_path, monkeypatch):
         kinds, real = [], reading.Streamed.__init__
         monkeypatch.setattr(
@@ -126,14 +170,21 @@ class TestDevice:
     CUDA = torch.device("cuda")
 
     def test_batches_are_made_on_the_device_from_the_same_numbers(self, reader):
-        dataset = dataset_for(reader, self.CUDA, 0.5, 1)
-        assert dataset.rows.device.type == "cuda"
-        batch, expected = dataset[[7, 299, 0]], reader.read([7, 299, 0])
+        (batch,) = loader_for(reader, [[7, 299, 0]], self.CUDA, 0.5, 1)
+        expected = reader.read([7, 299, 0])
         for name in FIELDS[:3]:
             there = getattr(batch, name)
             assert there.device.type == "cuda"
             torch.testing.assert_close(there.cpu(), getattr(expected, name), rtol=1e-6, atol=0)
         assert batch.to(self.CUDA).states is batch.states
+
+    def test_a_roll_out_is_that_of_the_cpu_to_tolerance(self):
+        there, here = (
+            roll_out(mixture(), recipe_for(parts_of(), teacher()), training(0, 64), d) for d in (self.CUDA, CPU)
+        )
+        assert there.states.device.type == "cpu"
+        for name in FIELDS[:3]:
+            torch.testing.assert_close(getattr(there, name), getattr(here, name), rtol=1e-4, atol=1e-4)
 
     def test_a_fit_that_streams_learns_what_a_fit_from_device_memory_learns(self, tmp_path):
         learnt = []
