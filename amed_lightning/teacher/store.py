@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import mmap
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Sequence
@@ -118,6 +117,8 @@ class TrajectoryStore:
 class _Records(dict[int, memoryview]):
     """Records by seed, inside the memory maps of shards that are opened when one of theirs is asked for.
 
+    The shards close with this mapping, so whoever reads from it holds it.
+
     Args:
         store: where the shards are.
         stream: of the seeds.
@@ -140,12 +141,6 @@ class _Records(dict[int, memoryview]):
         self[seed] = memoryview(record)
         return self[seed]
 
-    def close(self) -> None:
-        """Close the shards; records that were handed out point nowhere then."""
-        self.clear()
-        for environment, _ in self.shards.values():
-            environment.close()
-
 
 class TrajectoryReader:
     """Read trajectories of a complete store, by position among ``seeds``.
@@ -163,7 +158,7 @@ class TrajectoryReader:
     def __init__(self, store: TrajectoryStore, seeds: Seeds, sigmas: Grid | None = None) -> None:
         self.store, self.seeds = store, seeds
         self.view = View(store.recipe, sigmas)
-        self._opened: dict[int, _Records] = {}
+        self.close()
         for shard in store.shards(seeds):
             self._verify(shard)
 
@@ -176,7 +171,7 @@ class TrajectoryReader:
 
     def rows(self, indices: Sequence[int]) -> Rows:
         """Return the bytes that the trajectories at ``indices`` are made of."""
-        records, first, pieces = self._records(), self.seeds.start, self.view.pieces
+        records, first, pieces = self._records, self.seeds.start, self.view.pieces
         joined = bytearray().join([records[first + index][piece] for index in indices for piece in pieces])
         return torch.frombuffer(joined, dtype=torch.uint8).view(len(indices), self.view.row_bytes)
 
@@ -185,13 +180,8 @@ class TrajectoryReader:
         return self.view.trajectories(rows, torch.from_numpy(self.seeds.start + np.asarray(indices, dtype=np.int64)))
 
     def close(self) -> None:
-        """Close what this process opened."""
-        if os.getpid() in self._opened:
-            self._opened.pop(os.getpid()).close()
-
-    def _records(self) -> "_Records":
-        """Return the records as this process sees them; one forked from another opens the shards for itself."""
-        return self._opened.setdefault(os.getpid(), _Records(self.store, self.seeds.stream))
+        """Close the shards, as soon as nobody is reading; the next read opens them again."""
+        self._records = _Records(self.store, self.seeds.stream)
 
     def _verify(self, shard: Seeds) -> None:
         path = self.store.path(shard)
@@ -210,7 +200,7 @@ class TrajectoryReader:
         if size != written_bytes:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
         try:
-            checksum = _checksum(self._records()[seed] for seed in range(shard.start, shard.stop))
+            checksum = _checksum(self._records[seed] for seed in range(shard.start, shard.stop))
         except lmdb.Error as error:
             raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         finally:

@@ -8,9 +8,9 @@ the state there is the cubic Hermite polynomial through both ends, whose slopes 
 
 What the flow answers there, derivative and features, is interpolated in tau through the four nearest stored answers
 (Lagrange). Both errors are of order four in h. The derivative of the Hermite polynomial would be a derivative too, but
-one of order three: on the digits network its distance to the network's own answer at x is 2 to 20 times as large.
-At the last stored level there is no answer; where one is needed, it is extrapolated by the same formula, which is why
-a student's level inside the teacher's last interval is known less well than others.
+one of order three: on the digits network, with 40 stored intervals, it is 3 to 35 times as far from the network's own
+answer. At the last stored level there is no answer; where one is needed, it is extrapolated by the same formula, which
+is why the answers inside the teacher's last interval are known less well. ``benchmarks/dense_store.py`` has figures.
 """
 
 import math

@@ -57,7 +57,7 @@ class TestNumbers:
     def test_memory_holds_a_row_per_trajectory_and_no_open_file(self, reader):
         dataset = InMemory(reader, CPU)
         assert dataset.rows.shape == (300, reader.view.row_bytes)
-        assert not reader._opened
+        assert not reader._records.shards
 
 
 class Watched(Dataset):
