@@ -2,15 +2,30 @@
 
 from collections.abc import Sequence
 
-from amed_lightning.cli.training import distillation
+from lightning.pytorch.cli import LightningArgumentParser
+
+from amed_lightning.cli.training import TrainingCLI, distillation
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance, write_run_record
 
 
+class PrecomputeCLI(TrainingCLI):
+    """The options of a fit, and one more."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the option."""
+        parser.add_argument("--dry-run", action="store_true", help="print what it would take, and write nothing")
+
+
 def run(verb: str, arguments: Sequence[str]) -> int:
-    """Compute the trajectories that are missing."""
-    module, data, trainer = distillation(arguments)
+    """Compute the trajectories that are missing, or say what that would take."""
+    module, data, options = distillation(arguments, PrecomputeCLI)
+    trainer = options.trainer
     fabric = launch(trainer.accelerator, trainer.devices, trainer.num_nodes)
+    if options.dry_run:
+        if fabric.is_global_zero:
+            print("\n".join(data.estimate(module.parts, fabric.world_size, fabric.device).lines()))
+        return 0
     store = data.precompute(module.parts, fabric, fabric.device)
     if fabric.is_global_zero:
         digests = {"model": module.parts.model.digest, "recipe": store.recipe.digest}

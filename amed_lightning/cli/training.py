@@ -82,22 +82,25 @@ class TrainingCLI(LightningCLI):
         )
 
 
-def distillation(arguments: Sequence[str]) -> tuple[AMEDDistillation, TeacherTrajectories, Namespace]:
+def distillation(
+    arguments: Sequence[str], parser: type[TrainingCLI] = TrainingCLI
+) -> tuple[AMEDDistillation, TeacherTrajectories, Namespace]:
     """Build the module and the data of a distillation, without running it.
 
     Args:
         arguments: as ``fit`` takes them.
+        parser: may take more options.
 
     Returns:
-        Module, data, and the Trainer's options.
+        Module, data, and all options.
 
     Raises:
         InputError: the YAML describes another kind of training.
     """
-    cli = TrainingCLI(arguments, run=False)
+    cli = parser(arguments, run=False)
     if not isinstance(cli.model, AMEDDistillation) or not isinstance(cli.datamodule, TeacherTrajectories):
         raise InputError(
             f"{type(cli.model).__name__} with {type(cli.datamodule).__name__} has no teacher: "
             f"name a YAML of AMEDDistillation with TeacherTrajectories"
         )
-    return cli.model, cli.datamodule, cli.config.trainer
+    return cli.model, cli.datamodule, cli.config

@@ -4,7 +4,6 @@ import time
 
 import torch
 
-from amed_lightning.config import InputError
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import progress
@@ -28,13 +27,8 @@ def precompute(
         seeds: ranges of trajectories to have.
         processes: this process among those that share the work.
         device: where to compute.
-
-    Raises:
-        InputError: the recipe's batch size does not divide a shard.
     """
     batch_size = store.recipe.batch_size
-    if SHARD_SIZE % batch_size:
-        raise InputError(f"teacher.batch_size is {batch_size}; it must divide {SHARD_SIZE}, the size of a shard")
     missing = processes.broadcast([shard for group in seeds for shard in store.missing(group)])
     mine = missing[processes.global_rank :: processes.world_size]
     if mine:

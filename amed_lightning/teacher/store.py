@@ -3,34 +3,39 @@
 The recipe's digest names the store, so trajectories of another model or schedule cannot be taken for these. A shard is
 written beside its final name, synced, described by a manifest (count, digest, checksum) and renamed: a killed writer
 leaves nothing that a reader would open. Which shards there are does not depend on the number of processes that wrote
-them. A reader opens them read-only, without lock, and lazily, once per process.
+them.
 
-A record is the float32 bytes of a trajectory's states, derivatives and features, then its label.
+A reader opens them read-only, without lock, and lazily, once per process, and looks at them from a student's levels
+(see :mod:`amed_lightning.teacher.view`). The only copy is the one from LMDB's memory map into a batch's rows.
 """
 
 import hashlib
 import json
-import os
+import math
+import mmap
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import lmdb
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from amed_lightning.config import InputError, write_atomically
-from amed_lightning.seeds import Seeds
+from amed_lightning.noise.schedules import Grid
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.teacher.records import Layout, Rows
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
+from amed_lightning.teacher.view import View
 
 SHARD_SIZE = 256
 """Trajectories per shard."""
 ENGINE = 0
 """LMDB's file format; lmdb 3 also writes another that older readers refuse."""
-PAGE = 4096
+PAGE, PAGE_HEADER, ENTRY_BYTES = mmap.PAGESIZE, 16, 16
+"""LMDB's page, its header, and what an entry takes in it beside the value: a header and the key."""
 CURE = "delete that folder and run `amed-lightning precompute` again"
 
 
@@ -40,10 +45,17 @@ class TrajectoryStore:
     Args:
         root: folder of all stores.
         recipe: what the trajectories were made by.
+
+    Raises:
+        InputError: the recipe's batches do not divide a shard.
     """
 
     def __init__(self, root: Path, recipe: TeacherRecipe) -> None:
-        self.recipe = recipe
+        if SHARD_SIZE % recipe.batch_size:
+            raise InputError(
+                f"teacher.batch_size is {recipe.batch_size}; it must divide {SHARD_SIZE}, the size of a shard"
+            )
+        self.recipe, self.layout = recipe, Layout.of(recipe)
         self.folder = root / recipe.digest[:16]
 
     def shards(self, seeds: Seeds) -> list[Seeds]:
@@ -51,6 +63,16 @@ class TrajectoryStore:
         start = seeds.start // SHARD_SIZE * SHARD_SIZE
         stop = -(-seeds.stop // SHARD_SIZE) * SHARD_SIZE
         return list(Seeds(seeds.stream, start, stop).blocks(SHARD_SIZE))
+
+    @property
+    def shard_bytes(self) -> int:
+        """Size of a shard's file: LMDB gives large records pages of their own and fills pages with small ones."""
+        record, room = self.layout.record_bytes, PAGE - PAGE_HEADER
+        entry, own_pages = ENTRY_BYTES + record, 0
+        if entry > room // 2 - 2:
+            entry, own_pages = ENTRY_BYTES + 8, SHARD_SIZE * math.ceil((PAGE_HEADER + record) / PAGE)
+        leaves = math.ceil(SHARD_SIZE / (room // (entry + entry % 2 + 2)))
+        return (own_pages + leaves + 3) * PAGE
 
     def path(self, shard: Seeds) -> Path:
         """Return a shard's folder."""
@@ -66,12 +88,13 @@ class TrajectoryStore:
         partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
         partial.mkdir(parents=True)
         write_atomically(self.folder / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
-        records = list(_records(trajectories))
-        space = sum(-(-(len(record) + PAGE) // PAGE) * PAGE for record in records) + 64 * PAGE
-        with lmdb.open(str(partial), map_size=2 * space, sync=False, lock=False, lib_version=ENGINE) as environment:
+        records = list(self.layout.pack(trajectories))
+        with lmdb.open(
+            str(partial), map_size=2 * self.shard_bytes, sync=False, lock=False, lib_version=ENGINE
+        ) as environment:
             with environment.begin(write=True) as transaction:
                 for seed, record in zip(range(shard.start, shard.stop), records, strict=True):
-                    transaction.put(_key(seed), record)
+                    transaction.put(_key(seed), record, append=True)
             environment.sync(True)
         manifest = {
             "recipe": self.recipe.digest,
@@ -91,28 +114,32 @@ class TrajectoryStore:
                 raise
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How a record's bytes divide."""
+class _Records(dict[int, memoryview]):
+    """Records by seed, inside the memory maps of shards that are opened when one of theirs is asked for.
 
-    states: tuple[int, ...]
-    derivatives: tuple[int, ...]
-    features: tuple[int, ...]
-    labels: int
+    The shards close with this mapping, so whoever reads from it holds it.
 
-    @classmethod
-    def of(cls, recipe: TeacherRecipe) -> "_Layout":
-        levels = recipe.num_intervals + 1
-        labels = int(recipe.num_classes > 0)
-        return cls((levels, *recipe.shape), (levels - 1, *recipe.shape), (levels - 1, recipe.feature_size), labels)
+    Args:
+        store: where the shards are.
+        stream: of the seeds.
+    """
 
-    def parse(self, record: bytes) -> list[npt.NDArray[np.generic]]:
-        parts, offset = [], 0
-        for shape in (self.states, self.derivatives, self.features):
-            count = int(np.prod(shape))
-            parts.append(np.frombuffer(record, np.float32, count, offset).reshape(shape))
-            offset += 4 * count
-        return [*parts, np.frombuffer(record, np.int64, self.labels, offset)]
+    def __init__(self, store: TrajectoryStore, stream: Stream) -> None:
+        super().__init__()
+        self.store, self.stream = store, stream
+        self.shards: dict[Path, tuple[lmdb.Environment, lmdb.Transaction]] = {}
+
+    def __missing__(self, seed: int) -> memoryview:
+        start = seed // SHARD_SIZE * SHARD_SIZE
+        path = self.store.path(Seeds(self.stream, start, start + SHARD_SIZE))
+        if path not in self.shards:
+            environment = lmdb.open(str(path), readonly=True, lock=False, meminit=False)
+            self.shards[path] = (environment, environment.begin(buffers=True))
+        record = self.shards[path][1].get(_key(seed))
+        if record is None:
+            raise InputError(f"{path}: no record of seed {seed}; {CURE}")
+        self[seed] = memoryview(record)
+        return self[seed]
 
 
 class TrajectoryReader:
@@ -121,15 +148,17 @@ class TrajectoryReader:
     Args:
         store: where the shards are.
         seeds: which trajectories.
+        sigmas: the levels to read them at; the stored ones where None.
 
     Raises:
-        InputError: a shard is missing, belongs to another recipe or other seeds, or is damaged.
+        InputError: a shard is missing, belongs to another recipe or other seeds, or is damaged, or a level lies outside
+            the stored ones.
     """
 
-    def __init__(self, store: TrajectoryStore, seeds: Seeds) -> None:
+    def __init__(self, store: TrajectoryStore, seeds: Seeds, sigmas: Grid | None = None) -> None:
         self.store, self.seeds = store, seeds
-        self._layout = _Layout.of(store.recipe)
-        self._environments: dict[tuple[int, Path], lmdb.Environment] = {}
+        self.view = View(store.recipe, sigmas)
+        self.close()
         for shard in store.shards(seeds):
             self._verify(shard)
 
@@ -138,32 +167,21 @@ class TrajectoryReader:
 
     def read(self, indices: Sequence[int]) -> Trajectories:
         """Return the trajectories of the seeds at ``indices``, stacked in that order."""
-        records = [self._record(self.seeds.start + index) for index in indices]
-        columns = zip(*(self._layout.parse(record) for record in records), strict=True)
-        states, derivatives, features, labels = (torch.from_numpy(np.stack(column)) for column in columns)
-        condition = labels[:, 0] if self._layout.labels else None
-        return Trajectories(states, derivatives, features, condition, self.seeds.start + torch.tensor(indices))
+        return self.trajectories(self.rows(indices), indices)
+
+    def rows(self, indices: Sequence[int]) -> Rows:
+        """Return the bytes that the trajectories at ``indices`` are made of."""
+        records, first, pieces = self._records, self.seeds.start, self.view.pieces
+        joined = bytearray().join([records[first + index][piece] for index in indices for piece in pieces])
+        return torch.frombuffer(joined, dtype=torch.uint8).view(len(indices), self.view.row_bytes)
+
+    def trajectories(self, rows: Rows, indices: Sequence[int]) -> Trajectories:
+        """Return what ``rows``, on any device, says of the trajectories at ``indices``."""
+        return self.view.trajectories(rows, torch.from_numpy(self.seeds.start + np.asarray(indices, dtype=np.int64)))
 
     def close(self) -> None:
-        """Close this process' environments."""
-        for environment in self._environments.values():
-            environment.close()
-        self._environments.clear()
-
-    def _record(self, seed: int) -> bytes:
-        start = seed // SHARD_SIZE * SHARD_SIZE
-        shard = Seeds(self.seeds.stream, start, start + SHARD_SIZE)
-        with self._environment(shard).begin() as transaction:
-            record = transaction.get(_key(seed))
-        if record is None:
-            raise InputError(f"{self.store.path(shard)}: no record of seed {seed}; {CURE}")
-        return bytes(record)
-
-    def _environment(self, shard: Seeds) -> lmdb.Environment:
-        key = (os.getpid(), self.store.path(shard))
-        if key not in self._environments:
-            self._environments[key] = lmdb.open(str(key[1]), readonly=True, lock=False, meminit=False)
-        return self._environments[key]
+        """Close the shards, as soon as nobody is reading; the next read opens them again."""
+        self._records = _Records(self.store, self.seeds.stream)
 
     def _verify(self, shard: Seeds) -> None:
         path = self.store.path(shard)
@@ -182,7 +200,7 @@ class TrajectoryReader:
         if size != written_bytes:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
         try:
-            checksum = _checksum([self._record(seed) for seed in range(shard.start, shard.stop)])
+            checksum = _checksum(self._records[seed] for seed in range(shard.start, shard.stop))
         except lmdb.Error as error:
             raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         finally:
@@ -195,15 +213,7 @@ def _key(seed: int) -> bytes:
     return seed.to_bytes(8, "big")
 
 
-def _records(trajectories: Trajectories) -> Iterator[bytes]:
-    parts = [trajectories.states, trajectories.derivatives, trajectories.features]
-    if trajectories.condition is not None:
-        parts.append(trajectories.condition)
-    for fields in zip(*parts, strict=True):
-        yield b"".join(field.numpy().tobytes() for field in fields)
-
-
-def _checksum(records: Sequence[bytes]) -> str:
+def _checksum(records: Iterable[bytes | memoryview]) -> str:
     total = hashlib.sha256()
     for record in records:
         total.update(record)

@@ -1,7 +1,9 @@
-"""The teacher's trajectories: a finer run of a classical solver, read at the student's levels.
+"""The teacher's trajectories: a fine run of a classical solver, kept at the levels where students stop.
 
-The teacher has M inner levels inside every interval of the student. What it computed on the way at the student's levels
-is kept with the states, because a one-step student starts there: its first evaluation is already known.
+The teacher has M inner levels inside every interval of a grid whose levels are kept. The grid is the student's, or one
+of the teacher's own: then one store is dense enough for students of any schedule and any number of intervals. What the
+flow answered at a kept level is kept with the state, because a one-step student starts there: its first evaluation is
+already known.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -26,15 +28,21 @@ class TeacherConfig:
 
     Attributes:
         solver: name and options.
-        inner_levels: levels inside each of the student's intervals (M in the paper).
+        inner_levels: levels inside each of the kept intervals (M in the paper).
         batch_size: trajectories per network run; part of the recipe, because it moves the last digit.
         afs: replace the first evaluation by the analytic one.
+        schedule: name and options of a grid of the teacher's own, whose levels are kept; the student's if none.
+        num_intervals: of that grid.
+        dtype: of the stored numbers, float32 or float16.
     """
 
     solver: Spec
     inner_levels: int = 1
     batch_size: int = 64
     afs: bool = False
+    schedule: Spec | None = None
+    num_intervals: int | None = None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -42,8 +50,9 @@ class TeacherRecipe:
     """Everything that determines the trajectory of a seed. Its digest names the store.
 
     Attributes:
-        sigmas: all levels at which the teacher stops; every (len(sigmas) - 1) / num_intervals-th is stored.
+        sigmas: all levels at which the teacher stops; every ``stride``-th is stored.
         num_intervals: between stored levels.
+        version: of what is stored; since 2 an answer is always that of the flow at the stored state.
     """
 
     model: str
@@ -56,6 +65,17 @@ class TeacherRecipe:
     batch_size: int
     afs: bool = False
     dtype: str = "float32"
+    version: int = 2
+
+    @property
+    def stride(self) -> int:
+        """Steps of the teacher from one stored level to the next."""
+        return (len(self.sigmas) - 1) // self.num_intervals
+
+    @property
+    def stored_sigmas(self) -> tuple[float, ...]:
+        """The levels that are stored."""
+        return self.sigmas[:: self.stride]
 
     @property
     def digest(self) -> str:
@@ -67,20 +87,16 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
     """Return the recipe of the teacher of a student.
 
     Args:
-        parts: the student's model, schedule and number of intervals.
+        parts: the student's model, and its schedule and number of intervals where the teacher has none of its own.
         teacher: how the teacher runs.
 
     Raises:
-        InputError: an unknown solver, or a number out of range.
+        InputError: an unknown solver, schedule or precision, a number out of range, or options that exclude each other.
     """
-    for name, least in (("inner_levels", 0), ("batch_size", 1)):
-        if getattr(teacher, name) < least:
-            raise InputError(f"teacher.{name} is {getattr(teacher, name)}; it must be at least {least}")
-    if teacher.afs and not parts.config.afs:
-        raise InputError("teacher.afs is true, but the student evaluates its own start; set both or neither")
+    _check(parts, teacher)
     build("solver", SOLVERS, teacher.solver)
-    num_levels = parts.config.num_intervals * (teacher.inner_levels + 1)
-    sigmas = levels(parts.schedule, num_levels, parts.model.noise_range)
+    kept = _kept_grid(parts, teacher)
+    sigmas = levels(kept.schedule, kept.config.num_intervals * (teacher.inner_levels + 1), parts.model.noise_range)
     return TeacherRecipe(
         model=parts.model.digest,
         shape=parts.model.shape,
@@ -88,15 +104,41 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
         num_classes=parts.model.num_classes,
         solver=complete("solver", SOLVERS, teacher.solver, hidden=["placer"]),
         sigmas=tuple(sigmas.tolist()),
-        num_intervals=parts.config.num_intervals,
+        num_intervals=kept.config.num_intervals,
         batch_size=teacher.batch_size,
         afs=teacher.afs,
+        dtype=teacher.dtype,
     )
+
+
+def _check(parts: SamplerParts, teacher: TeacherConfig) -> None:
+    for name, least in (("inner_levels", 0), ("batch_size", 1)):
+        if getattr(teacher, name) < least:
+            raise InputError(f"teacher.{name} is {getattr(teacher, name)}; it must be at least {least}")
+    if (teacher.schedule is None) != (teacher.num_intervals is None):
+        raise InputError("teacher.schedule and teacher.num_intervals describe one grid; set both or neither")
+    if teacher.afs and teacher.schedule is not None:
+        raise InputError(
+            "teacher.afs is true, but a grid of the teacher's own serves students that evaluate their start"
+        )
+    if teacher.afs and not parts.config.afs:
+        raise InputError("teacher.afs is true, but the student evaluates its own start; set both or neither")
+    if teacher.dtype == "bfloat16":
+        raise InputError("teacher.dtype is bfloat16, whose 8 bits do not do for derivatives; use float32 or float16")
+    if teacher.dtype not in ("float32", "float16"):
+        raise InputError(f"teacher.dtype is {teacher.dtype}; use float32 or float16")
+
+
+def _kept_grid(parts: SamplerParts, teacher: TeacherConfig) -> SamplerParts:
+    if teacher.schedule is None or teacher.num_intervals is None:
+        return parts
+    own = replace(parts.config, schedule=teacher.schedule, num_intervals=teacher.num_intervals)
+    return SamplerParts(own, parts.model)
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectories:
-    """Trajectories at the student's N + 1 levels.
+    """Trajectories at N + 1 levels.
 
     Attributes:
         states: x at every level.
@@ -138,7 +180,6 @@ def roll_out(model: DiffusionModel, recipe: TeacherRecipe, seeds: Seeds, device:
     """
     solver = build("solver", SOLVERS, recipe.solver)
     sigmas = torch.tensor(recipe.sigmas, dtype=torch.float64, device=device)
-    stride = (len(sigmas) - 1) // recipe.num_intervals
     condition = model.condition_for(seeds)
     flow = ProbabilityFlow(model.denoiser, None if condition is None else condition.to(device))
     answers: list[Evaluation] = []
@@ -148,10 +189,12 @@ def roll_out(model: DiffusionModel, recipe: TeacherRecipe, seeds: Seeds, device:
         states = [state.x]
         for index, sigma_next in enumerate(sigmas[1:]):
             here, nfe = state.evaluated(flow)
-            if index % stride == 0:
-                answers.append(here)
+            if index % recipe.stride == 0:
+                # UniPC hands on what the flow said at its predicted state; a student starts at the corrected one.
+                elsewhere = index > 0 and state.known is not None
+                answers.append(flow(state.x, state.sigma) if elsewhere else here)
             state = solver.step(flow, replace(state, known=here, nfe=nfe), sigma_next)
-            if (index + 1) % stride == 0:
+            if (index + 1) % recipe.stride == 0:
                 states.append(state.x)
     return Trajectories(
         torch.stack(states, 1).cpu(),

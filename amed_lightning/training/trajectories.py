@@ -4,22 +4,25 @@ Which trajectories form a batch is a function of (seed, epoch, position) alone: 
 one would have seen, and each of several processes takes its slice of the same batches.
 """
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from amed_lightning.config import InputError
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.teacher.estimate import Estimate, estimate
 from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for
 from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.training.reading import loader_for
 
 
 class Batches(Sampler[list[int]]):
@@ -52,16 +55,6 @@ class Batches(Sampler[list[int]]):
             yield batch[self.processes.global_rank :: self.processes.world_size].tolist()
 
 
-class StoredTrajectories(Dataset[Trajectories]):
-    """A reader that is indexed with the positions of a whole batch."""
-
-    def __init__(self, reader: TrajectoryReader) -> None:
-        self.reader = reader
-
-    def __getitem__(self, indices: Sequence[int]) -> Trajectories:
-        return self.reader.read(indices)
-
-
 class TeacherTrajectories(pl.LightningDataModule):
     """The teacher's trajectories for the student that is being fitted.
 
@@ -72,6 +65,8 @@ class TeacherTrajectories(pl.LightningDataModule):
         validation_trajectories: how many, of other seeds, to validate on; likewise.
         batch_size: trajectories per optimiser step, over all processes.
         seed: of the order.
+        memory_share: of the free memory, the device's and then the machine's, that trajectories may take to be read
+            once; what does not fit is read during training, and with 0 everything is.
     """
 
     def __init__(
@@ -82,12 +77,16 @@ class TeacherTrajectories(pl.LightningDataModule):
         validation_trajectories: int = 256,
         batch_size: int = 64,
         seed: int = 0,
+        memory_share: float = 0.5,
     ) -> None:
         super().__init__()
         for name, number in (("trajectories", trajectories), ("validation_trajectories", validation_trajectories)):
             if number < 1 or number % batch_size:
                 raise InputError(f"data.{name} is {number}; it must be a multiple of data.batch_size, {batch_size}")
+        if not 0 <= memory_share <= 1:
+            raise InputError(f"data.memory_share is {memory_share}; it must lie between 0 and 1")
         self.teacher, self.root, self.batch_size, self.seed = teacher, root, batch_size, seed
+        self.memory_share = memory_share
         self.train_seeds = Seeds(Stream.training, 0, trajectories)
         self.val_seeds = Seeds(Stream.validation, 0, validation_trajectories)
 
@@ -101,6 +100,11 @@ class TeacherTrajectories(pl.LightningDataModule):
         precompute(store, parts.model.to(device), [self.train_seeds, self.val_seeds], processes, device)
         return store
 
+    def estimate(self, parts: SamplerParts, world_size: int, device: torch.device) -> Estimate:
+        """Say what the trajectories that are missing will take."""
+        model = parts.model.to(device)
+        return estimate(self.store(parts), model, [self.train_seeds, self.val_seeds], world_size, device)
+
     def setup(self, stage: str) -> None:
         """Complete the store, with all processes, and open it.
 
@@ -112,8 +116,8 @@ class TeacherTrajectories(pl.LightningDataModule):
             raise InputError(f"data.batch_size is {self.batch_size}; {trainer.world_size} processes do not divide it")
         student = cast(AMEDDistillation, trainer.lightning_module)
         store = self.precompute(student.parts, self._processes(), trainer.strategy.root_device)
-        self.train_reader = TrajectoryReader(store, self.train_seeds)
-        self.val_reader = TrajectoryReader(store, self.val_seeds)
+        self.train_reader = TrajectoryReader(store, self.train_seeds, student.parts.sigmas)
+        self.val_reader = TrajectoryReader(store, self.val_seeds, student.parts.sigmas)
 
     def train_dataloader(self) -> DataLoader[Trajectories]:
         """Return the training batches."""
@@ -133,8 +137,10 @@ class TeacherTrajectories(pl.LightningDataModule):
         self.val_reader.close()
 
     def _batches(self, reader: TrajectoryReader, seed: int | None) -> DataLoader[Trajectories]:
+        trainer = cast(pl.Trainer, self.trainer)
+        warnings.filterwarnings("ignore", ".*does not have many workers")  # neither memory nor a thread needs any
         order = Batches(len(reader), self.batch_size, self._processes(), seed)
-        return DataLoader(StoredTrajectories(reader), batch_size=None, sampler=order)
+        return loader_for(reader, order, trainer.strategy.root_device, self.memory_share, trainer.num_devices)
 
     def _processes(self) -> Processes:
         return cast(Processes, cast(pl.Trainer, self.trainer).strategy)

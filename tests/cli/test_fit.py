@@ -173,6 +173,17 @@ class TestFit:
         assert float(shown.split("val/loss ")[1].split()[1]) == pytest.approx(loss, rel=1e-3)
         assert (folder / "out" / "predictor.json").read_bytes() == exported
 
+    def test_a_dry_run_says_what_precompute_would_take_and_writes_nothing(self, folder, capsys):
+        before = sorted(folder.rglob("*"))
+        assert call("precompute", "--config", "fit.yaml", "--dry-run") == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "records: 1024"
+        assert lines[2] == "network runs: 12288 (12 per trajectory)"
+        assert sorted(folder.rglob("*")) == before
+        assert call("precompute", "--config", "fit.yaml") == 0
+        written = sum(path.stat().st_size for path in folder.rglob("data.mdb"))
+        assert lines[1] == f"disk: {written / 2**20:.1f} MiB"
+
     def test_a_damaged_store_is_refused_in_one_line(self, folder, capsys):
         assert call("precompute", "--config", "fit.yaml") == 0
         (shard,) = folder.glob("store/*/validation-*")

@@ -1,8 +1,10 @@
 """The store: what was written is read back, by whoever wrote it; what is not whole is refused by name."""
 
 import json
+import pickle
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,6 +91,17 @@ class TestReading:
         reader.close()
 
 
+class ClosingIndices(list):
+    """Positions, and what happens while they are gone through."""
+
+    def __init__(self, indices, through):
+        super().__init__(indices)
+        self.through = through
+
+    def __iter__(self):
+        return self.through()
+
+
 class Positions(Dataset):
     """A reader as a dataset."""
 
@@ -99,21 +112,51 @@ class Positions(Dataset):
         return self.reader.read(indices)
 
 
-class TestWorkers:
-    """A forked worker may not open an environment that its parent holds."""
+class TestClosing:
+    def test_it_unmaps_the_shards(self, filled):
+        def mapped():
+            return str(filled.folder) in Path("/proc/self/maps").read_text()
 
-    def read_in_a_worker(self, reader):
-        loader = DataLoader(Positions(reader), batch_size=None, sampler=[[3, 300]], num_workers=1, timeout=30)
-        (batch,) = loader
-        return batch
+        reader = TrajectoryReader(filled, training(0, 2 * SHARD_SIZE))
+        assert not mapped()
+        reader.read([3])
+        assert mapped()
+        reader.close()
+        assert not mapped()
+
+    def test_a_read_in_another_thread_goes_on(self, filled):
+        """Its records lie in memory that must not go away under it."""
+        reader = TrajectoryReader(filled, training(0, 2 * SHARD_SIZE))
+        expected = reader.read([3, 300]).states
+
+        def closing_indices():
+            yield 3
+            reader.close()
+            yield 300
+
+        rows = reader.rows(ClosingIndices([3, 300], closing_indices))
+        assert reader.trajectories(rows, [3, 300]).states.equal(expected)
+
+
+class TestWorkers:
+    INDICES = (3, 300)
 
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-    def test_a_forked_worker_reads_what_its_parent_reads(self, filled):
+    @pytest.mark.parametrize("opened", [False, True])
+    def test_a_forked_worker_reads_what_its_parent_reads(self, filled, opened):
         reader = TrajectoryReader(filled, training(0, 2 * SHARD_SIZE))
-        forked = self.read_in_a_worker(reader)
-        here = reader.read([3, 300])
+        if opened:
+            reader.read([4])
+        loader = DataLoader(Positions(reader), batch_size=None, sampler=[self.INDICES], num_workers=1, timeout=30)
+        (forked,) = loader
+        here = reader.read(self.INDICES)
         assert all(getattr(forked, name).equal(getattr(here, name)) for name in FIELDS)
         reader.close()
+
+    def test_a_closed_reader_can_be_sent_to_another_process(self, filled):
+        reader = TrajectoryReader(filled, training(0, 2 * SHARD_SIZE))
+        there = pickle.loads(pickle.dumps(reader)).read(self.INDICES)
+        assert there.states.equal(reader.read(self.INDICES).states)
 
 
 def killed(*arguments):
@@ -277,7 +320,5 @@ class TestPrecompute:
         assert contents(filled) == before
 
     def test_a_batch_size_that_does_not_divide_a_shard_is_refused(self, tmp_path):
-        store = TrajectoryStore(tmp_path, recipe_for(parts_of(), teacher(batch_size=100)))
         with pytest.raises(InputError, match=r"teacher.batch_size is 100; it must divide 256, the size of a shard"):
-            fill(store, training(0, 1))
-        assert not store.folder.exists()
+            TrajectoryStore(tmp_path, recipe_for(parts_of(), teacher(batch_size=100)))

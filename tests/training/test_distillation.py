@@ -18,7 +18,7 @@ from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
 from amed_lightning.training import distillation as distillation_module
 from amed_lightning.training.distillation import AMEDDistillation
-from amed_lightning.training.trajectories import StoredTrajectories
+from amed_lightning.training.reading import InMemory
 
 from ..sampling.models import random_network
 from .runs import BATCH, BATCHES, INTERVALS, distillation, trainer, trajectories
@@ -223,14 +223,14 @@ class TestGradient:
     def test_one_that_is_not_finite_stops_the_run_and_names_interval_and_seed(
         self, tmp_path, monkeypatch, level, seed, bad
     ):
-        real = StoredTrajectories.__getitem__
+        real = InMemory.__getitem__
 
         def poisoned(self, indices):
             batch = real(self, indices)
             batch.states[batch.seeds == seed, level] = bad
             return batch
 
-        monkeypatch.setattr(StoredTrajectories, "__getitem__", poisoned)
+        monkeypatch.setattr(InMemory, "__getitem__", poisoned)
         module = distillation(tmp_path)
         with pytest.raises(FloatingPointError, match=f"interval {level} is not finite.* training seed {seed}$"):
             trainer(tmp_path).fit(module, trajectories(tmp_path))

@@ -1,0 +1,40 @@
+"""How much memory there is to take."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that new tensors on a device may take.
+
+    Of the machine's memory this is what the kernel calls available (which counts what it could drop from its caches),
+    and no more than a control group allows, as a cluster's job or a container has one.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min([_available(Path("/proc/meminfo")), *_control_group_limits(Path("/proc/self/cgroup"))])
+
+
+def _available(meminfo: Path) -> int:
+    """Read the available memory; where the kernel does not tell, take all that is built in."""
+    if not meminfo.exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def _control_group_limits(membership: Path, mount: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Yield the memory limits of this process' control groups, of both versions, and of the groups around them."""
+    lines = membership.read_text().splitlines() if membership.exists() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers not in ("", "memory"):
+            continue
+        root, name = (mount, "memory.max") if controllers == "" else (mount / "memory", "memory.limit_in_bytes")
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            limit = (folder / name).read_text().strip() if (folder / name).is_file() else "max"
+            if limit != "max":
+                yield int(limit)

@@ -1,0 +1,195 @@
+"""How fast the trajectory store is read: against a plain copy of the same bytes, and beside the steps that wait for it.
+
+Records have CIFAR-10's shape (3x32x32 pixels, 64 features) and hold random numbers; a batch is 128 of them, as in the
+published recipe. The plain copy takes the same records in the same order from a page-cached file into one buffer that
+is there already: one ``readinto`` for neighbours. Store and copy are timed in the same rounds, one after the other, and
+the median ratio of their speeds counts; a first round that warms up is dropped, and the checksum at opening is part of
+none.
+
+``in order``        a store of the student's grid, whole records, in the order of their seeds
+``shuffled``        the same in the order of a training epoch
+``half precision``  the same in float16, turned into float32
+``dense, inside``   a student whose levels are among the store's: pieces of records
+``dense, between``  a student whose levels are not: pieces, and the interpolation
+``in memory``       the first, read once, batches picked by index
+``streamed``        the first, by the loader that reads ahead
+
+The second table is a fit of the digits' predictor: seconds that the Trainer waits for batches, and seconds in steps.
+
+    python benchmarks/store_reads.py --output runs/store_reads
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.profilers import SimpleProfiler
+
+from amed_lightning.cli.training import distillation
+from amed_lightning.noise.schedules import Logsnr, NoiseRange, Polynomial, levels
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
+from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
+from amed_lightning.training.reading import InMemory, ReadAhead, Streamed
+
+SHAPE, FEATURE_SIZE, NUM_INTERVALS, DENSE_INTERVALS = (3, 32, 32), 64, 3, 18
+RANGE = NoiseRange(0.002, 80.0)
+INSIDE, BETWEEN = (levels(schedule, NUM_INTERVALS, RANGE) for schedule in (Polynomial(), Logsnr()))
+IN_ORDER, REQUIRED = "in order", 0.8
+"""What is to reach which part of the plain copy's speed: whole records, in order and shuffled."""
+DIGITS = Path(__file__).parents[1] / "configs" / "digits" / "amed.yaml"
+
+Epoch = Callable[[list[list[int]]], Iterable[object]]
+"""Reads one batch after another."""
+
+
+def filled(root: Path, num_intervals: int, dtype: str, shards: int) -> TrajectoryStore:
+    """Return a store of random numbers."""
+    sigmas = tuple(levels(Polynomial(), num_intervals, RANGE).tolist())
+    solver, classes = {"name": "heun"}, 10
+    recipe = TeacherRecipe("random", SHAPE, FEATURE_SIZE, classes, solver, sigmas, num_intervals, 64, dtype=dtype)
+    store, generator = TrajectoryStore(root, recipe), torch.Generator().manual_seed(0)
+    for shard in Seeds(Stream.training, 0, shards * SHARD_SIZE).blocks(SHARD_SIZE):
+        shapes = ((num_intervals + 1, *SHAPE), (num_intervals, *SHAPE), (num_intervals, FEATURE_SIZE))
+        parts = [torch.randn(SHARD_SIZE, *shape, generator=generator) for shape in shapes]
+        labels = torch.randint(classes, (SHARD_SIZE,), generator=generator)
+        store.write(shard, Trajectories(*parts, labels, torch.arange(shard.start, shard.stop)))
+    return store
+
+
+def cases(folder: Path, shards: int) -> Iterator[tuple[str, TrajectoryReader, Epoch]]:
+    """Yield each way to read: its name, its reader, and what goes through an epoch."""
+    seeds = Seeds(Stream.training, 0, shards * SHARD_SIZE)
+    own, half = (filled(folder, NUM_INTERVALS, dtype, shards) for dtype in ("float32", "float16"))
+    dense = filled(folder, DENSE_INTERVALS, "float32", shards)
+    for name, store, sigmas in (
+        (IN_ORDER, own, INSIDE),
+        ("shuffled", own, INSIDE),
+        ("half precision", half, INSIDE),
+        ("dense, inside", dense, INSIDE),
+        ("dense, between", dense, BETWEEN),
+    ):
+        reader = TrajectoryReader(store, seeds, sigmas)
+        yield name, reader, lambda batches, reader=reader: map(reader.read, batches)
+        reader.close()
+    reader = TrajectoryReader(own, seeds, INSIDE)
+    memory = InMemory(reader, torch.device("cpu"))
+    yield "in memory", reader, lambda batches: map(memory.__getitem__, batches)
+    yield "streamed", reader, lambda batches: ReadAhead(Streamed(reader), batch_size=None, sampler=batches)
+
+
+def seconds(batches: Iterable[object]) -> float:
+    """Return the seconds from the first of some batches to the last."""
+    arriving = iter(batches)
+    next(arriving)
+    started = time.perf_counter()
+    for _ in arriving:
+        pass
+    return time.perf_counter() - started
+
+
+def plain_copy(path: Path, buffer: memoryview, batches: Iterable[list[int]]) -> Iterator[None]:
+    """Copy the same records from a file, one batch after another."""
+    with path.open("rb", buffering=0) as file:
+        for batch in batches:
+            size = len(buffer) // len(batch)
+            in_order = batch == list(range(batch[0], batch[0] + len(batch)))
+            for place, first in enumerate(batch[:1] if in_order else batch):
+                file.seek(first * size)
+                file.readinto(buffer if in_order else buffer[place * size : (place + 1) * size])
+            yield
+
+
+def reads(folder: Path, shards: int, batch: int, repeats: int) -> Iterator[dict[str, Any]]:
+    """Yield a row per way to read."""
+    for name, reader, epoch in cases(folder, shards):
+        path, buffer = folder / "plain", memoryview(bytearray(batch * reader.view.row_bytes))
+        in_order = torch.arange(len(reader))
+        with path.open("wb") as file:
+            for part in in_order.split(batch):
+                file.write(reader.rows(part.tolist()).numpy().tobytes())
+        times = []
+        for number in range(repeats + 1):
+            order = torch.randperm(len(reader), generator=torch.Generator().manual_seed(number))
+            batches = [part.tolist() for part in (in_order if name == IN_ORDER else order).split(batch)]
+            times.append((seconds(plain_copy(path, buffer, batches)), seconds(epoch(batches))))
+        copied, read = zip(*times[1:], strict=True)
+        ratios = sorted(copy / own for copy, own in times[1:])
+        gigabytes = (len(reader) - batch) * reader.view.row_bytes / 1e9
+        yield {
+            "way": name,
+            "kib_per_trajectory": reader.view.row_bytes / 1024,
+            "ratio": median(ratios),
+            "ratio_quartiles": (ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]),
+            "read_gb_per_second": gigabytes / median(read),
+            "plain_gb_per_second": gigabytes / median(copied),
+        }
+
+
+def waits(folder: Path, epochs: int) -> Iterator[dict[str, Any]]:
+    """Yield, for trajectories in memory and streamed, what a fit on digits waits for them."""
+    for way, share in (("in memory", 0.5), ("streamed", 0.0)):
+        options = [f"--data.root={folder}/store", f"--data.memory_share={share}", f"--model.export={folder}/p.json"]
+        with redirect_stderr(StringIO()):
+            module, data, _ = distillation(["--config", str(DIGITS), *options])
+        profiler = SimpleProfiler()
+        silent = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+        trainer = pl.Trainer(
+            accelerator="cpu", max_epochs=epochs, profiler=profiler, use_distributed_sampler=False,
+            enable_progress_bar=False, num_sanity_val_steps=0, **silent,
+        )  # fmt: skip
+        trainer.fit(module, data)
+        durations = profiler.recorded_durations
+        waited = durations["[_TrainingEpochLoop].train_dataloader_next"]
+        moved = durations["[Strategy]SingleDeviceStrategy.batch_to_device"]
+        steps = durations["run_training_batch"]
+        yield {
+            "way": way,
+            "batches": len(steps),
+            "first_wait_seconds": waited[0],
+            "wait_seconds": sum(waited[1:]) + sum(moved),
+            "step_seconds": sum(steps),
+            "share": (sum(waited[1:]) + sum(moved)) / sum(steps),
+        }
+
+
+def main() -> None:
+    """Measure, write the rows, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("runs/store_reads"), help="folder of the result")
+    parser.add_argument("--shards", type=int, default=4, help="of 256 trajectories each, in each store")
+    parser.add_argument("--batch", type=int, default=128, help="trajectories per batch")
+    parser.add_argument("--repeats", type=int, default=25, help="rounds that count")
+    parser.add_argument("--epochs", type=int, default=2, help="of the fit on digits")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.output) as folder:
+        read = list(reads(Path(folder), arguments.shards, arguments.batch, arguments.repeats))
+        waited = list(waits(Path(folder), arguments.epochs))
+    protocol = {"shape": SHAPE, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    options = {name: value for name, value in vars(arguments).items() if name != "output"}
+    result = {"reads": read, "required": REQUIRED, "waits": waited, **protocol, **options}
+    (arguments.output / "store_reads.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(f"{'way':16}{'KiB each':>10}{'ratio':>8}  {'quartiles':14}{'GB/s':>6}{'plain':>7}")
+    for row in read:
+        quartiles = ", ".join(f"{ratio:.2f}" for ratio in row["ratio_quartiles"])
+        speeds = f"{row['read_gb_per_second']:6.1f}{row['plain_gb_per_second']:7.1f}"
+        print(f"{row['way']:16}{row['kib_per_trajectory']:10.1f}{row['ratio']:8.2f}  {quartiles:14}{speeds}")
+    met = all(row["ratio"] >= REQUIRED for row in read[:2])
+    print(f"required of the first two: {REQUIRED}, {'met' if met else 'MISSED'}")
+    for row in waited:
+        waiting = f"waits {row['wait_seconds']:.3f} s beside {row['step_seconds']:.2f} s of steps ({row['share']:.2%})"
+        print(f"digits, {row['way']}: {waiting}, the first batch apart ({row['first_wait_seconds']:.3f} s)")
+
+
+if __name__ == "__main__":
+    main()
