@@ -57,7 +57,7 @@ def prepare(suite: Suite) -> list[Bench]:
 def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     plain = suite.arithmetic.applied(build("model", DENOISERS, dataset.model))
     clipped = thresholded(plain)
-    judge = examiner(dataset.detector, dataset.dataset)
+    judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
     judge.require_shape(plain.shape)
     protocol = Protocol(
         judge.digest,

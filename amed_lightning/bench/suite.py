@@ -8,10 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jsonargparse
-
 from amed_lightning.bench.arithmetic import Arithmetic
-from amed_lightning.config import InputError, Spec, load_yaml
+from amed_lightning.config import InputError, Spec, load_dataclass
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,7 @@ class Suite:
         block_size: samples per block; a multiple of ``batch_size``.
         batch_size: samples per network run.
         arithmetic: precision and what else moves the last digits.
+        metrics: scores to compute: fid, is, kid, precision_recall.
     """
 
     name: str
@@ -101,6 +100,7 @@ class Suite:
     block_size: int = 768
     batch_size: int = 256
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    metrics: tuple[str, ...] = ("fid", "is")
 
     def batch_size_for(self, dataset: Dataset) -> int:
         """Return the samples per network run of a dataset."""
@@ -113,12 +113,7 @@ def load_suite(path: Path) -> Suite:
     Raises:
         InputError: a missing file, an unknown or missing key, or a value of the wrong type.
     """
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Suite, "suite")
-    try:
-        parsed: Suite = parser.instantiate(parser.parse_object({"suite": load_yaml(path)})).suite
-    except jsonargparse.ArgumentError as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+    parsed = load_dataclass(path, Suite)
     try:
         _check(parsed)
     except ValueError as error:
