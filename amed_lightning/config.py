@@ -162,9 +162,21 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
     try:
         options = parser.parse_object({str(key): value for key, value in spec.items() if key != "name"})
     except jsonargparse.ArgumentError as error:
-        takes = ", ".join(p for p in inspect.signature(factory).parameters if p not in hidden) or "no options"
+        takes = ", ".join(p for p in options_of(kind, registry, name) if p not in hidden) or "no options"
         raise InputError(f"{kind} '{name}': {' '.join(str(error).split())}; it takes {takes}") from error
     return {"name": name, **options.as_dict()}
+
+
+def options_of(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Collection[str]:
+    """Return the names of the options that a part takes.
+
+    Raises:
+        InputError: an unknown name.
+
+    >>> list(options_of("fraction", {"half": lambda of=1.0: of / 2}, "half"))
+    ['of']
+    """
+    return inspect.signature(_factory(kind, registry, name)).parameters.keys()
 
 
 def _factory(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Callable[..., Part]:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 Images: TypeAlias = Float[Tensor, "batch channels height width"]
 """Images or latents. Pixels are in [-1, 1] when clean."""
+Latents: TypeAlias = Float[Tensor, "batch latent_channels latent_height latent_width"]
+"""What a sampler returns, before it is decoded."""
 Bytes: TypeAlias = UInt8[Tensor, "batch channels height width"]
 """Images as they are scored and saved, 0 to 255."""
 Level: TypeAlias = Float[Tensor, "..."]

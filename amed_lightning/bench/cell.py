@@ -30,6 +30,7 @@ class Protocol:
         num_ranges: ranges of seeds; the deviation over them is the scores' uncertainty.
         batch_sizes: samples per network run; several where memory ran out.
         arithmetic: how the network computed.
+        conditions: identifies the labels or prompts of the seeds, or None.
         quantisation: from images in [-1, 1] to bytes.
     """
 
@@ -39,6 +40,7 @@ class Protocol:
     num_ranges: int
     batch_sizes: tuple[int, ...]
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    conditions: str | None = None
     quantisation: str = QUANTISATION
 
     @property

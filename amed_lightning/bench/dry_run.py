@@ -95,7 +95,7 @@ def _estimate(
         seconds_per_run,
         None if seconds_per_run is None else runs * batches * seconds_per_run / SECONDS_PER_HOUR,
         len(cells) * suite.num_blocks * size * (size + 1) * torch.float64.itemsize,
-        None if model is None else has_reference * per_cell * math.prod(model.shape) * torch.float32.itemsize,
+        None if model is None else has_reference * per_cell * math.prod(model.image_shape) * torch.float32.itemsize,
         unknown,
     )
 

@@ -14,6 +14,7 @@ from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.reference import Examiner, examiner
 from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.seeds import Stream
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     plain = suite.arithmetic.applied(build("model", DENOISERS, dataset.model))
     clipped = thresholded(plain)
     judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
-    judge.require_shape(plain.shape)
+    judge.require_shape(plain.image_shape)
     protocol = Protocol(
         judge.digest,
         suite.num_blocks,
@@ -66,6 +67,7 @@ def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
         suite.num_ranges or suite.num_blocks,
         (suite.batch_size_for(dataset),),
         suite.arithmetic,
+        plain.conditions_digest(Stream.evaluation),
     )
     cells: dict[str, Cell] = {}
     reference: Cell | None = None

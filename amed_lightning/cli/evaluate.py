@@ -124,9 +124,10 @@ def _samples(options: Any, device: torch.device) -> Source:
     protocol = {
         "model": samplers[0].model.digest,
         "seeds": [seeds.start, seeds.stop],
+        "conditions": samplers[0].model.conditions_digest(Stream.evaluation),
         "teacher": options.teacher,
     }
-    shapes = [sampler.model.shape for sampler in samplers]
+    shapes = [sampler.model.image_shape for sampler in samplers]
     drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
     batches = _sampled(samplers, drawn, options.batch_size, device)
     return Source(len(seeds), samplers[0].nfe, protocol, shapes, batches)

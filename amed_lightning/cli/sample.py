@@ -1,6 +1,7 @@
 """``sample``: images for a range of seeds, as PNG files or one grid."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -8,8 +9,10 @@ from jsonargparse.typing import PositiveInt
 from torchvision.utils import make_grid
 
 from amed_lightning.cli.parsing import parser_for, seed_range
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, Spec, options_of
 from amed_lightning.data.folder import write_image
+from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
@@ -26,10 +29,12 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_class_arguments(SamplerConfig, "sampler")
     parser.add_argument("--seeds", default="0-63", help="first and last seed")
     parser.add_argument("--classes", type=list[int], default=[], help="labels to take in turn, not each seed's own")
+    parser.add_argument("--prompt", action="append", default=[], help="for the seeds to take in turn; may be repeated")
+    parser.add_argument("--guidance", type=float | None, default=None, help="scale of a text model's guidance")
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="samples per network run")
     parser.add_argument("--output", type=Path, default=Path("runs/samples"), help="folder, or a .png for a grid")
     options = parser.instantiate(parser.parse_args(list(arguments)))
-    sampler = build_sampler(options.sampler)
+    sampler = build_sampler(_asked(options.sampler, options.prompt, options.guidance))
     seeds = seed_range(options.seeds)
     _check_classes(options.classes, sampler.model.num_classes)
     fabric = launch(options.accelerator, 1)
@@ -43,6 +48,32 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     _write(options.output, seeds, torch.cat(images))
     print(f"{len(drawn)} images at {state.nfe} network runs each: {options.output}")
     return 0
+
+
+def _asked(config: SamplerConfig, prompts: list[str], guidance: float | None) -> SamplerConfig:
+    """Put what the command line asks of a text model into the model's description."""
+    model = config.model
+    if prompts:
+        model = _with_option(model, "prompts", {"evaluation": prompts}, "--prompt")
+    if guidance is not None:
+        model = _with_option(model, "guidance", guidance, "--guidance")
+    return replace(config, model=model)
+
+
+def _with_option(model: Spec, option: str, value: object, flag: str) -> Spec:
+    """Set an option of a model, of the one that it stands around, or of a card's."""
+    name = str(model.get("name"))
+    if option in options_of("model", DENOISERS, name):
+        return model | {option: value}
+    match model:
+        case {"of": dict(inner)}:
+            return model | {"of": _with_option(inner, option, value, flag)}
+        case {"name": "pretrained", "card": str(card)}:
+            published = load_card(card).model
+            own = published | (model.get("overrides") or {})
+            asked = _with_option(own, option, value, flag)
+            return model | {"overrides": {key: asked[key] for key in asked if asked[key] != published.get(key)}}
+    raise InputError(f"{flag}: model '{name}' takes no {option}; leave the option out, or use a text-to-image model")
 
 
 def _check_classes(classes: Sequence[int], num_classes: int) -> None:

@@ -62,7 +62,7 @@ def classifier_free(model: DiffusionModel, scale: float) -> DiffusionModel:
     Raises:
         ValueError: the model is unconditional.
     """
-    if not model.num_classes:
+    if not model.is_conditional:
         raise ValueError("guidance needs a class-conditional model, and this one has no classes")
     denoiser = ClassifierFreeGuidance(model.denoiser, scale)
     return replace(model, denoiser=denoiser, digest=digest([model.digest, "classifier-free guidance", scale]))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from amed_lightning.config import InputError, Spec, build, complete
+from amed_lightning.denoisers.diffusers_models import latent_diffusion, stable_diffusion
 from amed_lightning.denoisers.families import consistency, edm, guided_diffusion, of_family
 from amed_lightning.denoisers.files import load_model, read_model, without_labels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
@@ -91,6 +92,8 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "edm": edm,
     "consistency": consistency,
     "guided_diffusion": guided_diffusion,
+    "latent_diffusion": latent_diffusion,
+    "stable_diffusion": stable_diffusion,
     "pretrained": pretrained,
 }
 WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {

@@ -12,13 +12,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from amed_lightning.noise.schedules import NoiseRange
-from amed_lightning.seeds import Seeds
-from amed_lightning.tensors import Images, Level
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.tensors import Images, Latents, Level
 
 Features: TypeAlias = Float[Tensor, "batch feature_size"]
 """A network's bottleneck activation, averaged over its channels and flattened."""
 Condition: TypeAlias = Int[Tensor, "batch"]
-"""Class labels."""
+"""Class labels, or numbers of prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +45,49 @@ class Denoiser(Protocol):
         ...
 
 
+@runtime_checkable
+class Prompts(Protocol):
+    """The prompts that a text-to-image model knows by number."""
+
+    def numbers(self, seeds: Seeds, shape: tuple[int, ...]) -> Condition:
+        """Return the number of each seed's prompt; one that is drawn follows the seed's noise of ``shape``."""
+        ...
+
+    def digest(self, stream: Stream) -> str:
+        """Identify the prompts that the seeds of a stream have."""
+        ...
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Turns latents into images.
+
+    Attributes:
+        shape: channels, height, width of an image.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def __call__(self, latents: Latents) -> Images:
+        """Decode each latent by itself, whatever the batch."""
+        ...
+
+
 @dataclass(frozen=True)
 class DiffusionModel:
     """A pre-trained model: its denoiser and everything that a user of it must know.
 
     Attributes:
-        denoiser: frozen; the only part with weights.
-        digest: identifies architecture and weights; stores, predictors and results carry it.
-        shape: channels, height, width of one sample.
+        denoiser: frozen.
+        digest: identifies architecture and weights of all parts; stores, predictors and results carry it.
+        shape: channels, height, width of one sample, which is an image or a latent.
         noise_range: the levels between which the model was trained.
         feature_size: length of the bottleneck features.
         num_classes: number of class labels, 0 for an unconditional model.
         last_denoiser: answers the last evaluation of denoise-to-zero, where that is not ``denoiser``.
+        prompts: of a text-to-image model. They are no part of ``digest``: a predictor serves all prompts.
+        decoder: of a latent model, frozen.
     """
 
     denoiser: Denoiser = field(repr=False)
@@ -66,17 +97,38 @@ class DiffusionModel:
     feature_size: int
     num_classes: int = 0
     last_denoiser: Denoiser | None = field(default=None, repr=False)
+    prompts: Prompts | None = field(default=None, repr=False)
+    decoder: Decoder | None = field(default=None, repr=False)
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether a sample has a label or a prompt."""
+        return self.num_classes > 0 or self.prompts is not None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of a decoded sample."""
+        return self.shape if self.decoder is None else self.decoder.shape
 
     def condition_for(self, seeds: Seeds) -> Condition | None:
-        """Return the label of each seed, or None if the model is unconditional."""
+        """Return the label or the prompt's number of each seed, or None if the model is unconditional."""
+        if self.prompts is not None:
+            return self.prompts.numbers(seeds, self.shape)
         return seeds.labels(self.shape, self.num_classes) if self.num_classes else None
 
+    def conditions_digest(self, stream: Stream) -> str | None:
+        """Identify what the seeds of a stream ask for, or return None if the model is unconditional."""
+        if self.prompts is not None:
+            return self.prompts.digest(stream)
+        return f"{self.num_classes} classes" if self.num_classes else None
+
     def to(self, device: torch.device) -> "DiffusionModel":
-        """Move the denoiser's weights, in place, and return this model."""
-        if isinstance(self.denoiser, torch.nn.Module):
-            self.denoiser.to(device)
+        """Move the weights of every part, in place, and return this model."""
+        for part in (self.denoiser, self.last_denoiser, self.decoder):
+            if isinstance(part, torch.nn.Module):
+                part.to(device)
         return self
 
-    def decode(self, latents: Images) -> Images:
+    def decode(self, latents: Latents) -> Images:
         """Turn what the sampler returns into images in [-1, 1]; a pixel-space model has nothing to do."""
-        return latents
+        return latents if self.decoder is None else self.decoder(latents)

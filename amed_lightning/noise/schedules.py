@@ -26,10 +26,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from amed_lightning.noise.discrete_time import DiscreteTime
 from amed_lightning.tensors import Level
 
 Grid: TypeAlias = Float[Tensor, "levels"]
-Table: TypeAlias = Float[Tensor, "times"]
 
 INNER_RHO = 7.0
 """Levels inside the intervals of a list are uniform in sigma^(1/7)."""
@@ -179,12 +179,9 @@ class Discrete:
         """
         if noise_range.log_alphas is None:
             raise ValueError("the schedule 'discrete' needs a model with a table of alphas, and this model has none")
-        log_alphas = torch.tensor(noise_range.log_alphas, dtype=u.dtype)
-        times = torch.arange(1, len(log_alphas) + 1, dtype=u.dtype) / len(log_alphas)
-        ends = torch.tensor([noise_range.sigma_max, noise_range.sigma_min], dtype=u.dtype)
-        first, last = _interpolate(-ends.square().log1p() / 2, log_alphas.flip(0), times.flip(0))
-        t = (first + u * (last ** (1 / self.rho) - first)) ** self.rho
-        return (-2 * _interpolate(t, times, log_alphas)).expm1().sqrt()
+        time = DiscreteTime(torch.tensor(noise_range.log_alphas, dtype=u.dtype))
+        first, last = time.of(torch.tensor([noise_range.sigma_max, noise_range.sigma_min], dtype=u.dtype))
+        return time.sigma((first + u * (last ** (1 / self.rho) - first)) ** self.rho)
 
 
 @dataclass(frozen=True)
@@ -247,13 +244,6 @@ def scaled_linear_log_alphas(first: float = 0.00085, last: float = 0.012, steps:
 
 def _warp(first: float | Grid, last: float | Grid, u: Grid, rho: float) -> Grid:
     return (first ** (1 / rho) + u * (last ** (1 / rho) - first ** (1 / rho))) ** rho
-
-
-def _interpolate(x: Grid, xs: Table, ys: Table) -> Grid:
-    """Interpolate linearly between the points of increasing ``xs``; go on straight beyond both ends."""
-    right = torch.searchsorted(xs, x).clamp(1, len(xs) - 1)
-    left = right - 1
-    return ys[left] + (x - xs[left]) * (ys[right] - ys[left]) / (xs[right] - xs[left])
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {

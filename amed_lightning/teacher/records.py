@@ -41,7 +41,7 @@ class Layout:
     def of(cls, recipe: TeacherRecipe) -> "Layout":
         """Return the layout of a recipe's records."""
         dtype: torch.dtype = getattr(torch, recipe.dtype)
-        return cls(recipe.num_intervals, recipe.shape, recipe.feature_size, recipe.num_classes > 0, dtype)
+        return cls(recipe.num_intervals, recipe.shape, recipe.feature_size, recipe.conditions is not None, dtype)
 
     @property
     def record_bytes(self) -> int:

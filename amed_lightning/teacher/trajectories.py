@@ -17,7 +17,7 @@ from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import levels
 from amed_lightning.sampling.sampler import SamplerParts
-from amed_lightning.seeds import Seeds
+from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import Level
 
@@ -50,6 +50,7 @@ class TeacherRecipe:
     """Everything that determines the trajectory of a seed. Its digest names the store.
 
     Attributes:
+        conditions: identifies the labels or prompts of the seeds, or None.
         sigmas: all levels at which the teacher stops; every ``stride``-th is stored.
         num_intervals: between stored levels.
         version: of what is stored; since 2 an answer is always that of the flow at the stored state.
@@ -58,7 +59,7 @@ class TeacherRecipe:
     model: str
     shape: tuple[int, int, int]
     feature_size: int
-    num_classes: int
+    conditions: str | None
     solver: Spec
     sigmas: tuple[float, ...]
     num_intervals: int
@@ -101,7 +102,7 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
         model=parts.model.digest,
         shape=parts.model.shape,
         feature_size=parts.model.feature_size,
-        num_classes=parts.model.num_classes,
+        conditions=parts.model.conditions_digest(Stream.training),
         solver=complete("solver", SOLVERS, teacher.solver, hidden=["placer"]),
         sigmas=tuple(sigmas.tolist()),
         num_intervals=kept.config.num_intervals,

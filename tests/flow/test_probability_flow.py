@@ -110,3 +110,52 @@ def test_a_model_draws_a_label_per_seed_only_if_it_has_classes(num_classes):
         assert condition.equal(seeds.labels(shape, num_classes))
     else:
         assert condition is None
+
+
+class Numbered:
+    """Prompts whose numbers are the seeds."""
+
+    def numbers(self, seeds, shape):
+        return torch.arange(seeds.start, seeds.stop)
+
+    def digest(self, stream):
+        return stream.name
+
+
+class Doubled(torch.nn.Module):
+    """A decoder that repeats every pixel."""
+
+    shape = (1, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, latents):
+        return latents.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+class TestModel:
+    def model(self, **options):
+        return DiffusionModel(mixture(), "digest", (1, 4, 4), NoiseRange(0.5, 2.0), 3, **options)
+
+    @pytest.mark.parametrize("stream", [Stream.evaluation, Stream.training])
+    def test_its_conditions_are_none_labels_or_prompts(self, stream):
+        seeds = Seeds(stream, 3, 9)
+        plain, labelled, prompted = self.model(), self.model(num_classes=10), self.model(prompts=Numbered())
+        assert [model.is_conditional for model in (plain, labelled, prompted)] == [False, True, True]
+        assert prompted.condition_for(seeds).tolist() == [3, 4, 5, 6, 7, 8]
+        digests = [model.conditions_digest(stream) for model in (plain, labelled, prompted)]
+        assert digests == [None, "10 classes", stream.name]
+
+    def test_an_image_is_a_sample_unless_it_is_decoded(self):
+        plain, latent = self.model(), self.model(decoder=Doubled())
+        assert plain.decode(start()).equal(start())
+        assert (plain.image_shape, latent.image_shape) == ((1, 4, 4), (1, 8, 8))
+        assert latent.decode(start()).shape == (8, 1, 8, 8)
+
+    def test_it_moves_with_all_its_parts(self):
+        decoder, last = Doubled(), torch.nn.Linear(1, 1)
+        last.cost = 1
+        model = self.model(decoder=decoder, last_denoiser=last).to(torch.device("meta"))
+        assert {part.weight.device.type for part in (model.decoder, model.last_denoiser)} == {"meta"}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.prompts import PromptLists
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.probability_flow import ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import levels
@@ -21,7 +22,7 @@ OTHER = {
     "model": "another",
     "shape": (1, 2, 8),
     "feature_size": 4,
-    "num_classes": 1,
+    "conditions": "1 classes",
     "solver": {"name": "euler"},
     "sigmas": (80.0, 1.0, 0.002),
     "num_intervals": 4,
@@ -58,6 +59,17 @@ class TestRecipe:
     def test_another_model_moves_the_digest(self, tmp_path):
         models = [build("model", DENOISERS, random_network(tmp_path, seed=seed)) for seed in (0, 1)]
         assert len({recipe_for(parts_of(model), teacher()).digest for model in models}) == 2
+
+    def test_training_prompts_move_the_digest_and_evaluation_prompts_do_not(self):
+        lists = [PromptLists(training, tuple(evaluation)) for training in (("a",), ("b",)) for evaluation in "cd"]
+        recipes = [recipe_for(parts_of(replace(mixture(), prompts=prompts)), teacher()) for prompts in lists]
+        assert recipes[0] == recipes[1] != recipes[2] == recipes[3]
+        assert len({RECIPE.digest, *(recipe.digest for recipe in recipes)}) == 3
+
+    def test_without_training_prompts_there_is_no_teacher(self):
+        model = replace(mixture(), prompts=PromptLists(evaluation=("a",)))
+        with pytest.raises(InputError, match="no training prompts"):
+            recipe_for(parts_of(model), teacher())
 
     def test_defaults_that_are_spelled_out_do_not_move_it(self):
         short, spelled = {"name": "ipndm"}, {"name": "ipndm", "order": 4}
@@ -152,6 +164,13 @@ class TestLabels:
         drawn = training(0, 6).labels(model.shape, 3)
         assert rolled.condition.equal(drawn)
         assert all(condition.equal(drawn) for condition in calls.conditions)
+
+    def test_a_trajectory_follows_the_training_prompt_of_its_seed(self):
+        prompts = PromptLists(training=("a", "b", "c"), evaluation=("d",))
+        model, calls = watched(replace(mixture(), prompts=prompts))
+        rolled = roll_out(model, recipe_for(parts_of(model), teacher()), training(0, 6), CPU)
+        assert rolled.condition.equal(prompts.numbers(training(0, 6), model.shape))
+        assert all(condition.equal(rolled.condition) for condition in calls.conditions)
 
     def test_a_model_without_labels_leaves_none(self):
         assert roll_out(mixture(), RECIPE, training(0, 2), CPU).condition is None

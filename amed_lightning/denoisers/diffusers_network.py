@@ -1,0 +1,88 @@
+"""A U-Net of diffusers as the network inside a denoiser, and an autoencoder as a decoder.
+
+The bottleneck is the output of the middle block, averaged over channels. Its resolution is the latent's, halved by
+every level but the last: 8x8 for Stable Diffusion v1 and the LSUN model, 32x32 for SDXL.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from amed_lightning.flow.model import Condition, Features
+from amed_lightning.tensors import Images, Latents
+
+Conditioning: TypeAlias = Callable[[Condition | None, int], dict[str, Any]]
+"""Gives the U-Net's further arguments for a batch's conditions and its size."""
+
+
+def latent_shape(unet: Any) -> tuple[int, int, int]:
+    """Return channels, height and width of what a U-Net was trained on."""
+    size = unet.config.sample_size
+    height, width = (size, size) if isinstance(size, int) else size
+    return unet.config.in_channels, height, width
+
+
+class LatentNetwork(nn.Module):
+    """A U-Net and what it is told besides the time.
+
+    Args:
+        unet: ``UNet2DModel`` or ``UNet2DConditionModel``.
+        conditioning: of a text-to-image model.
+
+    Attributes:
+        shape: channels, height, width of a latent.
+        feature_size: length of the features.
+    """
+
+    def __init__(self, unet: Any, conditioning: Conditioning | None = None) -> None:
+        super().__init__()
+        self.unet, self.conditioning = unet, conditioning
+        self.shape = latent_shape(unet)
+        halvings = 2 ** (len(unet.config.block_out_channels) - 1)
+        self.feature_size = math.prod(-(-side // halvings) for side in self.shape[1:])
+        self._middle: list[Tensor] = []
+        unet.mid_block.register_forward_hook(self._keep)
+
+    def _keep(self, block: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._middle.append(output)
+
+    def forward(self, x: Images, time: Float[Tensor, "batch"], condition: Condition | None) -> tuple[Images, Features]:
+        """Return the prediction and the features, at the precision of ``x``."""
+        further = {} if self.conditioning is None else self.conditioning(condition, len(x))
+        try:
+            (output,) = self.unet(x.to(self.unet.dtype), time, return_dict=False, **further)
+            (middle,) = self._middle
+        finally:
+            self._middle.clear()  # also where the run was interrupted: nothing is kept between calls
+        return output.to(x.dtype), middle.to(x.dtype).mean(1).flatten(1)
+
+
+class LatentDecoder(nn.Module):
+    """The decoding half of an autoencoder; each latent by itself, so that an image does not depend on its batch.
+
+    Args:
+        autoencoder: ``AutoencoderKL`` or ``VQModel``.
+        latent_shape: channels, height, width of a latent.
+        scaling: what the autoencoder's own latents were multiplied with.
+
+    Attributes:
+        shape: channels, height, width of an image.
+    """
+
+    def __init__(self, autoencoder: Any, latent_shape: tuple[int, int, int], scaling: float) -> None:
+        super().__init__()
+        config = autoencoder.config
+        self.autoencoder, self.scaling, self.shift = autoencoder, scaling, config.get("shift_factor") or 0
+        doublings = 2 ** (len(config.block_out_channels) - 1)
+        _, height, width = latent_shape
+        self.shape: tuple[int, int, int] = (config.out_channels, height * doublings, width * doublings)
+
+    def forward(self, latents: Latents) -> Images:
+        """Return images, in [-1, 1] but for what the autoencoder overshoots."""
+        unscaled = (latents / self.scaling + self.shift).to(self.autoencoder.dtype)
+        images = [self.autoencoder.decode(one, return_dict=False)[0] for one in torch.split(unscaled, 1)]
+        return torch.cat(images).to(latents.dtype)

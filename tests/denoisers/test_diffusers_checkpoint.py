@@ -1,0 +1,172 @@
+"""Original checkpoints: what a pipeline's tensors become under their names is read back as that pipeline."""
+
+import os
+import pickle
+import shutil
+import sys
+
+import diffusers
+import pytest
+import safetensors.torch
+import torch
+
+from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.denoisers.zoo.card import ZOO
+
+from . import originals
+
+
+def latent(path, config):
+    return build("model", DENOISERS, {"name": "latent_diffusion", "path": str(path), "config": config and str(config)})
+
+
+def text(path, config):
+    return build("model", DENOISERS, {"name": "stable_diffusion", "path": str(path), "config": config and str(config)})
+
+
+def without_weights(folder, target):
+    """Copy the configurations alone."""
+    return shutil.copytree(folder, target, ignore=shutil.ignore_patterns("*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def parts(tiny):
+    """The modules of every pipeline."""
+    kinds = {
+        "latent_diffusion": diffusers.LDMPipeline,
+        "stable_diffusion": diffusers.StableDiffusionPipeline,
+        "sdxl": diffusers.StableDiffusionXLPipeline,
+    }
+    return {name: kind.from_pretrained(tiny[name], local_files_only=True) for name, kind in kinds.items()}
+
+
+class TestReading:
+    def test_latent_diffusion_with_its_averaged_weights(self, tiny, parts, tmp_path):
+        pipeline = parts["latent_diffusion"]
+        averages = originals.unconditional_unet(pipeline.unet)
+        last = {name: torch.zeros_like(tensor) for name, tensor in averages.items()}
+        weights = last | originals.averaged(averages) | originals.autoencoder(pipeline.vqvae)
+        torch.save({"state_dict": weights, "global_step": 3}, tmp_path / "model.ckpt")
+        configs = without_weights(tiny["latent_diffusion"], tmp_path / "configs")
+        assert latent(tmp_path / "model.ckpt", configs).digest == latent(tiny["latent_diffusion"], None).digest
+
+    def test_stable_diffusion(self, tiny, parts, tmp_path):
+        pipeline = parts["stable_diffusion"]
+        weights = originals.unet(pipeline.unet) | originals.autoencoder(pipeline.vae)
+        weights |= originals.clip(pipeline.text_encoder, "cond_stage_model.transformer.")
+        torch.save({"state_dict": weights}, tmp_path / "model.ckpt")
+        configs = without_weights(tiny["stable_diffusion"], tmp_path / "configs")
+        assert text(tmp_path / "model.ckpt", configs).digest == text(tiny["stable_diffusion"], None).digest
+
+    def test_the_second_version_with_its_text_encoder_of_open_clip(self, tiny, parts, tmp_path):
+        pipeline = parts["stable_diffusion"]
+        weights = originals.unet(pipeline.unet) | originals.autoencoder(pipeline.vae)
+        weights |= originals.open_clip(pipeline.text_encoder, "cond_stage_model.model.")
+        torch.save(weights, tmp_path / "model.ckpt")
+        assert (
+            text(tmp_path / "model.ckpt", tiny["stable_diffusion"]).digest
+            == text(tiny["stable_diffusion"], None).digest
+        )
+
+    def test_sdxl(self, tiny, parts, tmp_path):
+        pipeline = parts["sdxl"]
+        weights = originals.unet(pipeline.unet) | originals.autoencoder(pipeline.vae)
+        weights |= originals.clip(pipeline.text_encoder, "conditioner.embedders.0.transformer.")
+        weights |= originals.open_clip(pipeline.text_encoder_2, "conditioner.embedders.1.model.")
+        safetensors.torch.save_file(weights, tmp_path / "model.safetensors")
+        configs = without_weights(tiny["sdxl"], tmp_path / "configs")
+        assert text(tmp_path / "model.safetensors", configs).digest == text(tiny["sdxl"], None).digest
+
+    def test_a_lightning_checkpoint_that_keeps_its_callbacks_states(self, tiny, parts, tmp_path, monkeypatch):
+        pipeline = parts["latent_diffusion"]
+        weights = originals.unconditional_unet(pipeline.unet) | originals.autoencoder(pipeline.vqvae)
+        module = type(sys)("pytorch_lightning.callbacks.model_checkpoint")
+        module.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": module.__name__})
+        with monkeypatch.context() as context:
+            context.setitem(sys.modules, module.__name__, module)
+            state = {module.ModelCheckpoint: {"monitor": "val/loss_simple_ema", "best_model_score": torch.ones(())}}
+            torch.save({"state_dict": weights, "callbacks": state}, tmp_path / "model.ckpt")
+        model = latent(tmp_path / "model.ckpt", tiny["latent_diffusion"])
+        assert model.digest == latent(tiny["latent_diffusion"], None).digest
+
+    @pytest.mark.parametrize(
+        ("part", "kind", "published"), [("unet", "UNet2DModel", 274.06), ("vqvae", "VQModel", 55.32)]
+    )
+    def test_the_shipped_configurations_have_the_published_millions_of_weights(self, part, kind, published):
+        config = getattr(diffusers, kind).load_config(ZOO / "lsun_bedroom_ldm", subfolder=part)
+        with torch.device("meta"):
+            network = getattr(diffusers, kind).from_config(config)
+        assert sum(weights.numel() for weights in network.parameters()) / 1e6 == pytest.approx(published, abs=0.005)
+
+
+class TestRefusal:
+    @pytest.fixture
+    def checkpoint(self, tiny, parts, tmp_path):
+        """Save the unconditional model's tensors after a change."""
+
+        def save(change):
+            pipeline = parts["latent_diffusion"]
+            weights = originals.unconditional_unet(pipeline.unet) | originals.autoencoder(pipeline.vqvae)
+            change(weights)
+            torch.save(weights, tmp_path / "model.ckpt")
+            return tmp_path / "model.ckpt"
+
+        return save
+
+    def test_a_missing_tensor_is_named(self, checkpoint, tiny):
+        path = checkpoint(lambda weights: weights.pop("model.diffusion_model.middle_block.1.proj_out.bias"))
+        with pytest.raises(InputError, match=r"unet: the checkpoint lacks tensor mid_block.attentions.0.to_out.0.bias"):
+            latent(path, tiny["latent_diffusion"])
+
+    def test_a_tensor_of_another_architecture_is_named(self, checkpoint, tiny):
+        extra = "model.diffusion_model.input_blocks.4.0.in_layers.0.bias"
+        path = checkpoint(lambda weights: weights.update({extra: torch.zeros(3)}))
+        with pytest.raises(
+            InputError, match=r"unet: the checkpoint has the unknown tensor down_blocks.1.resnets.1.norm1"
+        ):
+            latent(path, tiny["latent_diffusion"])
+
+    def test_a_tensor_of_another_shape_is_named(self, checkpoint, tiny):
+        path = checkpoint(lambda weights: weights.update({"first_stage_model.encoder.conv_in.bias": torch.zeros(3)}))
+        with pytest.raises(InputError, match=r"vqvae: cannot be loaded: .*VQModel"):
+            latent(path, tiny["latent_diffusion"])
+
+    def test_a_file_without_the_autoencoder_is_refused(self, checkpoint, tiny):
+        def drop(weights):
+            for name in [name for name in weights if name.startswith("first_stage_model")]:
+                del weights[name]
+
+        with pytest.raises(InputError, match=r"vqvae: cannot be loaded: .*quantize.embedding"):
+            latent(checkpoint(drop), tiny["latent_diffusion"])
+
+    def test_a_file_without_configurations_is_refused(self, checkpoint):
+        with pytest.raises(InputError, match="needs `config`"):
+            latent(checkpoint(lambda weights: None), None)
+
+    def test_code_in_a_pickle_is_refused_by_name_and_not_run(self, tiny, tmp_path):
+        class Hostile:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "harm"),)
+
+        torch.save({"state_dict": {"a": torch.zeros(1)}, "callbacks": Hostile()}, tmp_path / "model.ckpt")
+        with pytest.raises(
+            InputError,
+            match=r"model.ckpt: not a checkpoint of tensors alone: it asks for posix.mkdir; where you trust it",
+        ):
+            latent(tmp_path / "model.ckpt", tiny["latent_diffusion"])
+        assert not (tmp_path / "harm").exists()
+
+    @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+    @pytest.mark.parametrize("content", [b"", b"version https://git-lfs", pickle.dumps([1, 2], 2), b"\xff" * 100])
+    def test_a_file_of_something_else_is_refused(self, tiny, tmp_path, suffix, content):
+        path = tmp_path / f"model{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="not a checkpoint of tensors alone"):
+            latent(path, tiny["latent_diffusion"])
+
+    def test_a_truncated_file_is_refused(self, checkpoint, tiny):
+        path = checkpoint(lambda weights: None)
+        path.write_bytes(path.read_bytes()[:-1000])
+        with pytest.raises(InputError, match="not a checkpoint of tensors alone"):
+            latent(path, tiny["latent_diffusion"])
