@@ -74,11 +74,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def describe(values: dict[str, float]) -> str:
     """Return the scores as one line.
 
-    >>> describe({"fid": 4.0, "precision": 0.5, "recall": 0.25})
-    'FID 4.000, precision 0.500, recall 0.250'
+    >>> describe({"fid": -1e-9, "precision": 0.5, "recall": 0.25})
+    'FID 0.000, precision 0.500, recall 0.250'
     """
     forms = {
-        "fid": "FID {fid:.3f}",
+        "fid": "FID {fid:z.3f}",
         "is": "IS {is:.3f} ± {is_deviation:.3f} (over 10 splits)",
         "kid": "KID {kid:.5f} ± {kid_deviation:.5f} (over subsets)",
         "precision": "precision {precision:.3f}, recall {recall:.3f}",

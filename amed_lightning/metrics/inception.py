@@ -6,6 +6,7 @@ tap, averaged over positions; logits are those of the last layer without its bia
 deterministic and without TensorFloat-32, whatever the rest of the program allows.
 """
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,12 +17,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-from amed_lightning.config import InputError, digest
+from amed_lightning.config import InputError, digest, file_digest
 from amed_lightning.metrics.detector import Detection, Detector
-from amed_lightning.metrics.weights import checked_digest, downloaded
+from amed_lightning.runtime.cache import cache_folder, check, fetch
+from amed_lightning.runtime.download import RemoteFile
 from amed_lightning.tensors import Bytes
 
-SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+RELEASE = RemoteFile(
+    "weights-inception-2015-12-05-6726825d.pth",
+    (URL_INCEPTION_V3,),
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+)
 RESIZE = "bilinear to 299 as TensorFlow 1"
 NUM_CLASSES = 1008
 IMAGES_AT_ONCE, ON_A_CPU = 64, 8
@@ -61,18 +67,30 @@ def inception(
     """Load InceptionV3, frozen, with a digest of its weights, tap and resize.
 
     Args:
-        path: of the weights; None for torch-fidelity's release, from PyTorch's cache or else downloaded into it.
+        path: of the weights; None for torch-fidelity's release, which is fetched if it is not in the cache.
         tap: where the features are taken; their number.
         logits: run the network to its end, which IS needs. Without, an early tap is several times faster.
-        sha256: of the weights; None to compare with what their name promises, or what they had at their first use.
+        sha256: of the weights at ``path``; None to expect what they had when they were first used.
 
     Raises:
         InputError: weights that are missing, damaged or another network's, or cannot be fetched.
     """
-    file = downloaded(URL_INCEPTION_V3, SHA256) if path is None else Path(path)
-    weights = checked_digest(file, SHA256 if path is None else sha256)
+    file = fetch(RELEASE, cache_folder() / "detectors") if path is None else _checked(Path(path), sha256)
     network = Inception(_network(file, [str(tap), *(["logits_unbiased"] if logits else [])]))
-    return network, digest({"weights": weights, "tap": tap, "resize": RESIZE})
+    return network, digest({"weights": file_digest(file), "tap": tap, "resize": RESIZE})
+
+
+def _checked(file: Path, sha256: str | None) -> Path:
+    """Compare a user's file with its digest; one that is called like the release must be it."""
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    try:
+        check(replace(RELEASE, sha256=sha256 or (RELEASE.sha256 if file.name == RELEASE.name else None)), file)
+    except OSError as error:
+        raise InputError(
+            f"{file}: its SHA-256 cannot be kept beside it ({error.strerror}); give it as the option sha256"
+        ) from error
+    return file
 
 
 def _network(file: Path, features: list[str]) -> FeatureExtractorInceptionV3:

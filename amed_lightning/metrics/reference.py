@@ -8,13 +8,35 @@ import torch
 from amed_lightning.config import InputError, Spec, build, digest
 from amed_lightning.data.images import ImageSet
 from amed_lightning.data.registry import DATASETS
+from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.feature_metrics import FEATURE_METRICS, NEIGHBOURS
 from amed_lightning.metrics.files import DETECTORS
 from amed_lightning.metrics.scores import METRICS, GenerationScores
 from amed_lightning.metrics.statistics import Statistics, read_statistics, statistics_of
+from amed_lightning.runtime.cache import fetch
 
-REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {**DATASETS, "statistics": read_statistics}
+
+def published_statistics(card: str) -> Statistics:
+    """Return the statistics that the card of a published model names, which are fetched if they are not in the cache.
+
+    Args:
+        card: name of a shipped card, or the path of one's own.
+
+    Raises:
+        InputError: there is no such card, it names none, or they cannot be had.
+    """
+    described = load_card(card)
+    if "reference" not in described.files:
+        raise InputError(f"card '{card}' names no reference among its files")
+    return read_statistics(fetch(described.files["reference"], described.folder))
+
+
+REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {
+    **DATASETS,
+    "statistics": read_statistics,
+    "published": published_statistics,
+}
 """What real images can be given as: themselves, or the statistics that a detector made of them."""
 
 
@@ -84,7 +106,7 @@ def examiner(
 
     Args:
         detector: name and options.
-        dataset: name and options of the real images; ``{name: statistics, path: ...}`` for what is computed already.
+        dataset: name and options of the real images, or of their statistics where these are computed already.
         metrics: of ``METRICS``.
         device: where the detector looks at the images; None for the CPU.
 
@@ -132,4 +154,4 @@ def _require_detector(reference: Statistics, detector: Detector, weights: str, d
 
 def _place(dataset: Spec) -> str:
     """Return what a message calls a dataset: its file if it has one."""
-    return f"{dataset.get('path', dataset['name'])}"
+    return str(dataset.get("path") or dataset.get("card") or dataset["name"])

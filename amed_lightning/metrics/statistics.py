@@ -1,6 +1,6 @@
 """What scores refer to: real images as a detector sees them, and the files that keep it.
 
-A file is a NumPy archive with ``mu`` and ``sigma`` in float64, which is all that EDM's references (``fid-refs``) hold.
+A file is a NumPy archive with ``mu`` and ``sigma``, which is all that EDM's references (``fid-refs``, float64) hold.
 Ours add ``metadata``, a JSON that says which detector looked at which images, and ``features`` where they were kept.
 """
 
@@ -24,6 +24,8 @@ from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.frechet import Moments, feature_sums
 from amed_lightning.runtime.progress import progress
 
+ARRAYS = ("mu", "sigma", "metadata", "features")
+"""What is read of a file; OpenAI's have gigabytes of images in them too."""
 ASYMMETRY = 1e-6
 UNREADABLE = (OSError, ValueError, EOFError, BadZipFile, zlib.error, TypeError, AttributeError)
 """What NumPy raises for a file that is damaged, is a bare array, or holds Python objects."""
@@ -135,7 +137,7 @@ def _content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read an archive's arrays, unpickling nothing, and its metadata, of which EDM's files have none."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
+            arrays = {name: archive[name] for name in ARRAYS if name in archive}
         return arrays, json.loads(str(arrays.get("metadata", "{}")))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; compute it with `amed-lightning reference`") from None

@@ -75,7 +75,9 @@ def check(file: RemoteFile, path: Path) -> None:
         InputError: it is another file.
     """
     if wrong := _mismatch(file, path, path):
-        raise InputError(f"{path}: {wrong}; delete the file to fetch it anew")
+        raise InputError(
+            f"{path}: {wrong}; it is damaged or another file: put the right one there, or delete it to fetch"
+        )
 
 
 def extracted(archive: Path, member: str) -> Path:
@@ -103,7 +105,7 @@ def _mismatch(file: RemoteFile, written: Path, path: Path) -> str | None:
     """Say what is wrong with the file that is written at ``written`` and belongs at ``path``."""
     found, record = file_digest(written), path.with_name(f"{path.name}.sha256")
     if file.sha256:
-        expected, source = file.sha256, "its card says"
+        expected, source = file.sha256, "it should be"
     elif record.is_file():
         expected, source = record.read_text().partition(" ")[0], f"{record.name} recorded on first use"
     else:

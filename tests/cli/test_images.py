@@ -117,7 +117,7 @@ class TestEvaluate:
             assert call("evaluate", *source, "--accelerator", "cpu", *options) == 0
             row = json.loads((tmp_path / f"{name}.json").read_text())
             shown = capsys.readouterr().out
-            assert f"FID {row['values']['fid']:.3f}, IS {row['values']['is']:.3f}" in shown
+            assert f"FID {row['values']['fid']:z.3f}, IS {row['values']['is']:.3f}" in shown
             assert f"n = 100, NFE {row['nfe']}" in shown
         rows = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("files", "sampler")]
         assert rows[0]["values"] == rows[1]["values"]

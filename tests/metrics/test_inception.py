@@ -1,6 +1,7 @@
 """InceptionV3 against torch-fidelity and torchmetrics, on random weights in the release's format."""
 
 import os
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch_fidelity import calculate_metrics
 from torch_fidelity.utils import create_feature_extractor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from amed_lightning.config import InputError, build
+from amed_lightning.config import InputError, build, file_digest
 from amed_lightning.metrics import inception as module
 from amed_lightning.metrics.files import DETECTORS
 from amed_lightning.metrics.inception import inception
@@ -138,6 +139,43 @@ class TestRefusals:
         (tmp_path / "cut.pth").write_bytes(inception_weights.read_bytes()[:kept])
         with pytest.raises(InputError, match=r"cut.pth: not the weights of torch-fidelity's InceptionV3"):
             inception(tmp_path / "cut.pth", tap=64)
+
+    def test_other_weights_than_at_their_first_use_are_refused(self, inception_weights, tmp_path):
+        path = tmp_path / "weights.pth"
+        shutil.copy(inception_weights, path)
+        inception(path, tap=64, logits=False)
+        assert path.with_name("weights.pth.sha256").read_text().startswith(file_digest(path))
+        path.write_bytes(path.read_bytes() + b"more")
+        with pytest.raises(InputError, match=r"weights.pth: its SHA-256 is .* recorded on first use"):
+            inception(path, tap=64, logits=False)
+
+    def test_a_file_is_compared_with_the_digest_that_is_given(self, inception_weights):
+        inception(inception_weights, tap=64, logits=False, sha256=file_digest(inception_weights))
+        with pytest.raises(InputError, match="it should be 0000"):
+            inception(inception_weights, tap=64, logits=False, sha256="0" * 64)
+
+    def test_what_is_called_like_the_release_must_be_the_release(self, inception_weights, tmp_path):
+        path = shutil.copy(inception_weights, tmp_path / "weights-inception-2015-12-05-6726825d.pth")
+        with pytest.raises(InputError, match="it should be 6726825d"):
+            inception(path, tap=64, logits=False)
+
+    def test_without_a_network_the_file_to_place_by_hand_is_named(self, tmp_path, monkeypatch, inception_weights):
+        monkeypatch.setenv("AMED_CACHE", str(tmp_path))
+        monkeypatch.setenv("AMED_OFFLINE", "1")
+        place = tmp_path / "detectors" / "weights-inception-2015-12-05-6726825d.pth"
+        with pytest.raises(InputError, match=rf"get it from https://github.com/.* and place it at {place}"):
+            inception()
+        place.parent.mkdir()
+        shutil.copy(inception_weights, place)
+        with pytest.raises(InputError, match="it should be 6726825d"):
+            inception()
+
+    def test_where_no_digest_can_be_kept_it_is_asked_for(self, inception_weights, tmp_path):
+        path = tmp_path / "weights.pth"
+        shutil.copy(inception_weights, path)
+        path.with_name("weights.pth.sha256").mkdir()
+        with pytest.raises(InputError, match=r"its SHA-256 cannot be kept beside it .*; give it as the option sha256"):
+            inception(path, tap=64, logits=False)
 
     def test_a_missing_file_is_named(self, tmp_path):
         with pytest.raises(InputError, match=r"none.pth: no such file"):

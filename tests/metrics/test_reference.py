@@ -87,7 +87,11 @@ class TestExaminer:
         ("detector", "dataset", "message"),
         [
             ({"name": "inceptoin"}, DIGITS, "unknown detector 'inceptoin': use one of digits"),
-            (DIGITS, {"name": "mnist"}, "unknown dataset 'mnist': use one of digits, images, torchvision, statistics"),
+            (
+                DIGITS,
+                {"name": "mnist"},
+                "unknown dataset 'mnist': use one of digits, images, torchvision, statistics, published",
+            ),
         ],
     )
     def test_an_unknown_part_is_refused(self, detector, dataset, message):

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from amed_lightning.config import InputError
 from amed_lightning.data.digits import digits, digits_set
 from amed_lightning.data.folder import image_files
 from amed_lightning.data.images import ImageSet
+from amed_lightning.denoisers.zoo.card import ZOO
 from amed_lightning.metrics.files import digits_classifier
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.metrics.statistics import read_statistics, statistics_of, write_statistics
@@ -142,6 +144,10 @@ class TestFiles:
         np.testing.assert_array_equal(found.moments.covariance, covariance)
         assert (found.moments.count, found.detector, found.shape) == (None, None, None)
 
+    def test_only_what_statistics_are_is_read(self, tmp_path):
+        path = edm_file(tmp_path / "stats.npz", arr_0=np.array([{}], dtype=object))
+        assert len(read_statistics(path).moments.mean) == SIZE
+
     def test_another_file_has_another_digest(self, tmp_path):
         one, two = (edm_file(tmp_path / f"{value}.npz", mu=np.full(SIZE, value)) for value in (0.0, 1.0))
         assert read_statistics(one).dataset != read_statistics(two).dataset
@@ -214,6 +220,25 @@ class TestAsReference:
             judges.append((judge.digest, judge.reference.shape))
             assert scores.compute()["fid"] == pytest.approx(0, abs=1e-3)
         assert judges[0] == judges[1]
+
+    def test_a_published_models_card_names_its_statistics(self, file, tmp_path, monkeypatch):
+        monkeypatch.setenv("AMED_CACHE", str(tmp_path))
+        monkeypatch.setenv("AMED_OFFLINE", "1")
+        place = tmp_path / "models" / "cifar10" / "cifar10-32x32.npz"
+        with pytest.raises(InputError, match=f"place it at {place}"):
+            examiner(DIGITS, {"name": "published", "card": "cifar10"})
+        place.parent.mkdir(parents=True)
+        file.rename(place)
+        assert examiner(DIGITS, {"name": "published", "card": "cifar10"}).reference.moments.count == COUNT
+        with pytest.raises(InputError, match="no card 'cifar11'"):
+            examiner(DIGITS, {"name": "published", "card": "cifar11"})
+
+    def test_a_card_without_statistics_is_refused(self, tmp_path):
+        card = yaml.safe_load((ZOO / "cifar10.yaml").read_text())
+        del card["files"]["reference"]
+        (tmp_path / "cifar10.yaml").write_text(yaml.safe_dump(card))
+        with pytest.raises(InputError, match="names no reference among its files"):
+            examiner(DIGITS, {"name": "published", "card": str(tmp_path / "cifar10.yaml")})
 
     def test_statistics_of_another_detector_are_refused(self, file):
         with np.load(file) as archive:

@@ -111,7 +111,7 @@ class TestDigests:
         path = tmp_path / "weights.pkl"
         path.write_bytes(b"something else")
         assert f"{path}: its SHA-256 is" in refusal(remote(), tmp_path)
-        assert f"its card says {DIGEST}; delete the file" in refusal(remote(), tmp_path)
+        assert f"it should be {DIGEST}; it is damaged or another file" in refusal(remote(), tmp_path)
 
     def test_an_unknown_digest_is_recorded_and_then_expected(self, tmp_path):
         file = remote(sha256=None)
