@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
@@ -36,6 +37,7 @@ ENGINE = 0
 """LMDB's file format; lmdb 3 also writes another that older readers refuse."""
 PAGE, PAGE_HEADER, ENTRY_BYTES = mmap.PAGESIZE, 16, 16
 """LMDB's page, its header, and what an entry takes in it beside the value: a header and the key."""
+_ENVIRONMENTS: WeakValueDictionary[Path, lmdb.Environment] = WeakValueDictionary()
 CURE = "delete that folder and run `amed-lightning precompute` again"
 
 
@@ -127,15 +129,14 @@ class _Records(dict[int, memoryview]):
     def __init__(self, store: TrajectoryStore, stream: Stream) -> None:
         super().__init__()
         self.store, self.stream = store, stream
-        self.shards: dict[Path, tuple[lmdb.Environment, lmdb.Transaction]] = {}
+        self.shards: dict[Path, lmdb.Transaction] = {}
 
     def __missing__(self, seed: int) -> memoryview:
         start = seed // SHARD_SIZE * SHARD_SIZE
         path = self.store.path(Seeds(self.stream, start, start + SHARD_SIZE))
         if path not in self.shards:
-            environment = lmdb.open(str(path), readonly=True, lock=False, meminit=False)
-            self.shards[path] = (environment, environment.begin(buffers=True))
-        record = self.shards[path][1].get(_key(seed))
+            self.shards[path] = _environment(path).begin(buffers=True)
+        record = self.shards[path].get(_key(seed))
         if record is None:
             raise InputError(f"{path}: no record of seed {seed}; {CURE}")
         self[seed] = memoryview(record)
@@ -207,6 +208,16 @@ class TrajectoryReader:
             self.close()  # a process forked from here could not open it again
         if checksum != written_sha256:
             raise InputError(f"{path}: the records' checksum does not match the manifest; {CURE}")
+
+
+def _environment(path: Path) -> lmdb.Environment:
+    """Open a shard, which LMDB allows once per process; readers share it, and it closes with the last of them."""
+    real = path.resolve()
+    environment = _ENVIRONMENTS.get(real)
+    if environment is None:
+        environment = lmdb.open(str(real), readonly=True, lock=False, meminit=False)
+        _ENVIRONMENTS[real] = environment
+    return environment
 
 
 def _key(seed: int) -> bytes:

@@ -124,6 +124,14 @@ class TestClosing:
         reader.close()
         assert not mapped()
 
+    def test_readers_of_the_same_shards_do_not_disturb_each_other(self, filled):
+        one, other = (TrajectoryReader(filled, training(0, 2 * SHARD_SIZE)) for _ in range(2))
+        first = one.read([3]).states
+        assert other.read([3]).states.equal(first)
+        one.close()
+        assert TrajectoryReader(filled, training(0, SHARD_SIZE)).read([3]).states.equal(first)
+        assert other.read([3, 4]).states[:1].equal(first)
+
     def test_a_read_in_another_thread_goes_on(self, filled):
         """Its records lie in memory that must not go away under it."""
         reader = TrajectoryReader(filled, training(0, 2 * SHARD_SIZE))

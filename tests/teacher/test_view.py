@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -97,7 +98,9 @@ class TestContainedLevels:
         view = View(recipe, parts_of(num_intervals=3).sigmas)
         assert view.states == [0, 20, 40, 60]
         assert view.row_bytes == 4 * (4 * 16 + 3 * 16 + 3 * 3)
-        assert View(recipe, None).row_bytes == Layout.of(recipe).record_bytes
+        whole = View(recipe, None)
+        assert whole.row_bytes == Layout.of(recipe).record_bytes
+        assert whole.pieces == [slice(0, whole.row_bytes)], "one copy"
 
 
 class TestLevelsBetween:
@@ -176,6 +179,13 @@ class TestLevelsBetween:
             assert math.isclose(sum(node.states.values()), 1)
             assert math.isclose(sum(node.answer.values()), 1)
             assert max(node.answer) < 12
+
+    def test_an_answer_comes_from_two_stored_ones_on_either_side_where_there_are_so_many(self):
+        stored = levels(Logsnr(), 12, self.NOISE_RANGE).tolist()
+        between = [math.sqrt(above * below) for above, below in pairwise(stored)]
+        supports = [sorted(node_at(sigma, stored).answer) for sigma in between]
+        assert supports[:3] == [[0, 1, 2, 3], [0, 1, 2, 3], [1, 2, 3, 4]]
+        assert supports[-3:] == [[8, 9, 10, 11]] * 3
 
     @pytest.mark.parametrize("sigma", [80.1, 0.0019])
     def test_a_level_outside_the_teachers_is_refused(self, sigma):

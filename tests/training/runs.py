@@ -35,7 +35,8 @@ def distillation(
 
 def trajectories(folder: Path, **changes: Any) -> TeacherTrajectories:
     sizes = {"trajectories": BATCHES * BATCH, "validation_trajectories": 2 * BATCH, "batch_size": BATCH}
-    return TeacherTrajectories(TeacherConfig({"name": "heun"}, 1, 64), folder / "store", **(sizes | changes))
+    plain = {"teacher": TeacherConfig({"name": "heun"}, 1, 64), "root": folder / "store"}
+    return TeacherTrajectories(**(plain | sizes | changes))
 
 
 def trainer(folder: Path, **changes: Any) -> pl.Trainer:

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from amed_lightning.config import InputError
 from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
-from amed_lightning.teacher.trajectories import recipe_for, roll_out
+from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
 from amed_lightning.training import reading
 from amed_lightning.training.reading import InMemory, ReadAhead, Streamed, loader_for, place_for
 
@@ -158,6 +158,17 @@ class TestTraining:
     def test_nothing_asks_for_workers_that_memory_does_not_need(self, tmp_path, monkeypatch):
         monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
         self.fitted(tmp_path)
+
+    def test_students_of_several_grids_learn_from_one_dense_store(self, tmp_path):
+        dense = TeacherConfig({"name": "heun"}, 0, 64, schedule={"name": "polynomial"}, num_intervals=20)
+        for schedule, intervals in (("polynomial", 4), ("time_uniform", 3)):
+            student = {"schedule": {"name": schedule}, "num_intervals": intervals}
+            module, data = distillation(tmp_path, **student), trajectories(tmp_path, teacher=dense)
+            trainer(tmp_path).fit(module, data)
+            for reader in (data.train_reader, data.val_reader):
+                batch = reader.read([0, 1])
+                assert (batch.states.shape[1], batch.derivatives.shape[1]) == (intervals + 1, intervals)
+        assert len(list((tmp_path / "store").iterdir())) == 1
 
     @pytest.mark.parametrize("share", [-0.1, 1.5])
     def test_a_share_that_is_none_is_refused(self, tmp_path, share):
