@@ -319,7 +319,7 @@ class TestHostile:
 
 class TestFuzz:
     @pytest.mark.parametrize(
-        ("count", "seed"), [(400, 0), pytest.param(10_000, 1, marks=pytest.mark.slow)], ids=["few", "ten thousand"]
+        ("count", "seed"), [(250, 0), pytest.param(10_000, 1, marks=pytest.mark.slow)], ids=["few", "ten thousand"]
     )
     def test_mutated_files_run_nothing_and_end(self, tmp_path, count, seed):
         whole = fuzzing.written(tmp_path)
