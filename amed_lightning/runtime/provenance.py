@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from amed_lightning.config import canonical_json, write_atomically
+from amed_lightning.config import canonical_json, digest, file_digest, write_atomically
 
 PACKAGES = ("amed-lightning", "torch", "lightning", "torchmetrics", "numpy")
 
@@ -39,6 +39,19 @@ def write_run_record(folder: Path, config: object, digests: dict[str, str], sour
     """
     record = {"config": json.loads(canonical_json(config)), "digests": digests, **source}
     write_atomically(folder / "run.json", json.dumps(record, indent=2).encode() + b"\n")
+
+
+def source_digest() -> str:
+    """Return the SHA-256 of the package's own code: what a commit and a dirty tree come to, also without git."""
+    package = Path(__file__).parent.parent
+    files = sorted(package.rglob("*.py"))
+    return digest({str(file.relative_to(package)): file_digest(file) for file in files})
+
+
+def commit_time() -> float:
+    """Return when the commit was made, in seconds since 1970; now, where there is no git."""
+    written = _git("show", "--no-patch", "--format=%ct", "HEAD")
+    return float(written) if written else time.time()
 
 
 def _git(*arguments: str) -> str | None:

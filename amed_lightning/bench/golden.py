@@ -1,0 +1,167 @@
+"""Golden rows: the figures that a night's rows have to reproduce, one file per hardware and suite.
+
+The same seeds give the same images, so on the same kind of hardware a figure may move by rounding alone, a stated
+relative bound. Rows of a predictor are stochastic, because a fit that starts from other rounding ends elsewhere: they
+are compared within standard errors. On hardware without golden rows, those of a named base are compared within wider
+bounds, which ``tolerances.yaml`` states. A row of another protocol is never compared.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+
+from amed_lightning.bench.results import Row
+from amed_lightning.bench.table import SCORES
+from amed_lightning.config import InputError, load_yaml
+
+CURE = "run `amed-lightning bench nightly` with --update-golden and commit what it writes"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far a figure may lie from its golden value.
+
+    Attributes:
+        relative: of each score, where all is deterministic.
+        standard_errors: of the difference, for rows of a predictor.
+        slowdown: ratio of the seconds per image above which a warning is printed; None does not look at time.
+    """
+
+    relative: dict[str, float] = field(default_factory=lambda: {"fid": 1e-4, "is": 1e-5, "rmse": 1e-5})
+    standard_errors: float = 3.0
+    slowdown: float | None = 1.5
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What ``tolerances.yaml`` says about hardware without golden rows.
+
+    Attributes:
+        base: the hardware whose golden rows stand in.
+        relative: bound of each score.
+    """
+
+    base: str
+    relative: dict[str, float]
+
+
+@dataclass(frozen=True)
+class GoldenRow:
+    """A figure to reproduce.
+
+    Attributes:
+        protocol: digest of the protocol under which it was taken.
+        learned: whether it is a predictor's.
+        values: each score's value, and its standard error under ``<score>_error``.
+        seconds_per_image: of one process.
+    """
+
+    protocol: str
+    learned: bool
+    values: dict[str, float]
+    seconds_per_image: float
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Golden rows and the bounds that they are held to.
+
+    Attributes:
+        rows: by name.
+        bounds: for the hardware at hand.
+        origin: which rows these are, for the report.
+    """
+
+    rows: dict[str, GoldenRow]
+    bounds: Bounds
+    origin: str
+
+
+def row_name(row: Row) -> str:
+    """Name a row by what a suite says of it, so that it is found again when weights or code have changed."""
+    parts = [row["dataset"], row["label"], row["schedule"], "afs" if row["afs"] else "", f"{row['nfe']} NFE"]
+    return " ".join(part for part in parts if part)
+
+
+def golden_row(row: Row) -> GoldenRow:
+    """Keep of a row what the next nights are compared with."""
+    scores = [score for score in SCORES if score in row["values"]]
+    errors = {f"{score}_error": standard_error(row, score) for score in scores}
+    values = {score: row["values"][score] for score in scores} | errors
+    return GoldenRow(row["protocol"], is_learned(row), values, row["seconds"] / row["n"])
+
+
+def is_learned(row: Row) -> bool:
+    """Whether a row's placer is a predictor, which a row identifies by its digest."""
+    return isinstance(row["identity"]["solver"].get("placer"), str)
+
+
+def standard_error(row: Row, score: str) -> float:
+    """Return the standard error of a score over its row's blocks of seeds; 0 where there is one block."""
+    blocks: int = row["identity"]["protocol"]["num_blocks"]
+    spread: float = row["values"].get(f"{score}_spread", 0.0)
+    return spread / blocks**0.5
+
+
+def golden_path(folder: Path, hardware: str, suite: str) -> Path:
+    """Return where the golden rows of a suite on a kind of hardware are."""
+    return folder / hardware / f"{suite}.json"
+
+
+def golden_text(rows: Iterable[Row], hardware: str, source: Mapping[str, Any]) -> str:
+    """Write golden rows as JSON, one figure a line, sorted, so that a diff can be reviewed."""
+    content = {
+        "hardware": hardware,
+        "versions": source["versions"],
+        "rows": {row_name(row): asdict(golden_row(row)) for row in rows},
+    }
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"
+
+
+def load_golden(folder: Path, hardware: str, suite: str, bounds: Bounds) -> Golden | None:
+    """Find what a night on this hardware is compared with.
+
+    Args:
+        folder: of all golden rows.
+        hardware: at hand.
+        suite: its name.
+        bounds: on hardware that has golden rows.
+
+    Returns:
+        The golden rows, or None if there are neither any for this hardware nor for a base that stands in.
+
+    Raises:
+        InputError: a file there is not what it should be.
+    """
+    own, tolerances = golden_path(folder, hardware, suite), folder / "tolerances.yaml"
+    if own.is_file():
+        return Golden(_read_rows(own), bounds, str(own))
+    if not tolerances.is_file():
+        return None
+    stated = _read_tolerances(tolerances)
+    base = golden_path(folder, stated.base, suite)
+    if not base.is_file():
+        return None
+    wider = Bounds(stated.relative, bounds.standard_errors, slowdown=None)
+    return Golden(_read_rows(base), wider, f"{base}, within {tolerances}: there are no rows for {hardware}")
+
+
+def _read_rows(path: Path) -> dict[str, GoldenRow]:
+    try:
+        return {name: GoldenRow(**row) for name, row in json.loads(path.read_text())["rows"].items()}
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not a file of golden rows ({error!r}); {CURE}") from error
+
+
+def _read_tolerances(path: Path) -> Tolerances:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Tolerances, "tolerances")
+    try:
+        stated: Tolerances = parser.instantiate(parser.parse_object({"tolerances": load_yaml(path)})).tolerances
+    except jsonargparse.ArgumentError as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+    return stated

@@ -1,0 +1,103 @@
+"""Judge a night: every figure of its rows against the golden ones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+from amed_lightning.bench.golden import CURE, Bounds, Golden, GoldenRow, golden_row, row_name
+from amed_lightning.bench.results import Row
+
+
+class Verdict(StrEnum):
+    """What is said of one figure."""
+
+    fine = "fine"
+    warning = "warning"
+    undecided = "undecided"
+    regression = "regression"
+
+
+class Outcome(IntEnum):
+    """Exit code of a night."""
+
+    fine = 0
+    regression = 1
+    undecided = 3
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One figure of one row, and what is said of it.
+
+    Attributes:
+        row: its name.
+        figure: a score, ``time``, or ``row`` for all of it.
+        verdict: fine, warning, undecided, regression.
+        message: with both numbers and the bound.
+    """
+
+    row: str
+    figure: str
+    verdict: Verdict
+    message: str
+
+
+def judge(rows: Sequence[Row], failures: Mapping[str, str], golden: Golden | None) -> list[Judgement]:
+    """Compare a night with the golden rows.
+
+    Args:
+        rows: finished tonight.
+        failures: each failed cell's name and error.
+        golden: what to compare with, if there is anything.
+
+    Returns:
+        Judgements, in the order of the golden rows and then of those that have none.
+    """
+    tonight = {row_name(row): golden_row(row) for row in rows}
+    failed = [Judgement(name, "row", Verdict.regression, f"failed: {error}") for name, error in failures.items()]
+    expected = {} if golden is None else golden.rows
+    judgements = list(failed)
+    for name, wanted in expected.items():
+        if name in tonight and golden is not None:
+            judgements += _judge_row(name, tonight[name], wanted, golden.bounds)
+        elif name not in failures:
+            judgements.append(Judgement(name, "row", Verdict.undecided, "the suite has no such cell any more"))
+    new = (name for name in tonight if name not in expected)
+    return judgements + [Judgement(name, "row", Verdict.undecided, f"no golden row; {CURE}") for name in new]
+
+
+def outcome(judgements: Sequence[Judgement]) -> Outcome:
+    """Sum a night up: one regression makes it one; otherwise one figure that could not be judged leaves it open."""
+    verdicts = {judgement.verdict for judgement in judgements}
+    if Verdict.regression in verdicts:
+        return Outcome.regression
+    return Outcome.undecided if Verdict.undecided in verdicts else Outcome.fine
+
+
+def _judge_row(name: str, row: GoldenRow, golden: GoldenRow, bounds: Bounds) -> Iterator[Judgement]:
+    if row.protocol != golden.protocol:
+        message = f"protocol {row.protocol[:12]}, golden {golden.protocol[:12]}; {CURE}"
+        yield Judgement(name, "row", Verdict.undecided, message)
+        return
+    for score, bound in bounds.relative.items():
+        if score in golden.values:
+            yield _judge_score(name, score, row, golden, bound * abs(golden.values[score]), bounds.standard_errors)
+    if bounds.slowdown is not None:
+        ratio = row.seconds_per_image / golden.seconds_per_image
+        verdict = Verdict.warning if ratio > bounds.slowdown else Verdict.fine
+        yield Judgement(name, "time", verdict, f"{ratio:.2f} times the golden seconds per image")
+
+
+def _judge_score(
+    name: str, score: str, row: GoldenRow, golden: GoldenRow, bound: float, standard_errors: float
+) -> Judgement:
+    if score not in row.values:
+        return Judgement(name, score, Verdict.regression, "the score is missing")
+    value, wanted, why = row.values[score], golden.values[score], "the stated bound"
+    if row.learned or golden.learned:
+        errors = row.values[f"{score}_error"], golden.values[f"{score}_error"]
+        bound = max(bound, standard_errors * (errors[0] ** 2 + errors[1] ** 2) ** 0.5)
+        why = f"{standard_errors:g} standard errors"
+    is_near = abs(value - wanted) <= bound  # False for a value that is not a number
+    message = f"{value:.8g}, golden {wanted:.8g}, difference {value - wanted:+.3g}, {why} {bound:.3g}"
+    return Judgement(name, score, Verdict.fine if is_near else Verdict.regression, message)
