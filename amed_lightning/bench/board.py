@@ -6,19 +6,18 @@ a curve. A step is a day since 1970-01-01, its wall time that of the commit. A s
 scalars=0,images=100,text=100``: by default it forgets files that were silent for a day.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import UInt8
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torchvision.utils import make_grid
 
-from amed_lightning.bench.results import Row
-from amed_lightning.bench.table import SCORES
+from amed_lightning.bench.ranking import SCORES
+from amed_lightning.bench.results import Results, Row
 
-Grid = UInt8[Tensor, "channels height width"]
+COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,18 @@ class Board:
         with closing(self._writer()) as writer:
             writer.add_custom_scalars(layout(rows))
 
-    def write_table(self, markdown: str) -> None:
+    def write_report(self, markdown: str) -> None:
         """Write the night's report."""
         with closing(self._writer()) as writer:
             writer.add_text("report", markdown, self.step, self.wall_time)
 
-    def write_grids(self, grids: Mapping[str, Grid]) -> None:
-        """Write a picture per name."""
-        with closing(self._writer()) as writer:
-            for name, grid in grids.items():
-                writer.add_image(f"samples/{name}", grid, self.step, self.wall_time)
+    def write_samples(self, rows: Sequence[Row], results: Results) -> None:
+        """Write a grid of each row's first images, which are of the same seeds everywhere."""
+        for row in rows:
+            if (samples := results.samples(row["key"])) is not None:
+                with closing(self._writer(run_directory(row))) as writer:
+                    grid = make_grid(samples, nrow=COLUMNS, padding=1)
+                    writer.add_image(tag("samples", row["nfe"]), grid, self.step, self.wall_time)
 
     def _scalar(self, writer: SummaryWriter, name: str, value: float) -> None:
         writer.add_scalar(name, value, self.step, self.wall_time, new_style=True)
@@ -80,5 +81,6 @@ def layout(rows: Sequence[Row]) -> dict[str, dict[str, list[object]]]:
     nfes = sorted({row["nfe"] for row in rows})
     return {
         f"{title} against time": {f"{nfe} NFE": ["Multiline", [f"^{tag(score, nfe)}$"]] for nfe in nfes}
-        for score, (title, _) in SCORES.items()
+        for score, (title, *_) in SCORES.items()
+        if any(score in row["values"] for row in rows)
     }

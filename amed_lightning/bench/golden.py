@@ -12,11 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
-
+from amed_lightning.bench.ranking import SCORES
 from amed_lightning.bench.results import Row
-from amed_lightning.bench.table import SCORES
-from amed_lightning.config import InputError, load_yaml
+from amed_lightning.config import InputError, load_dataclass
 
 CURE = "run `amed-lightning bench nightly` with --update-golden and commit what it writes"
 
@@ -81,10 +79,10 @@ class Golden:
     origin: str
 
 
-def row_name(row: Row) -> str:
-    """Name a row by what a suite says of it, so that it is found again when weights or code have changed."""
-    parts = [row["dataset"], row["label"], row["schedule"], "afs" if row["afs"] else "", f"{row['nfe']} NFE"]
-    return " ".join(part for part in parts if part)
+def square_name(square: Mapping[str, Any]) -> str:
+    """Name a row or a cell by what a suite says of it: it is found again when weights or code have changed."""
+    afs = " afs" if square["afs"] else ""
+    return f"{square['dataset']} {square['label']} {square['schedule']}{afs} {square['nfe']} NFE"
 
 
 def golden_row(row: Row) -> GoldenRow:
@@ -101,10 +99,9 @@ def is_learned(row: Row) -> bool:
 
 
 def standard_error(row: Row, score: str) -> float:
-    """Return the standard error of a score over its row's blocks of seeds; 0 where there is one block."""
-    blocks: int = row["identity"]["protocol"]["num_blocks"]
+    """Return the standard error of a score over its row's ranges of seeds; 0 where there is one range."""
     spread: float = row["values"].get(f"{score}_spread", 0.0)
-    return spread / blocks**0.5
+    return spread / len(row["ranges"]) ** 0.5
 
 
 def golden_path(folder: Path, hardware: str, suite: str) -> Path:
@@ -117,7 +114,7 @@ def golden_text(rows: Iterable[Row], hardware: str, source: Mapping[str, Any]) -
     content = {
         "hardware": hardware,
         "versions": source["versions"],
-        "rows": {row_name(row): asdict(golden_row(row)) for row in rows},
+        "rows": {square_name(row): asdict(golden_row(row)) for row in rows},
     }
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
@@ -142,7 +139,7 @@ def load_golden(folder: Path, hardware: str, suite: str, bounds: Bounds) -> Gold
         return Golden(_read_rows(own), bounds, str(own))
     if not tolerances.is_file():
         return None
-    stated = _read_tolerances(tolerances)
+    stated = load_dataclass(tolerances, Tolerances)
     base = golden_path(folder, stated.base, suite)
     if not base.is_file():
         return None
@@ -155,13 +152,3 @@ def _read_rows(path: Path) -> dict[str, GoldenRow]:
         return {name: GoldenRow(**row) for name, row in json.loads(path.read_text())["rows"].items()}
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not a file of golden rows ({error!r}); {CURE}") from error
-
-
-def _read_tolerances(path: Path) -> Tolerances:
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(Tolerances, "tolerances")
-    try:
-        stated: Tolerances = parser.instantiate(parser.parse_object({"tolerances": load_yaml(path)})).tolerances
-    except jsonargparse.ArgumentError as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
-    return stated

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-from amed_lightning.bench.golden import CURE, Bounds, Golden, GoldenRow, golden_row, row_name
+from amed_lightning.bench.golden import CURE, Bounds, Golden, GoldenRow, golden_row, square_name
 from amed_lightning.bench.results import Row
 
 
@@ -53,7 +53,7 @@ def judge(rows: Sequence[Row], failures: Mapping[str, str], golden: Golden | Non
     Returns:
         Judgements, in the order of the golden rows and then of those that have none.
     """
-    tonight = {row_name(row): golden_row(row) for row in rows}
+    tonight = {square_name(row): golden_row(row) for row in rows}
     failed = [Judgement(name, "row", Verdict.regression, f"failed: {error}") for name, error in failures.items()]
     expected = {} if golden is None else golden.rows
     judgements = list(failed)

@@ -22,6 +22,7 @@ from amed_lightning.bench.share import Share
 from amed_lightning.bench.sheet import lines_of, rows_of, write_plan
 from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.table import tables
+from amed_lightning.cli import nightly
 from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser, parser_for
 from amed_lightning.config import digest, write_atomically
 from amed_lightning.runtime.processes import launch
@@ -101,6 +102,7 @@ ACTIONS: dict[str, Callable[[str, Sequence[str]], int]] = {
     "table": _table,
     "plot": _plot,
     "compare": _compare,
+    "nightly": nightly.run,
 }
 
 

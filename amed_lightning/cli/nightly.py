@@ -1,0 +1,55 @@
+"""``bench nightly``: run a suite, write it to TensorBoard, compare it with golden rows; the exit code tells."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from amed_lightning.bench.nightly import Night, Nightly
+from amed_lightning.bench.prepare import prepare
+from amed_lightning.bench.regression import Judgement, Verdict, outcome
+from amed_lightning.bench.runner import run as fill
+from amed_lightning.bench.sheet import write_plan
+from amed_lightning.bench.suite import load_suite
+from amed_lightning.cli.parsing import parser_for
+from amed_lightning.config import load_dataclass
+from amed_lightning.runtime.hardware import hardware
+from amed_lightning.runtime.processes import launch
+from amed_lightning.runtime.provenance import provenance
+
+
+def run(verb: str, arguments: Sequence[str]) -> int:
+    """Run a night and return 0 where all is fine, 1 after a regression, 3 where something could not be decided."""
+    parser = parser_for(verb, "Run a suite and compare it with golden rows.")
+    parser.add_argument("--config", type=Path, required=True, help="YAML file of the nightly run")
+    parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
+    parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
+    parser.add_argument("--update-golden", action="store_true", help="make tonight's rows the golden ones")
+    options = parser.parse_args(list(arguments))
+    config = load_dataclass(options.config, Nightly)
+    suite = load_suite(config.suite)
+    benches = prepare(suite)
+    fabric = launch(options.accelerator, options.devices, options.num_nodes)
+    night = Night(config, suite, hardware(fabric.device))
+    cells = [cell for bench in benches for cell in bench.cells]
+    night.golden()  # a file that cannot be read is better found before the night than after it
+    if fabric.is_global_zero:
+        write_plan(suite, benches, night.results)
+    fill(benches, night.results, fabric, fabric.device)
+    code = 0
+    if fabric.is_global_zero:
+        if options.update_golden:
+            print(night.update_golden(cells, provenance(fabric.device, fabric.world_size)) or "golden rows: no change")
+        code = _conclude(night, night.judge(cells))
+    return int(fabric.broadcast(code))
+
+
+def _conclude(night: Night, judgements: Sequence[Judgement]) -> int:
+    for judgement in judgements:
+        if judgement.verdict != Verdict.fine:
+            print(f"{judgement.verdict}: {judgement.row}, {judgement.figure}: {judgement.message}", file=sys.stderr)
+    result = outcome(judgements)
+    print(f"{result.name}: {len(judgements)} figures judged; {night.results.folder / 'report.md'}")
+    print(
+        f"charts: tensorboard --reload_multifile true --reload_multifile_inactive_secs -1 --logdir {night.config.board}"
+    )
+    return int(result)

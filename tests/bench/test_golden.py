@@ -1,0 +1,144 @@
+"""A night is judged by what its figures are, under the protocol they were taken, on the hardware they come from."""
+
+import copy
+import json
+
+import pytest
+
+from amed_lightning.bench.golden import Bounds, golden_path, golden_row, golden_text, load_golden, square_name
+from amed_lightning.bench.regression import Outcome, Verdict, judge, outcome
+from amed_lightning.config import InputError
+
+HERE, ELSEWHERE = "cpu-here", "cpu-elsewhere"
+VERSIONS = {"versions": {"torch": "2"}}
+
+
+def row(label="euler", placer=None, fid=10.0, **changes):
+    values = {"fid": fid, "fid_spread": 0.4, "is": 9.0, "is_spread": 0.2, "rmse": 0.2, "rmse_spread": 0.01}
+    identity = {"solver": {"name": label, "placer": placer}, "protocol": {}}
+    facts = {"dataset": "digits", "label": label, "schedule": "logsnr", "afs": False, "nfe": 5, "protocol": "aaaa"}
+    return facts | {"values": values, "identity": identity, "ranges": [{}] * 4, "seconds": 2.0, "n": 100} | changes
+
+
+def write(folder, *rows, hardware=HERE):
+    path = golden_path(folder, hardware, "suite")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(golden_text(rows, hardware, VERSIONS))
+
+
+def night(folder, *rows, failures=None, hardware=HERE, bounds=None):
+    golden = load_golden(folder, hardware, "suite", bounds or Bounds())
+    return judge(rows, failures or {}, golden)
+
+
+def wrong(judgements):
+    return {(entry.row, entry.figure): entry.verdict for entry in judgements if entry.verdict != Verdict.fine}
+
+
+NAME = "digits euler logsnr 5 NFE"
+
+
+class TestJudge:
+    def test_the_same_figures_are_fine(self, tmp_path):
+        write(tmp_path, row())
+        judgements = night(tmp_path, row())
+        assert {entry.figure for entry in judgements} == {"fid", "is", "rmse", "time"}
+        assert outcome(judgements) == Outcome.fine == 0
+
+    @pytest.mark.parametrize(("moved", "verdict"), [(0.9e-3, None), (1.1e-3, "regression"), (-1.1e-3, "regression")])
+    def test_a_deterministic_figure_moves_by_its_stated_bound_at_most(self, tmp_path, moved, verdict):
+        write(tmp_path, row())
+        found = wrong(night(tmp_path, row(fid=10.0 + moved)))
+        assert found == ({} if verdict is None else {(NAME, "fid"): verdict})
+
+    @pytest.mark.parametrize(("moved", "verdict"), [(0.84, None), (0.86, "regression")])
+    def test_a_predictors_figure_moves_within_standard_errors_of_the_difference(self, tmp_path, moved, verdict):
+        """0.4 over four ranges is an error of 0.2, so three errors of a difference are 0.849."""
+        write(tmp_path, row(placer="digest of the first fit"))
+        found = wrong(night(tmp_path, row(placer="digest of the second", fid=10.0 + moved)))
+        assert found == ({} if verdict is None else {(NAME, "fid"): verdict})
+
+    def test_a_fixed_placer_is_not_stochastic(self, tmp_path):
+        write(tmp_path, row(placer={"ratio": 0.5}))
+        assert wrong(night(tmp_path, row(placer={"ratio": 0.5}, fid=10.5))) == {(NAME, "fid"): "regression"}
+
+    def test_a_figure_that_is_no_number_is_a_regression(self, tmp_path):
+        write(tmp_path, row())
+        assert wrong(night(tmp_path, row(fid=float("nan")))) == {(NAME, "fid"): "regression"}
+
+    def test_a_figure_that_is_missing_is_a_regression(self, tmp_path):
+        write(tmp_path, row())
+        tonight = row()
+        del tonight["values"]["rmse"]
+        assert wrong(night(tmp_path, tonight)) == {(NAME, "rmse"): "regression"}
+
+    def test_a_failed_cell_is_a_regression(self, tmp_path):
+        write(tmp_path, row())
+        judgements = night(tmp_path, failures={NAME: "out of luck"})
+        assert wrong(judgements) == {(NAME, "row"): "regression"}
+        assert "out of luck" in judgements[0].message
+        assert outcome(judgements) == Outcome.regression == 1
+
+    def test_time_is_only_warned_about(self, tmp_path):
+        write(tmp_path, row())
+        judgements = night(tmp_path, row(seconds=3.1))
+        assert wrong(judgements) == {(NAME, "time"): "warning"}
+        assert outcome(judgements) == Outcome.fine
+
+    @pytest.mark.parametrize("tonight", [row(protocol="bbbb"), row(nfe=6), None], ids=["protocol", "new", "gone"])
+    def test_what_cannot_be_compared_is_left_open(self, tmp_path, tonight):
+        write(tmp_path, row(), row("heun"))
+        judgements = night(tmp_path, row("heun"), *([] if tonight is None else [tonight]))
+        assert set(wrong(judgements).values()) == {"undecided"}
+        assert outcome(judgements) == Outcome.undecided == 3
+
+    def test_a_regression_outweighs_what_is_open(self, tmp_path):
+        write(tmp_path, row())
+        assert outcome(night(tmp_path, row(fid=11.0), row("heun"))) == Outcome.regression
+
+
+class TestGolden:
+    def test_without_golden_rows_everything_is_open(self, tmp_path):
+        assert load_golden(tmp_path, HERE, "suite", Bounds()) is None
+        assert outcome(night(tmp_path, row())) == Outcome.undecided
+
+    def test_unknown_hardware_is_held_to_the_tolerance_file_and_says_so(self, tmp_path):
+        write(tmp_path, row(), hardware=HERE)
+        (tmp_path / "tolerances.yaml").write_text(f"base: {HERE}\nrelative: {{fid: 0.01}}\n")
+        golden = load_golden(tmp_path, ELSEWHERE, "suite", Bounds())
+        assert f"there are no rows for {ELSEWHERE}" in golden.origin
+        assert "tolerances.yaml" in golden.origin
+        assert wrong(night(tmp_path, row(fid=10.09, seconds=100.0), hardware=ELSEWHERE)) == {}
+        assert wrong(night(tmp_path, row(fid=10.11), hardware=ELSEWHERE)) == {(NAME, "fid"): "regression"}
+        assert wrong(night(tmp_path, row(fid=10.09), hardware=HERE)) == {(NAME, "fid"): "regression"}
+
+    def test_a_base_without_the_suite_leaves_everything_open(self, tmp_path):
+        (tmp_path / "tolerances.yaml").write_text(f"base: {HERE}\nrelative: {{fid: 0.01}}\n")
+        assert load_golden(tmp_path, ELSEWHERE, "suite", Bounds()) is None
+
+    def test_the_file_has_one_figure_a_line_in_a_fixed_order(self):
+        text = golden_text([row(), row("heun")], HERE, VERSIONS)
+        assert text == golden_text([row("heun"), row()], HERE, VERSIONS)
+        assert '        "fid": 10.0,\n' in text
+
+    def test_a_row_survives_its_file(self, tmp_path):
+        write(tmp_path, row())
+        assert load_golden(tmp_path, HERE, "suite", Bounds()).rows == {square_name(row()): golden_row(row())}
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"rows": [1]}', '{"rows": {"a": {"nonsense": 1}}}'])
+    def test_a_damaged_file_is_named_with_the_cure(self, tmp_path, content):
+        write(tmp_path, row())
+        golden_path(tmp_path, HERE, "suite").write_text(content)
+        with pytest.raises(InputError, match=r"suite\.json: not a file of golden rows .*--update-golden"):
+            load_golden(tmp_path, HERE, "suite", Bounds())
+
+    def test_a_tolerance_file_with_a_wrong_key_is_named(self, tmp_path):
+        (tmp_path / "tolerances.yaml").write_text("bases: nowhere\n")
+        with pytest.raises(InputError, match=r"tolerances\.yaml"):
+            load_golden(tmp_path, HERE, "suite", Bounds())
+
+    def test_a_name_tells_afs_apart_and_knows_no_weights(self):
+        one, two = row(), copy.deepcopy(row(placer="weights", key="another"))
+        assert square_name(one) == square_name(two) == NAME
+        assert square_name(row(afs=True)) == "digits euler logsnr afs 5 NFE"
+        assert json.loads(golden_text([one], HERE, VERSIONS))["rows"].keys() == {NAME}
