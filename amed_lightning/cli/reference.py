@@ -4,13 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse.typing import PositiveInt
 
 from amed_lightning.cli.parsing import parser_for
 from amed_lightning.config import build
 from amed_lightning.data.registry import DATASETS
-from amed_lightning.metrics.files import DETECTORS
+from amed_lightning.metrics.files import load_detector
 from amed_lightning.metrics.statistics import statistics_of, write_statistics
 from amed_lightning.runtime.processes import launch
 
@@ -26,9 +25,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="the .npz file to write")
     options = parser.instantiate(parser.parse_args(list(arguments)))
     device = launch(options.accelerator).device
-    detector, digest = build("detector", DETECTORS, options.detector)
-    if isinstance(detector, torch.nn.Module):
-        detector.to(device)
+    detector, digest = load_detector(options.detector, device)
     images = build("dataset", DATASETS, options.dataset)
     statistics = statistics_of(detector, digest, images, options.features, options.batch_size, device)
     write_statistics(options.output, statistics)

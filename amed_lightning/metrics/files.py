@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
+import torch
 
-from amed_lightning.config import InputError, file_digest, write_atomically
+from amed_lightning.config import InputError, Spec, build, file_digest, write_atomically
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.inception import inception
@@ -34,3 +35,19 @@ def digits_classifier(path: Path = DIGITS_CLASSIFIER) -> tuple[Detector, str]:
 
 DETECTORS: dict[str, Callable[..., tuple[Detector, str]]] = {"digits": digits_classifier, "inception": inception}
 """The detectors that configurations call by name; each comes with the digest of all that its features depend on."""
+
+
+def load_detector(spec: Spec, device: torch.device | None = None) -> tuple[Detector, str]:
+    """Load the detector that a configuration names, and its digest.
+
+    Args:
+        spec: name and options.
+        device: where it is to look at images; None for the CPU.
+
+    Raises:
+        InputError: an unknown detector or option, or weights that cannot be had.
+    """
+    detector, weights = build("detector", DETECTORS, spec)
+    if isinstance(detector, torch.nn.Module):
+        detector.to(device)
+    return detector, weights

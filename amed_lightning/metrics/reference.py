@@ -11,7 +11,7 @@ from amed_lightning.data.registry import DATASETS
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.feature_metrics import FEATURE_METRICS, NEIGHBOURS
-from amed_lightning.metrics.files import DETECTORS
+from amed_lightning.metrics.files import load_detector
 from amed_lightning.metrics.scores import METRICS, GenerationScores
 from amed_lightning.metrics.statistics import Statistics, read_statistics, statistics_of
 from amed_lightning.runtime.cache import fetch
@@ -113,9 +113,7 @@ def examiner(
     Raises:
         InputError: an unknown part, statistics of another detector or without features, images that cannot be read.
     """
-    network, weights = build("detector", DETECTORS, detector)
-    if isinstance(network, torch.nn.Module):
-        network.to(device)
+    network, weights = load_detector(detector, device)
     _require_metrics(metrics, network)
     kept = sorted(FEATURE_METRICS.keys() & metrics)
     source = build("dataset", REFERENCES, dataset)
