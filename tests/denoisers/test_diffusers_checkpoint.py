@@ -52,23 +52,17 @@ class TestReading:
         configs = without_weights(tiny["latent_diffusion"], tmp_path / "configs")
         assert latent(tmp_path / "model.ckpt", configs).digest == latent(tiny["latent_diffusion"], None).digest
 
-    def test_stable_diffusion(self, tiny, parts, tmp_path):
+    @pytest.mark.parametrize(
+        ("names", "prefix"),
+        [(originals.clip, "cond_stage_model.transformer."), (originals.open_clip, "cond_stage_model.model.")],
+        ids=["v1", "v2"],
+    )
+    def test_stable_diffusion_with_its_text_encoder_of_clip_or_open_clip(self, tiny, parts, tmp_path, names, prefix):
         pipeline = parts["stable_diffusion"]
         weights = originals.unet(pipeline.unet) | originals.autoencoder(pipeline.vae)
-        weights |= originals.clip(pipeline.text_encoder, "cond_stage_model.transformer.")
-        torch.save({"state_dict": weights}, tmp_path / "model.ckpt")
+        torch.save({"state_dict": weights | names(pipeline.text_encoder, prefix)}, tmp_path / "model.ckpt")
         configs = without_weights(tiny["stable_diffusion"], tmp_path / "configs")
         assert text(tmp_path / "model.ckpt", configs).digest == text(tiny["stable_diffusion"], None).digest
-
-    def test_the_second_version_with_its_text_encoder_of_open_clip(self, tiny, parts, tmp_path):
-        pipeline = parts["stable_diffusion"]
-        weights = originals.unet(pipeline.unet) | originals.autoencoder(pipeline.vae)
-        weights |= originals.open_clip(pipeline.text_encoder, "cond_stage_model.model.")
-        torch.save(weights, tmp_path / "model.ckpt")
-        assert (
-            text(tmp_path / "model.ckpt", tiny["stable_diffusion"]).digest
-            == text(tiny["stable_diffusion"], None).digest
-        )
 
     def test_sdxl(self, tiny, parts, tmp_path):
         pipeline = parts["sdxl"]
