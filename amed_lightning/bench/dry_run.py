@@ -111,7 +111,7 @@ def _model(suite: Suite, dataset: Dataset) -> tuple[DiffusionModel | None, str]:
 
 def _timed(model: DiffusionModel, batch_size: int, device: torch.device, dtype: torch.dtype) -> float:
     """Return the seconds of one network run on a micro-batch, the second of two."""
-    seeds = Seeds(Stream.tuning, 0, batch_size)
+    seeds = Seeds(Stream.evaluation, 0, batch_size)
     x, condition = seeds.noise(model.shape).to(device, dtype), model.condition_for(seeds)
     sigma = torch.tensor(model.noise_range.sigma_max, dtype=torch.float64, device=device)
     condition = None if condition is None else condition.to(device)

@@ -31,6 +31,7 @@ SUPPORTED = {
 }
 """What a U-Net may be conditioned on besides time and text; ``text_time`` is SDXL's."""
 NEEDED = ("sample_size", "mid_block_type")
+"""What a latent's shape and the bottleneck are known by."""
 
 
 def latent_diffusion(

@@ -88,7 +88,10 @@ def prompt_lists(sources: Mapping[str, Source]) -> PromptLists:
 
 
 def _read(kind: str, source: Source) -> tuple[str, ...]:
-    lines = source if isinstance(source, list) else _read_file(Path(source))
+    try:
+        lines = source if isinstance(source, list) else _read_file(Path(source))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{source}: not a readable file of prompts: {error}") from error
     prompts = tuple(line.strip() for line in lines if line.strip())
     if not prompts:
         raise InputError(f"prompts: {_name(source, kind)} has no prompts")
@@ -96,10 +99,7 @@ def _read(kind: str, source: Source) -> tuple[str, ...]:
 
 
 def _read_file(path: Path) -> Sequence[str]:
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable file of prompts: {error}") from error
+    content = path.read_text(encoding="utf-8-sig")
     if path.suffix != ".csv":
         return content.split("\n")
     rows = csv.DictReader(io.StringIO(content))

@@ -1,5 +1,7 @@
 """What a sweep will take is told before it starts, even where its weights are not there."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,9 @@ from amed_lightning.bench import dry_run
 from amed_lightning.bench.dry_run import estimates
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError
+from amed_lightning.denoisers.prompts import PromptLists
 
+from ..sampling.models import mixture, watched
 from .suites import DATASET, entry, write_suite
 
 CPU = torch.device("cpu")
@@ -79,6 +83,11 @@ class TestModels:
         model = {"name": "guided", "of": {"name": "digits_conditional"}, "scale": 2.0}
         expected = estimate(tmp_path, entry(EULER), seconds_per_run=None, model=model)
         assert expected.seconds_per_run == 0.5
+
+    def test_a_model_is_timed_on_the_prompts_that_it_is_evaluated_with(self):
+        model, calls = watched(replace(mixture(), prompts=PromptLists(("a", "b"), ("c",))))
+        dry_run._timed(model, 3, CPU, torch.float32)
+        assert [condition.tolist() for condition in calls.conditions] == [[2, 2, 2]] * 2
 
     def test_every_dataset_has_an_estimate(self, tmp_path):
         datasets = [DATASET, DATASET | {"name": "blue", "batch_size": 6}]

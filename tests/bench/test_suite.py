@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from amed_lightning.bench.plan import plan
 from amed_lightning.bench.prepare import prepare
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.prompts import PromptLists
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import save_detector
@@ -307,6 +309,16 @@ class TestKeys:
         schedules = [{"name": "polynomial", "rho": rho} for rho in (5.0, 7.0)]
         entries = [*map(entry, solvers), *(entry(EULER) | {"schedules": [schedule]} for schedule in schedules)]
         assert len(set(keys(tmp_path, *entries))) == 6
+
+    def test_evaluation_prompts_move_the_key_and_training_prompts_do_not(self, tmp_path, monkeypatch):
+        def prompted(training, evaluation):
+            return replace(build("model", DENOISERS, MODEL), prompts=PromptLists((training,), (evaluation,)))
+
+        monkeypatch.setitem(DENOISERS, "prompted", prompted)
+        asked = [{"name": "prompted", "training": one, "evaluation": other} for one, other in ("ab", "cb", "ac")]
+        first, same, another = (keys(tmp_path, model=model) for model in asked)
+        assert first == same
+        assert not set(first) & set(another)
 
     def test_other_weights_of_the_detector_move_the_key(self, tmp_path):
         path = tmp_path / "fresh.safetensors"

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.diffusers_checkpoint import CONVERSIONS
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.zoo.card import ZOO
 
@@ -51,23 +52,17 @@ class TestReading:
         configs = without_weights(tiny["latent_diffusion"], tmp_path / "configs")
         assert latent(tmp_path / "model.ckpt", configs).digest == latent(tiny["latent_diffusion"], None).digest
 
-    def test_stable_diffusion(self, tiny, parts, tmp_path):
+    @pytest.mark.parametrize(
+        ("names", "prefix"),
+        [(originals.clip, "cond_stage_model.transformer."), (originals.open_clip, "cond_stage_model.model.")],
+        ids=["v1", "v2"],
+    )
+    def test_stable_diffusion_with_its_text_encoder_of_clip_or_open_clip(self, tiny, parts, tmp_path, names, prefix):
         pipeline = parts["stable_diffusion"]
         weights = originals.unet(pipeline.unet) | originals.autoencoder(pipeline.vae)
-        weights |= originals.clip(pipeline.text_encoder, "cond_stage_model.transformer.")
-        torch.save({"state_dict": weights}, tmp_path / "model.ckpt")
+        torch.save({"state_dict": weights | names(pipeline.text_encoder, prefix)}, tmp_path / "model.ckpt")
         configs = without_weights(tiny["stable_diffusion"], tmp_path / "configs")
         assert text(tmp_path / "model.ckpt", configs).digest == text(tiny["stable_diffusion"], None).digest
-
-    def test_the_second_version_with_its_text_encoder_of_open_clip(self, tiny, parts, tmp_path):
-        pipeline = parts["stable_diffusion"]
-        weights = originals.unet(pipeline.unet) | originals.autoencoder(pipeline.vae)
-        weights |= originals.open_clip(pipeline.text_encoder, "cond_stage_model.model.")
-        torch.save(weights, tmp_path / "model.ckpt")
-        assert (
-            text(tmp_path / "model.ckpt", tiny["stable_diffusion"]).digest
-            == text(tiny["stable_diffusion"], None).digest
-        )
 
     def test_sdxl(self, tiny, parts, tmp_path):
         pipeline = parts["sdxl"]
@@ -90,14 +85,47 @@ class TestReading:
         model = latent(tmp_path / "model.ckpt", tiny["latent_diffusion"])
         assert model.digest == latent(tiny["latent_diffusion"], None).digest
 
-    @pytest.mark.parametrize(
-        ("part", "kind", "published"), [("unet", "UNet2DModel", 274.06), ("vqvae", "VQModel", 55.32)]
-    )
-    def test_the_shipped_configurations_have_the_published_millions_of_weights(self, part, kind, published):
-        config = getattr(diffusers, kind).load_config(ZOO / "lsun_bedroom_ldm", subfolder=part)
+
+def full_size(name):
+    """Describe a published network, and how many millions of weights it has."""
+    if name == "LSUN's":
+        return "UNet2DModel", diffusers.UNet2DModel.load_config(ZOO / "lsun_bedroom_ldm", subfolder="unet"), 274.06
+    if name == "LSUN's autoencoder":
+        return "VQModel", diffusers.VQModel.load_config(ZOO / "lsun_bedroom_ldm", subfolder="vqvae"), 55.32
+    common = {"sample_size": 64, "layers_per_block": 2}
+    if name == "Stable Diffusion's":
+        blocks = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "attention_head_dim": 8}
+        return "UNet2DConditionModel", common | blocks, 859.52
+    blocks = {
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 10),
+        "attention_head_dim": (5, 10, 20),
+        "cross_attention_dim": 2048,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    }
+    return "UNet2DConditionModel", common | blocks, 2567.46
+
+
+class TestFullSize:
+    @pytest.mark.parametrize("name", ["LSUN's", "LSUN's autoencoder", "Stable Diffusion's", "SDXL's"])
+    def test_every_tensor_of_a_network_of_the_published_size_has_its_place(self, name):
+        kind, config, published = full_size(name)
         with torch.device("meta"):
-            network = getattr(diffusers, kind).from_config(config)
+            network = getattr(diffusers, kind)(**config)
         assert sum(weights.numel() for weights in network.parameters()) / 1e6 == pytest.approx(published, abs=0.005)
+        names = {
+            "UNet2DModel": originals.unconditional_unet,
+            "UNet2DConditionModel": originals.unet,
+            "VQModel": originals.autoencoder,
+        }
+        converted = CONVERSIONS[kind](names[kind](network), network)
+        shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+        assert {name: tensor.shape for name, tensor in converted.items()} == shapes
 
 
 class TestRefusal:

@@ -74,6 +74,7 @@ class TestReading:
             ("a.csv", b"image,words\n1,a cat\n", "a.csv: no column caption or text; its columns are image, words"),
             ("a.csv", b"", "a.csv: no column caption or text"),
             ("a.csv", b"image,text\n1\n", "a.csv has no prompts"),
+            ("a.csv", b"text\n" + 200_000 * b"a", "a.csv: not a readable file of prompts: field larger"),
         ],
     )
     def test_a_file_without_prompts_is_refused_by_name(self, tmp_path, name, content, message):
