@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -212,7 +212,9 @@ def unpack(folder: Path) -> None:
     (root / "complete").touch()
 
 
-def wait_until(holds, what: str, folder: Path, seconds: float = SECONDS_TO_START) -> None:
+def wait_until(
+    holds: Callable[[], bool], what: str, folder: Path, seconds: float = SECONDS_TO_START, pause: float = 0.2
+) -> None:
     """Look until something holds.
 
     Raises:
@@ -222,7 +224,7 @@ def wait_until(holds, what: str, folder: Path, seconds: float = SECONDS_TO_START
     while not holds():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds:.0f} s for {what}; see the logs in {folder}")
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 if __name__ == "__main__":
