@@ -63,8 +63,8 @@ def file_digest(path: Path) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader finds the whole file or what was there before.
 
-    The bytes go to a temporary name in the same folder, which no other process on any node has, reach the disk, are read
-    back, and are renamed.
+    The bytes go to a temporary name in the same folder, which no other process on any node has, reach the disk, are
+    read back, and are renamed.
 
     Raises:
         OSError: they cannot be written, or what was read is something else.

@@ -1,8 +1,9 @@
 """One run per directory: a file that names the job, the host and the process that work there.
 
-Creating a file that must not exist yet is atomic on every network file system, so that decides. What a killed process
-has left is recognised by its job (an earlier start of the same one, or one that SLURM no longer knows) or, on its own
-host, by a lock of the kernel that ended with it. In doubt the directory stays taken.
+Creating a file that must not exist yet, and renaming, are atomic on every network file system, so they decide. What a
+killed process has left is recognised by its job (an earlier start of the same one, or one that SLURM no longer knows)
+or, on its own host, by a lock of the kernel that ended with it; in doubt the directory stays taken. Of several that
+want to take over what was left, the one that creates a second file may, and it replaces the first in one step.
 """
 
 import fcntl
@@ -10,17 +11,18 @@ import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TextIO
 
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, digest
 from amed_lightning.runtime.slurm import has_ended, job_name
 
-SECONDS_TO_WRITE = 2.0
-"""How long a new lock may be without its content."""
+SECONDS_TO_WRITE = 5.0
+"""How long a new lock may be without its content, and a change may take."""
+SECONDS_BETWEEN_LOOKS = 0.05
 
 
 @dataclass(frozen=True)
@@ -71,22 +73,18 @@ class DirectoryLock:
             InputError: it is taken.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        while True:
-            try:
-                file = self.path.open("x")
-                break
-            except FileExistsError:
-                self._remove_if_left()
+        end = time.monotonic() + SECONDS_TO_WRITE
+        while (file := self._taken()) is None:
+            if time.monotonic() > end:
+                raise InputError(
+                    f"{self.path}: somebody else has begun to take it over; delete it if nobody works here"
+                )
+            time.sleep(SECONDS_BETWEEN_LOOKS)
         with file:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.write(json.dumps(asdict(self.me)))
-            file.flush()
-            os.fsync(file.fileno())
             try:
                 yield
             finally:
-                if _read(self.path) == self.me:
+                if _holder(self.path) == self.me:
                     self.path.unlink()
 
     def check(self) -> None:
@@ -95,9 +93,9 @@ class DirectoryLock:
         Raises:
             InputError: it is taken.
         """
-        holder = _read(self.path) if self.me.job else None
-        if holder is not None and not holder.is_with(self.me) and not self._is_left_by(holder):
-            raise self._refusal(holder)
+        found = _look(self.path) if self.me.job else None
+        if found and not found[0].is_with(self.me) and not self._is_left_by(*found):
+            raise self._refusal(found[0])
 
     def require(self) -> None:
         """Check that the directory is still this process'.
@@ -105,30 +103,50 @@ class DirectoryLock:
         Raises:
             InputError: another process has taken it over.
         """
-        if (holder := _read(self.path)) != self.me:
+        if (holder := _holder(self.path)) != self.me:
             raise InputError(f"{self.path}: this run's directory was taken over by {holder or 'nobody'}")
 
-    def _remove_if_left(self) -> None:
-        """Remove the lock of a process that is gone.
+    def _taken(self) -> TextIO | None:
+        """Create the file, or take over one that was left; None if there is a change under way.
 
         Raises:
-            InputError: that process is, or may be, still there.
+            InputError: its process is, or may be, still there.
         """
-        if (holder := _read(self.path)) is None:
-            return
-        if not self._is_left_by(holder):
+        try:
+            return self._written(self.path)
+        except FileExistsError:
+            found = _look(self.path)
+        if found is None:
+            return None
+        holder, is_locked = found
+        if not self._is_left_by(holder, is_locked):
             raise self._refusal(holder)
-        aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
-        with suppress(FileNotFoundError):  # somebody else was faster
-            self.path.rename(aside)
-            if _read(aside) != holder:  # what was moved is the new lock of somebody faster: give it back
-                os.link(aside, self.path)
-            aside.unlink()
+        change = self.path.with_name(f"{self.path.name}.{digest(asdict(holder))[:16]}")
+        try:
+            file = self._written(change)
+        except FileExistsError:
+            return None
+        if _holder(self.path) == holder:
+            change.replace(self.path)
+            return file
+        file.close()
+        change.unlink()
+        return None
 
-    def _is_left_by(self, holder: Holder) -> bool:
+    def _written(self, path: Path) -> TextIO:
+        """Create a file that names this process and is locked."""
+        file = path.open("x")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(json.dumps(asdict(self.me)))
+        file.flush()
+        os.fsync(file.fileno())
+        return file
+
+    def _is_left_by(self, holder: Holder, is_locked: bool) -> bool:
         if holder.job is not None and holder.job == self.me.job and holder.restart < self.me.restart:
             return True
-        if holder.host == self.me.host and not _is_locked(self.path):
+        if holder.host == self.me.host and not is_locked:
             return True
         return holder.job is not None and has_ended(holder.job)
 
@@ -139,27 +157,29 @@ class DirectoryLock:
         )
 
 
-def _read(path: Path) -> Holder | None:
-    """Return who a lock names; None if there is none."""
+def _look(path: Path) -> tuple[Holder, bool] | None:
+    """Return who a lock names, and whether a process of this host holds the kernel's lock; None if there is no file.
+
+    Where a file system knows no locks, it may be held.
+    """
     end = time.monotonic() + SECONDS_TO_WRITE
     while True:
         try:
-            return Holder(**json.loads(path.read_text()))
+            with path.open() as file:
+                holder, is_locked = Holder(**json.loads(file.read())), False
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except OSError:
+                    is_locked = True
+                return holder, is_locked
         except FileNotFoundError:
             return None
         except (ValueError, TypeError) as error:
             if time.monotonic() > end:
                 raise InputError(f"{path}: not readable ({error}); delete it if nobody works here") from None
-            time.sleep(0.1)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether a process of this host holds the kernel's lock; True where a file system knows no locks."""
-    try:
-        with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+def _holder(path: Path) -> Holder | None:
+    found = _look(path)
+    return None if found is None else found[0]

@@ -3,12 +3,13 @@
 import os
 import subprocess
 
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from amed_lightning.config import InputError
 
 
-def slurm_environment() -> list[SLURMEnvironment]:
+def slurm_environment() -> list[ClusterEnvironment]:
     """Return Lightning's plugin for SLURM, without its own requeueing, where there is a job; nothing elsewhere.
 
     Raises:
