@@ -61,10 +61,13 @@ def file_digest(path: Path) -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` so that a reader finds the whole file or none.
+    """Write ``content`` to ``path`` so that a reader finds the whole file or what was there before.
 
-    The bytes go to a temporary name in the same folder, which no other process on any node has, reach the disk, and are
-    renamed.
+    The bytes go to a temporary name in the same folder, which no other process on any node has, reach the disk, are
+    read back, and are renamed.
+
+    Raises:
+        OSError: they cannot be written, or what was read is something else.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -73,6 +76,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if temporary.read_bytes() != content:
+            raise OSError(f"{temporary}: what was read back is not what was written")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from amed_lightning.bench.row import finished_row
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
+from amed_lightning.runtime.signals import stop_if_asked
 
 SECONDS_BETWEEN_LOOKS = 0.2
 OF_A_BLOCK = ("commit", "dirty", "device")
@@ -80,11 +81,13 @@ def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Proc
     if mine:
         with progress(f"bench {bench.name}", len(mine), "blocks") as advance:
             for index, block in mine:
+                stop_if_asked()
                 _attempt(bench, cells[index], block, results, device, source)
                 advance(1)
     while not all(
         results.is_done(cells[index], block) or results.error(cells[index].key).is_file() for index, block in missing
     ):
+        stop_if_asked()
         time.sleep(SECONDS_BETWEEN_LOOKS)
     if processes.global_rank == 0:
         for cell in cells:

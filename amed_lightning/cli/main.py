@@ -1,19 +1,22 @@
 """The command ``amed-lightning``, also installed as ``lightning``: a thin dispatcher over the verbs.
 
-A verb's module is imported when it is called, so that ``--help`` and ``--version`` answer at once. Exit codes: 0 fine,
-1 failed, 2 bad input.
+A verb's module is imported when it is called, so that ``--help`` and ``--version`` answer at once.
 """
 
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NoReturn
 
 from amed_lightning import __version__
 from amed_lightning.config import InputError
+from amed_lightning.runtime.exit_codes import ExitCode
+from amed_lightning.runtime.signals import listening
 
-BAD_INPUT = 2
+INTERRUPTIBLE = ("fit", "precompute", "bench")
+"""Verbs that look at the signals which ask them to stop; the others end at once."""
 
 VERBS = {
     "fit": ("amed_lightning.cli.fit", "distil a predictor, or train a denoiser or a detector, from a YAML file"),
@@ -54,16 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(0)
     if verb not in VERBS:
         print(f"error: unknown verb '{verb}': use one of {', '.join(VERBS)}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        sys.exit(ExitCode.bad_input)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
-        code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
+        with listening() if verb in INTERRUPTIBLE else nullcontext():
+            code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
     except ValueError as error:
         bad_input = _bad_input(error)
         if bad_input is None:
             raise
         print(f"error: {bad_input}", file=sys.stderr)
-        code = BAD_INPUT
+        code = ExitCode.bad_input
     sys.exit(code)
 
 

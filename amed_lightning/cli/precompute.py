@@ -14,6 +14,7 @@ class PrecomputeCLI(TrainingCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the option."""
+        super().add_arguments_to_parser(parser)
         parser.add_argument("--dry-run", action="store_true", help="print what it would take, and write nothing")
 
 

@@ -10,13 +10,17 @@ import lightning.pytorch as pl
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from amed_lightning.cli.parsing import OneLineErrors
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, write_atomically
 from amed_lightning.runtime.progress import progress_lines
 from amed_lightning.runtime.provenance import provenance, write_run_record
+from amed_lightning.runtime.slurm import slurm_environment
+from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.training.noise import NoiseByBatch
+from amed_lightning.training.run_directory import RunDirectory, WholeCheckpoints
 from amed_lightning.training.trajectories import TeacherTrajectories
 
 
@@ -35,23 +39,6 @@ class ProgressLines(Callback):
             self._advance(1)
 
 
-class RunRecord(SaveConfigCallback):
-    """Write the configuration, and ``run.json`` beside it."""
-
-    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write ``run.json``; the base class writes the configuration."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        digests = {}
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(pl_module, AMEDDistillation) and isinstance(data, TeacherTrajectories):
-            parts = pl_module.parts
-            digests = {"model": parts.model.digest, "recipe": data.store(parts).recipe.digest}
-        source = provenance(trainer.strategy.root_device, trainer.world_size)
-        # Not trainer.log_dir, which is a collective: rank 0 alone comes here.
-        folder = getattr(trainer.logger, "log_dir", None) or trainer.default_root_dir
-        write_run_record(Path(folder), config, digests, source)
-
-
 class TrainingParser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser, with errors of one line."""
 
@@ -63,7 +50,7 @@ class TrainingCLI(LightningCLI):
         # The arguments are those of the command line, which processes that the Trainer starts will read again.
         warnings.filterwarnings("ignore", "LightningCLI's args parameter")
         terminal = sys.stderr.isatty()
-        callbacks: list[Callback] = [] if terminal else [ProgressLines()]
+        callbacks: list[Callback] = [NoiseByBatch()] if terminal else [NoiseByBatch(), ProgressLines()]
         super().__init__(
             pl.LightningModule,
             pl.LightningDataModule,
@@ -72,14 +59,73 @@ class TrainingCLI(LightningCLI):
             args=list(arguments),
             parser_class=TrainingParser,
             run=run,
-            save_config_callback=RunRecord,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=None,
             trainer_defaults={
                 "use_distributed_sampler": False,
                 "callbacks": callbacks,
                 "enable_progress_bar": terminal,
             },
         )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add when to save."""
+        parser.add_lightning_class_args(Checkpointing, "checkpoint")
+
+    def instantiate_trainer(self, **options: Any) -> pl.Trainer:
+        """Build the Trainer: checkpoints are whole, and SLURM's signals are left to us.
+
+        Raises:
+            InputError: the devices are not there, or are not those of the SLURM job.
+        """
+        chosen = self._get(self.config_init, "trainer")
+        self.saves = chosen.enable_checkpointing is not False and not chosen.fast_dev_run
+        plugins = chosen.plugins if isinstance(chosen.plugins, list) else [chosen.plugins] if chosen.plugins else []
+        try:
+            return super().instantiate_trainer(
+                plugins=[*plugins, WholeCheckpoints(), *slurm_environment()],
+                enable_checkpointing=True,  # Checkpointing is Lightning's one place for it; it does not save unasked
+                **options,
+            )
+        except (ValueError, RuntimeError) as error:
+            raise InputError(" ".join(str(error).split())) from error
+
+    def fit(self, model: pl.LightningModule, ckpt_path: str | None = None, **options: Any) -> None:
+        """Fit, in a directory of the run's own, from its last checkpoint if it has one.
+
+        Raises:
+            InputError: the directory is another run's.
+        """
+        parser, config = self._parser("fit"), self.config["fit"]
+        folder, leads = Path(self.trainer.default_root_dir), self.trainer.is_global_zero
+        text = parser.dump(config, skip_none=False)
+        run = RunDirectory(folder, yaml.safe_load(text))
+        if not self.saves:
+            self._record(text, restart=False)
+            self.trainer.fit(model, ckpt_path=ckpt_path, **options)
+            return
+        with run.claimed(leads):
+            last = run.last_checkpoint()
+            if run.is_finished:
+                print(f"{last}: this run has finished; delete it to start again")
+                return
+            self._record(text, restart=last is not None)
+            self._get(self.config_init, "checkpoint").run = run
+            self.trainer.fit(model, ckpt_path=last or ckpt_path, **options)
+            if leads:
+                run.finish()
+
+    def _record(self, config: str, restart: bool) -> None:
+        """Write the configuration, and ``run.json`` beside it; of a restart, only what is different."""
+        if not self.trainer.is_global_zero:
+            return
+        folder, digests = Path(self.trainer.default_root_dir), {}
+        if isinstance(self.model, AMEDDistillation) and isinstance(self.datamodule, TeacherTrajectories):
+            parts = self.model.parts
+            digests = {"model": parts.model.digest, "recipe": self.datamodule.store(parts).recipe.digest}
+        if not restart:
+            write_atomically(folder / "config.yaml", config.encode())
+        source = provenance(self.trainer.strategy.root_device, self.trainer.world_size)
+        write_run_record(folder, yaml.safe_load(config), digests, source, restart)
 
 
 def distillation(

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric import Fabric
 
 from amed_lightning.config import InputError
+from amed_lightning.runtime.slurm import slurm_environment
 
 Value = TypeVar("Value")
 
@@ -37,11 +38,13 @@ def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabr
     cores slow each other down tenfold.
 
     Raises:
-        InputError: there is no such accelerator, or it has not so many devices.
+        InputError: there is no such accelerator, or it has not so many devices; or in a job of SLURM the others would
+            have to be started by ``srun``.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    environment = slurm_environment() if (devices, num_nodes) != (1, 1) else []
     try:
-        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes)
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, plugins=[*environment])
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"accelerator '{accelerator}' with {devices} devices: {' '.join(str(error).split())}"

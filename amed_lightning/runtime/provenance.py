@@ -28,7 +28,9 @@ def provenance(device: torch.device, world_size: int) -> dict[str, Any]:
     }
 
 
-def write_run_record(folder: Path, config: object, digests: dict[str, str], source: dict[str, Any]) -> None:
+def write_run_record(
+    folder: Path, config: object, digests: dict[str, str], source: dict[str, Any], restart: bool = False
+) -> None:
     """Write ``run.json``: configuration, digests and provenance.
 
     Args:
@@ -36,9 +38,16 @@ def write_run_record(folder: Path, config: object, digests: dict[str, str], sour
         config: what the run was asked to do.
         digests: of the model, the store, ...
         source: what :func:`provenance` returned.
+        restart: keep the record of the first start, and write ``restart-<number>.json`` beside it if this one differs
+            in more than its time.
     """
     record = {"config": json.loads(canonical_json(config)), "digests": digests, **source}
-    write_atomically(folder / "run.json", json.dumps(record, indent=2).encode() + b"\n")
+    path = folder / "run.json"
+    if restart and path.is_file():
+        if json.loads(path.read_text()) | {"time": source["time"]} == record:
+            return
+        path = folder / f"restart-{len(list(folder.glob('restart-*.json'))) + 1}.json"
+    write_atomically(path, json.dumps(record, indent=2).encode() + b"\n")
 
 
 def source_digest() -> str:

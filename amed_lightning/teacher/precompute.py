@@ -7,6 +7,7 @@ import torch
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import progress
+from amed_lightning.runtime.signals import stop_if_asked
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryStore
 from amed_lightning.teacher.trajectories import Trajectories, roll_out
@@ -34,12 +35,14 @@ def precompute(
     if mine:
         with progress("teacher", len(mine) * SHARD_SIZE, "trajectories") as advance:
             for shard in mine:
+                stop_if_asked()
                 batches = []
                 for batch in shard.blocks(batch_size):
                     batches.append(roll_out(model, store.recipe, batch, device))
                     advance(batch_size)
                 store.write(shard, _concatenated(batches))
     while any(not store.path(shard).is_dir() for shard in missing):
+        stop_if_asked()
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 

@@ -23,6 +23,7 @@ from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.reading import loader_for
+from amed_lightning.training.resuming import FromHere, Resumable
 
 
 class Batches(Sampler[list[int]]):
@@ -119,9 +120,9 @@ class TeacherTrajectories(pl.LightningDataModule):
         self.train_reader = TrajectoryReader(store, self.train_seeds, student.parts.sigmas)
         self.val_reader = TrajectoryReader(store, self.val_seeds, student.parts.sigmas)
 
-    def train_dataloader(self) -> DataLoader[Trajectories]:
+    def train_dataloader(self) -> Resumable[Trajectories]:
         """Return the training batches."""
-        return self._batches(self.train_reader, self.seed)
+        return Resumable(self._batches(self.train_reader, self.seed))
 
     def val_dataloader(self) -> DataLoader[Trajectories]:
         """Return the validation batches, in the order of their seeds."""
@@ -139,7 +140,7 @@ class TeacherTrajectories(pl.LightningDataModule):
     def _batches(self, reader: TrajectoryReader, seed: int | None) -> DataLoader[Trajectories]:
         trainer = cast(pl.Trainer, self.trainer)
         warnings.filterwarnings("ignore", ".*does not have many workers")  # neither memory nor a thread needs any
-        order = Batches(len(reader), self.batch_size, self._processes(), seed)
+        order = FromHere(Batches(len(reader), self.batch_size, self._processes(), seed))
         return loader_for(reader, order, trainer.strategy.root_device, self.memory_share, trainer.num_devices)
 
     def _processes(self) -> Processes:

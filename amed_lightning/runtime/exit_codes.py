@@ -1,0 +1,15 @@
+"""What a command's exit code says."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes that mean the same for every verb; the last two are for whoever started the job."""
+
+    done = 0
+    failed = 1
+    bad_input = 2
+    requeue = 85
+    """Stopped on USR1 with everything saved: start the same command again."""
+    terminated = 143
+    """Stopped on TERM with everything saved: starting again goes on, and nobody has asked for it."""

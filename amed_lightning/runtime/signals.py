@@ -1,0 +1,78 @@
+"""Signals that ask the process to stop: USR1, to be started again, and TERM.
+
+A handler only raises a flag. The work looks at the flag where nothing would be lost, between two batches or blocks, and
+stops there; saving from within a handler would happen in the middle of a step, and on several processes in the middle
+of different ones. If both signals have come, TERM counts.
+
+A process that another one started (it has a ``LOCAL_RANK`` above 0) stops once that one is gone, because a signal often
+reaches the parent alone. It ends with 0: the parent's code counts, and Lightning kills the parent of one that fails.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from amed_lightning.runtime.exit_codes import ExitCode
+
+ENDINGS = {signal.SIGUSR1: ExitCode.requeue, signal.SIGTERM: ExitCode.terminated}
+
+_asked: set[ExitCode] = set()
+_parent = os.getppid()
+
+
+class Stopped(SystemExit):
+    """The work has stopped because a signal asked for it.
+
+    Args:
+        code: to end the process with.
+    """
+
+    def __init__(self, code: ExitCode) -> None:
+        super().__init__(ExitCode.done if _is_child() else code)
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Let the signals do nothing but raise the flag, in this block."""
+    before = {number: signal.getsignal(number) for number in ENDINGS}
+    _asked.clear()
+    listen()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _asked.clear()
+
+
+def listen() -> None:
+    """Install the handlers again, over those that a library has put in their place."""
+    for number in ENDINGS:
+        signal.signal(number, _raise_flag)
+
+
+def asked() -> ExitCode | None:
+    """Return the code to stop with, if this process was asked to stop."""
+    if _is_child() and os.getppid() != _parent:
+        return ExitCode.terminated
+    return max(_asked, default=None)
+
+
+def stop_if_asked() -> None:
+    """Stop here, at a boundary, if this process was asked to.
+
+    Raises:
+        Stopped: it was.
+    """
+    if (code := asked()) is not None:
+        raise Stopped(code)
+
+
+def _raise_flag(number: int, frame: FrameType | None) -> None:
+    _asked.add(ENDINGS[signal.Signals(number)])
+
+
+def _is_child() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") != "0"

@@ -1,0 +1,66 @@
+"""What a process needs to know about the SLURM job that it runs in, and asking for another turn."""
+
+import os
+import subprocess
+
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+from amed_lightning.config import InputError
+
+
+def slurm_environment() -> list[ClusterEnvironment]:
+    """Return Lightning's plugin for SLURM, without its own requeueing, where there is a job; nothing elsewhere.
+
+    Raises:
+        InputError: this is a job of several tasks, but one process that ``srun`` has not started.
+    """
+    if not SLURMEnvironment.detect():
+        return []
+    tasks = int(os.environ["SLURM_NTASKS"])
+    if tasks > 1 and "SLURM_STEP_ID" not in os.environ:
+        raise InputError(f"this job has {tasks} tasks, and this process would wait for them: start it with `srun`")
+    return [SLURMEnvironment(auto_requeue=False)]
+
+
+def job_name() -> str | None:
+    """Return the name by which ``scontrol`` knows this job; a task of an array has two numbers.
+
+    The number of the array's own job would stand for all its tasks.
+    """
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def requeue() -> str:
+    """Ask SLURM to start this job again, if it can be asked from here.
+
+    Returns:
+        What came of it, for the log. Where nothing did, the exit code is the batch script's to act on.
+    """
+    job = job_name()
+    if job is None:
+        return "not in a SLURM job"
+    try:
+        asked = _ask("scontrol", "requeue", job)
+    except OSError:
+        return "there is no scontrol here"
+    return f"job {job} is requeued" if asked.returncode == 0 else f"scontrol: {asked.stderr.strip()}"
+
+
+def has_ended(job: str) -> bool:
+    """Whether SLURM says that a job is over; False where it cannot be asked.
+
+    Args:
+        job: its name.
+    """
+    try:
+        asked = _ask("squeue", "--noheader", "--jobs", job)
+    except OSError:
+        return False
+    return "Invalid job id" in asked.stderr or (asked.returncode == 0 and not asked.stdout.strip())
+
+
+def _ask(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,0 +1,144 @@
+"""Checkpoints between two batches, and the end of a run that its cluster asks to stop.
+
+Signals only raise a flag (:mod:`amed_lightning.runtime.signals`). After each batch the processes agree on the most
+urgent wish of any of them, so that all save, and all stop, after the same batch. A batch that validation follows is no
+place for that: a run that stopped there would go on without it. The end of the epoch is, or the next batch.
+"""
+
+import sys
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from amed_lightning.config import InputError
+from amed_lightning.runtime.exit_codes import ExitCode
+from amed_lightning.runtime.signals import Stopped, asked, listen
+from amed_lightning.runtime.slurm import requeue
+from amed_lightning.training.run_directory import STATE, RunDirectory
+
+NOTHING, SAVE = 0, 1
+"""What a process may wish, below the exit codes that it may wish to stop with."""
+
+
+class Checkpointing(Checkpoint):
+    """Save the run, and stop it on USR1 and TERM.
+
+    Args:
+        every_n_batches: how often to save; null: not on this count. Batches are not optimiser steps, of which a
+            distillation takes several per batch.
+        every_n_minutes: how often to save, by the clock of the first process; null: not on this count.
+        requeue_on_term: take TERM for USR1, where a cluster sends nothing else; a job that is cancelled is then
+            requeued, too.
+
+    Raises:
+        InputError: an interval that is not positive.
+    """
+
+    def __init__(
+        self,
+        every_n_batches: int | None = None,
+        every_n_minutes: float | None = 10.0,
+        requeue_on_term: bool = False,
+    ) -> None:
+        for name, interval in (("batches", every_n_batches), ("minutes", every_n_minutes)):
+            if interval is not None and interval <= 0:
+                raise InputError(f"checkpoint.every_n_{name} is {interval}; it must be positive, or null")
+        self.every_n_batches, self.every_n_minutes = every_n_batches, every_n_minutes
+        self.requeue_on_term = requeue_on_term
+        self.run: RunDirectory | None = None
+        self.batches = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check that all processes have gone on from the same checkpoint.
+
+        Raises:
+            RuntimeError: they do not see the same files.
+        """
+        mine, first = trainer.ckpt_path, trainer.strategy.broadcast(trainer.ckpt_path)
+        if mine != first:
+            raise RuntimeError(
+                f"process {trainer.global_rank} goes on from {mine} and process 0 from {first}: "
+                f"is {trainer.default_root_dir} on a file system that all nodes share?"
+            )
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the handlers back that the Trainer has replaced: its own ends the run from within a batch."""
+        listen()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the handlers back, and start the clock."""
+        listen()
+        self._saved_at = (self.batches, time.monotonic())
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Do what the processes agree on, unless validation follows."""
+        self.batches += 1
+        counted = self.batches if trainer.check_val_every_n_epoch is None else batch_idx + 1
+        validates = trainer.val_check_batch and counted % trainer.val_check_batch == 0
+        if not (validates or trainer.is_last_batch or trainer.should_stop):
+            self._settle(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Do what the processes agree on."""
+        self._settle(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the finished run."""
+        self._save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what a later start is checked against."""
+        if self.run is not None:
+            checkpoint[STATE] = {"config": self.run.config, "batches": self.batches}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on counting."""
+        self.batches = checkpoint.get(STATE, {}).get("batches", 0)
+
+    def _settle(self, trainer: pl.Trainer) -> None:
+        wish = self._agreed(trainer)
+        if wish == NOTHING:
+            return
+        self._save(trainer)
+        if wish != SAVE:
+            self._stop(trainer, ExitCode(wish))
+
+    def _agreed(self, trainer: pl.Trainer) -> int:
+        """Return the most urgent wish of any process."""
+        wish = asked() or (SAVE if self._is_due(trainer) else NOTHING)
+        if wish == ExitCode.terminated and self.requeue_on_term:
+            wish = ExitCode.requeue
+        if trainer.world_size > 1:
+            wishes = torch.tensor(int(wish), device=trainer.strategy.root_device)
+            wish = int(trainer.strategy.reduce(wishes, reduce_op="max"))
+        return wish
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        batches, moment = self._saved_at
+        by_count = self.every_n_batches is not None and self.batches - batches >= self.every_n_batches
+        waited = time.monotonic() - moment
+        by_clock = self.every_n_minutes is not None and trainer.is_global_zero and waited >= 60 * self.every_n_minutes
+        return by_count or by_clock
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if self.run is not None:
+            if trainer.is_global_zero:
+                self.run.lock.require()
+            trainer.save_checkpoint(self.run.checkpoint, weights_only=False)
+        self._saved_at = (self.batches, time.monotonic())
+
+    def _stop(self, trainer: pl.Trainer, code: ExitCode) -> None:
+        if trainer.is_global_zero:
+            saved = f"saved {self.run.checkpoint}" if self.run else "nothing is saved (trainer.enable_checkpointing)"
+            outcome = requeue() if code is ExitCode.requeue else "TERM asks for an end"
+            print(f"fit: stopped after {self.batches} batches, {saved}; {outcome}", file=sys.stderr, flush=True)
+        raise Stopped(code)

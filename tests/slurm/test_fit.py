@@ -1,0 +1,180 @@
+"""Fits on two nodes that are told to stop, evicted, killed or cancelled: they end with the weights of one left alone.
+
+What can happen at the same time does; only the eviction and the crash, which hit every job, wait for the others.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+import yaml
+
+from .jobs import script, submit
+
+pytestmark = pytest.mark.slurm
+EPOCHS, EVERY = 8, 10
+FIT = {
+    "seed_everything": 0,
+    "model": {
+        "class_path": "amed_lightning.training.distillation.AMEDDistillation",
+        "init_args": {
+            "student": {
+                "model": {"name": "anisotropic_gaussian", "height": 4, "width": 4},
+                "solver": {"name": "amed"},
+                "schedule": {"name": "logsnr"},
+                "num_intervals": 3,
+            },
+            "export": "predictor.json",
+        },
+    },
+    "data": {
+        "class_path": "amed_lightning.training.trajectories.TeacherTrajectories",
+        "init_args": {
+            "teacher": {"solver": {"name": "heun"}, "batch_size": 64},
+            "root": "store",
+            "trajectories": 512,
+            "validation_trajectories": 64,
+            "batch_size": 16,
+        },
+    },
+    "trainer": {
+        "accelerator": "cpu",
+        "max_epochs": EPOCHS,
+        "logger": False,
+        "callbacks": [{"class_path": "tests.slurm.slow.Pause"}],
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    },
+    "checkpoint": {"every_n_batches": EVERY},
+}
+
+
+class Scenes:
+    """What happens to a fit; each scene returns the folder that the fit has ended in."""
+
+    def __init__(self, cluster, root):
+        self.cluster, self.root = cluster, root
+
+    def folder(self, name):
+        folder = self.root / name
+        folder.mkdir()
+        (folder / "fit.yaml").write_text(yaml.safe_dump(FIT))
+        return folder
+
+    def start(self, folder, *options):
+        return submit(self.cluster, folder, "--job-name=run", "--nodes=2", script("fit.sbatch"), "fit.yaml", *options)
+
+    def started(self, folder, *options):
+        """Submit a fit and wait until it has saved something."""
+        job = self.start(folder, *options)
+        job.await_that((folder / "runs" / "run" / "last.ckpt").is_file, "a checkpoint")
+        return job
+
+    def completed(self, job, restarts):
+        assert job.await_end() == "COMPLETED", job.output
+        assert job.restarts == restarts
+        assert ("Restored all states from the checkpoint" in job.output) == (restarts > 0)
+        return job.folder
+
+    def left_alone(self):
+        return self.completed(self.start(self.folder("left-alone")), restarts=0)
+
+    def warned(self):
+        """USR1 also reaches the batch script."""
+        job = self.started(self.folder("warned"))
+        job.signal("USR1", "--full")
+        job.await_restart(1)
+        return self.completed(job, restarts=1)
+
+    def told_to_end_where_that_means_a_requeue(self):
+        job = self.started(self.folder("told"), "--checkpoint.requeue_on_term=true")
+        job.signal("TERM")
+        job.await_restart(1)
+        return self.completed(job, restarts=1)
+
+    def cancelled_and_submitted_again(self):
+        job = self.started(self.folder("cancelled"))
+        self.cluster.run("scancel", job.number)
+        assert job.await_end() == "CANCELLED"
+        time.sleep(2)
+        assert job.state == "CANCELLED"
+        again = self.start(job.folder)
+        assert again.await_end() == "COMPLETED", again.output
+        assert "Restored all states from the checkpoint" in again.output
+        return job.folder
+
+    def two_in_one_directory(self):
+        """Return what the second one says."""
+        first = self.started(self.folder("two"), "--trainer.max_epochs=100000")
+        second = self.start(first.folder, "--trainer.max_epochs=100000")
+        assert second.await_end() == "FAILED"
+        assert second.field("ExitCode") == "2:0"
+        assert first.state == "RUNNING"
+        self.cluster.run("scancel", first.number)
+        return first.number, second.output
+
+    def evicted(self):
+        """A job of a higher partition takes both nodes, and this one gets TERM."""
+        job = self.started(self.folder("evicted"))
+        words = ("--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
+        self.cluster.run("sbatch", *words)
+        job.await_restart(1)
+        return self.completed(job, restarts=1)
+
+    def on_a_node_that_crashes(self):
+        job = self.started(self.folder("crashed"))
+        self.cluster.crash("n2")
+        job.await_that(lambda: job.state != "RUNNING", "SLURM to notice the crash")
+        self.cluster.boot("n2")
+        job.await_restart(1)
+        return self.completed(job, restarts=1)
+
+
+@pytest.fixture(scope="module")
+def outcomes(cluster, tmp_path_factory):
+    """What came of every scene, as futures."""
+    scenes = Scenes(cluster, tmp_path_factory.mktemp("fits"))
+    together = ("left_alone", "warned", "told_to_end_where_that_means_a_requeue", "cancelled_and_submitted_again")
+    with ThreadPoolExecutor() as many:
+        futures = {name: many.submit(getattr(scenes, name)) for name in (*together, "two_in_one_directory")}
+    with ThreadPoolExecutor(1) as one:
+        return futures | {name: one.submit(getattr(scenes, name)) for name in ("evicted", "on_a_node_that_crashes")}
+
+
+def weights(folder):
+    """Return a run's exported predictor, and all tensors of its last checkpoint."""
+    checkpoint = torch.load(folder / "runs" / "run" / "last.ckpt", weights_only=True)
+    tensors = dict(checkpoint["state_dict"])
+    for index, state in checkpoint["optimizer_states"][0]["state"].items():
+        tensors |= {f"{index}.{name}": value for name, value in state.items()}
+    return (folder / "runs" / "run" / "predictor.safetensors").read_bytes(), tensors
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        "warned",
+        "told_to_end_where_that_means_a_requeue",
+        "cancelled_and_submitted_again",
+        "evicted",
+        "on_a_node_that_crashes",
+    ],
+)
+def test_an_interrupted_fit_ends_with_the_weights_of_one_left_alone(outcomes, scene):
+    alone, interrupted = (weights(outcomes[name].result()) for name in ("left_alone", scene))
+    assert interrupted[0] == alone[0]
+    assert interrupted[1].keys() == alone[1].keys()
+    for name, value in alone[1].items():
+        assert value.equal(interrupted[1][name]), name
+
+
+def test_a_second_job_in_one_directory_is_refused(outcomes):
+    first, said = outcomes["two_in_one_directory"].result()
+    assert f"runs/run belongs to another run (job {first}, process" in said
+
+
+def test_the_first_configuration_stays_and_a_restart_on_the_same_terms_writes_none(outcomes):
+    run = outcomes["warned"].result() / "runs" / "run"
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["num_nodes"] == 2
+    assert not list(run.glob("restart-*"))
