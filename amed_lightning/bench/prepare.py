@@ -39,8 +39,7 @@ class Bench:
         """Move all weights, in place."""
         for cell in self.cells:
             cell.sampler.to(device)
-        if isinstance(self.examiner.detector, torch.nn.Module):
-            self.examiner.detector.to(device)
+        self.examiner.to(device)
 
 
 def prepare(suite: Suite) -> list[Bench]:
