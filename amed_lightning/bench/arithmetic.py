@@ -5,13 +5,14 @@ does not ask for it, though PyTorch's convolutions have it on, and always off in
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from amed_lightning.denoisers.precision import Autocast
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
 from amed_lightning.tensors import Images, Level
 
@@ -39,8 +40,16 @@ class Arithmetic:
 
     def applied(self, model: DiffusionModel) -> DiffusionModel:
         """Return the model with its denoisers computing like this; its digest stays, the weights are converted."""
-        last = None if model.last_denoiser is None else Computing(model.last_denoiser, self)
-        return replace(model, denoiser=Computing(model.denoiser, self), last_denoiser=last)
+        last = None if model.last_denoiser is None else self._applied(model.last_denoiser)
+        return replace(model, denoiser=self._applied(model.denoiser), last_denoiser=last)
+
+    def _applied(self, denoiser: Denoiser) -> "Computing":
+        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
+        if isinstance(denoiser, nn.Module):
+            denoiser.to(self.state_dtype).to(memory_format=memory_format)
+        if self.precision in ("bfloat16", "float16"):
+            denoiser = Autocast(denoiser, getattr(torch, self.precision))
+        return Computing(denoiser, memory_format, self.tf32, self.compile)
 
 
 class Computing(nn.Module):
@@ -48,29 +57,21 @@ class Computing(nn.Module):
 
     Args:
         denoiser: answers.
-        arithmetic: how.
+        memory_format: order of the images' values.
+        tf32: allow TensorFloat-32.
+        compiled: fuse it.
     """
 
-    def __init__(self, denoiser: Denoiser, arithmetic: Arithmetic) -> None:
+    def __init__(self, denoiser: Denoiser, memory_format: torch.memory_format, tf32: bool, compiled: bool) -> None:
         super().__init__()
-        self.arithmetic, self.cost = arithmetic, denoiser.cost
-        self.memory_format = torch.channels_last if arithmetic.channels_last else torch.contiguous_format
-        if isinstance(denoiser, nn.Module):
-            denoiser.to(arithmetic.state_dtype).to(memory_format=self.memory_format)
-        self.denoiser = denoiser
-        self.answer: Callable[..., Denoised] = torch.compile(denoiser) if arithmetic.compile else denoiser
+        self.denoiser, self.cost = denoiser, denoiser.cost
+        self.memory_format, self.tf32 = memory_format, tf32
+        self.answer: Callable[..., Denoised] = torch.compile(denoiser) if compiled else denoiser
 
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
-        """Denoise; the answer has the precision of ``x``."""
-        precision = self.arithmetic.precision
-        cast = (
-            torch.autocast(x.device.type, getattr(torch, precision))
-            if precision in ("bfloat16", "float16")
-            else nullcontext()
-        )
-        with cast, tensor_float_32(self.arithmetic.tf32):
-            answer = self.answer(x.contiguous(memory_format=self.memory_format), sigma, condition)
-        return Denoised(answer.image.to(x.dtype), answer.features.to(x.dtype))
+        """Denoise."""
+        with tensor_float_32(self.tf32):
+            return self.answer(x.contiguous(memory_format=self.memory_format), sigma, condition)
 
 
 @contextmanager

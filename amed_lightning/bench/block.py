@@ -66,7 +66,7 @@ def _compute(
     seeds, size = cell.protocol.block(block), facts["batch_size"]
     compared = None if cell.reference is None else _reference_images(results, cell.reference, block)
     num_kept = len(seeds) if results.keeps_images else NUM_SAMPLES if block == 0 else 0
-    scores = bench.examiner.scores(cell.protocol.total).to(device)
+    scores = bench.examiner.scores(cell.protocol.total)
     kept: list[Bytes] = []
     generated: list[Images] = []
     started, done = time.monotonic(), 0
@@ -82,7 +82,7 @@ def _compute(
             generated.append(images.cpu())
         kept.append(pixels[: max(0, num_kept - done)].cpu())
         done += len(images)
-    sums = {name: value.cpu() for name, value in scores.sums().items()}
+    sums = scores.sums()
     facts = facts | {"seconds": time.monotonic() - started, "nfe": cell.nfe}
     if results.keeps_images:
         write_pictures(results, cell.key, seeds.start, torch.cat(kept))

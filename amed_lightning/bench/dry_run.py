@@ -1,7 +1,8 @@
 """What a sweep will take, before it starts: cells, network runs, bytes and hours.
 
-The cells and their network runs follow from the suite alone. Intervals, bytes and hours need a model's facts; where the
-model is not there they are left out, and the reason is told.
+The cells and their network runs follow from the suite alone. Intervals and bytes need a model's facts, which the card
+of a published one has; hours need its weights, and nothing is fetched for them. What cannot be known is left out, and
+the reason is told.
 """
 
 import math
@@ -11,12 +12,15 @@ from dataclasses import dataclass
 
 import torch
 
+from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.bench.plan import Planned, plan
 from amed_lightning.bench.suite import Dataset, Suite
-from amed_lightning.config import InputError, build, complete
-from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.config import InputError, Spec, build, complete
+from amed_lightning.denoisers.registry import DENOISERS, outline
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.feature_metrics import FEATURE_METRICS
+from amed_lightning.runtime.cache import offline
 from amed_lightning.seeds import Seeds, Stream
 
 FEATURES = {"digits": DigitsClassifier.feature_size}
@@ -75,17 +79,16 @@ def estimates(suite: Suite, device: torch.device, seconds_per_run: float | None 
 def _estimate(
     suite: Suite, dataset: Dataset, planned: Sequence[Planned], device: torch.device, seconds_per_run: float | None
 ) -> Estimate:
-    cells = [cell for cell in planned if cell.excluded is None]
-    model, unknown = _model(suite, dataset)
+    cells, batch_size = [cell for cell in planned if cell.excluded is None], suite.batch_size_for(dataset)
+    model, unknown = _facts(dataset.model)
     if model is not None:
         for cell in cells:
             cell.config(model.denoiser.cost)
         if seconds_per_run is None:
-            seconds_per_run = _timed(model, suite.batch_size_for(dataset), device, suite.arithmetic.state_dtype)
-    batches = suite.num_blocks * math.ceil(suite.block_size / suite.batch_size_for(dataset))
+            seconds_per_run, unknown = _timed(suite.arithmetic, dataset.model, batch_size, device)
+    batches = suite.num_blocks * math.ceil(suite.block_size / batch_size)
     runs, per_cell = sum(cell.nfe for cell in cells), suite.num_blocks * suite.block_size
-    size = FEATURES.get(dataset.detector["name"], INCEPTION_FEATURES)
-    has_reference = dataset.reference is not None
+    kept = per_cell if dataset.reference is not None else 0
     return Estimate(
         dataset.name,
         cells,
@@ -94,31 +97,41 @@ def _estimate(
         runs * per_cell,
         seconds_per_run,
         None if seconds_per_run is None else runs * batches * seconds_per_run / SECONDS_PER_HOUR,
-        len(cells) * suite.num_blocks * size * (size + 1) * torch.float64.itemsize,
-        None if model is None else has_reference * per_cell * math.prod(model.image_shape) * torch.float32.itemsize,
+        len(cells) * _sum_bytes(suite, dataset),
+        None if model is None else kept * math.prod(model.image_shape) * torch.float32.itemsize,
         unknown,
     )
 
 
-def _model(suite: Suite, dataset: Dataset) -> tuple[DiffusionModel | None, str]:
-    """Load a model, or say why it cannot be; one that does not exist is an error."""
-    complete("model", DENOISERS, dataset.model)
+def _sum_bytes(suite: Suite, dataset: Dataset) -> int:
+    """Return the size of a cell's sums, and of its features where a metric needs them."""
+    size = FEATURES.get(dataset.detector["name"], INCEPTION_FEATURES)
+    features = suite.block_size * size * torch.float32.itemsize if FEATURE_METRICS.keys() & suite.metrics else 0
+    return suite.num_blocks * (size * (size + 1) * torch.float64.itemsize + features)
+
+
+def _facts(model: Spec) -> tuple[DiffusionModel | None, str]:
+    """Return what is known of a model, or why nothing is; one that does not exist is an error."""
+    complete("model", DENOISERS, model)
     try:
-        return suite.arithmetic.applied(build("model", DENOISERS, dataset.model)), ""
+        return outline(model), ""
     except InputError as error:
         return None, str(error)
 
 
-def _timed(model: DiffusionModel, batch_size: int, device: torch.device, dtype: torch.dtype) -> float:
-    """Return the seconds of one network run on a micro-batch, the second of two."""
+def _timed(arithmetic: Arithmetic, spec: Spec, batch_size: int, device: torch.device) -> tuple[float | None, str]:
+    """Return the seconds of one network run on a micro-batch, the second of two, or why they are not known."""
+    try:
+        with offline():
+            model = arithmetic.applied(build("model", DENOISERS, spec)).to(device)
+    except InputError as error:
+        return None, f"not timed: {error}"
     seeds = Seeds(Stream.evaluation, 0, batch_size)
-    x, condition = seeds.noise(model.shape).to(device, dtype), model.condition_for(seeds)
-    sigma = torch.tensor(model.noise_range.sigma_max, dtype=torch.float64, device=device)
+    x, condition = seeds.noise(model.shape).to(device, arithmetic.state_dtype), model.condition_for(seeds)
     condition = None if condition is None else condition.to(device)
-    model.to(device)
+    sigma = torch.tensor(model.noise_range.sigma_max, dtype=torch.float64, device=device)
     with torch.inference_mode():
         for _ in range(2):
             started = time.monotonic()
-            answer = model.denoiser(x, sigma, condition)
-            answer.image.sum().item()
-    return (time.monotonic() - started) / model.denoiser.cost
+            model.denoiser(x, sigma, condition).image.sum().item()
+    return (time.monotonic() - started) / model.denoiser.cost, ""

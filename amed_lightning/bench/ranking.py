@@ -20,11 +20,13 @@ SCORES = {
     "psnr": ("PSNR", max, 2),
 }
 """Title, which of two is better, and digits after the point."""
+IMPLIED = ("psnr",)
+"""Scores that say what another one says; CSV has them, tables do not."""
 
 
 def scores_of(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the scores that any row has."""
-    return [name for name in SCORES if any(name in row["values"] for row in rows)]
+    """Return the names of the scores that any row has and a table shows."""
+    return [name for name in SCORES if name not in IMPLIED and any(name in row["values"] for row in rows)]
 
 
 def goodness(row: Row) -> float:

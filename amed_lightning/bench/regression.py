@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from amed_lightning.bench.golden import CURE, Bounds, Golden, GoldenRow, golden_row, square_name
 from amed_lightning.bench.results import Row
@@ -15,14 +15,6 @@ class Verdict(StrEnum):
     warning = "warning"
     undecided = "undecided"
     regression = "regression"
-
-
-class Outcome(IntEnum):
-    """Exit code of a night."""
-
-    fine = 0
-    regression = 1
-    undecided = 3
 
 
 @dataclass(frozen=True)
@@ -66,12 +58,11 @@ def judge(rows: Sequence[Row], failures: Mapping[str, str], golden: Golden | Non
     return judgements + [Judgement(name, "row", Verdict.undecided, f"no golden row; {CURE}") for name in new]
 
 
-def outcome(judgements: Sequence[Judgement]) -> Outcome:
+def outcome(judgements: Sequence[Judgement]) -> Verdict:
     """Sum a night up: one regression makes it one; otherwise one figure that could not be judged leaves it open."""
     verdicts = {judgement.verdict for judgement in judgements}
-    if Verdict.regression in verdicts:
-        return Outcome.regression
-    return Outcome.undecided if Verdict.undecided in verdicts else Outcome.fine
+    grave = (verdict for verdict in (Verdict.regression, Verdict.undecided) if verdict in verdicts)
+    return next(grave, Verdict.fine)
 
 
 def _judge_row(name: str, row: GoldenRow, golden: GoldenRow, bounds: Bounds) -> Iterator[Judgement]:

@@ -19,7 +19,7 @@ def nightly_markdown(title: str, judgements: Sequence[Judgement], origin: str, t
     counts = Counter(judgement.verdict for judgement in judgements)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
     found = [judgement for judgement in judgements if judgement.verdict != Verdict.fine]
-    lines = [f"# {title}", "", f"Outcome: **{outcome(judgements).name}** ({summary or 'nothing to judge'}).", ""]
+    lines = [f"# {title}", "", f"Outcome: **{outcome(judgements)}** ({summary or 'nothing to judge'}).", ""]
     lines += [f"Compared with: {origin}", ""]
     if found:
         lines += ["| verdict | row | figure | what |", "| --- | --- | --- | --- |"]

@@ -12,9 +12,16 @@ from amed_lightning.bench.sheet import write_plan
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.cli.parsing import parser_for
 from amed_lightning.config import load_dataclass
+from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.hardware import hardware
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
+
+EXIT_CODES = {
+    Verdict.fine: ExitCode.done,
+    Verdict.regression: ExitCode.failed,
+    Verdict.undecided: ExitCode.undecided,
+}
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -35,7 +42,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     if fabric.is_global_zero:
         write_plan(suite, benches, night.results)
     fill(benches, night.results, fabric, fabric.device)
-    code = 0
+    code = ExitCode.done
     if fabric.is_global_zero:
         if options.update_golden:
             print(night.update_golden(cells, provenance(fabric.device, fabric.world_size)) or "golden rows: no change")
@@ -43,13 +50,13 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     return int(fabric.broadcast(code))
 
 
-def _conclude(night: Night, judgements: Sequence[Judgement]) -> int:
+def _conclude(night: Night, judgements: Sequence[Judgement]) -> ExitCode:
     for judgement in judgements:
         if judgement.verdict != Verdict.fine:
             print(f"{judgement.verdict}: {judgement.row}, {judgement.figure}: {judgement.message}", file=sys.stderr)
     result = outcome(judgements)
-    print(f"{result.name}: {len(judgements)} figures judged; {night.results.folder / 'report.md'}")
+    print(f"{result}: {len(judgements)} figures judged; {night.results.folder / 'report.md'}")
     print(
         f"charts: tensorboard --reload_multifile true --reload_multifile_inactive_secs -1 --logdir {night.config.board}"
     )
-    return int(result)
+    return EXIT_CODES[result]

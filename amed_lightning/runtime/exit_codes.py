@@ -9,6 +9,8 @@ class ExitCode(IntEnum):
     done = 0
     failed = 1
     bad_input = 2
+    undecided = 3
+    """Of a night: a figure could not be compared."""
     requeue = 85
     """Stopped on USR1 with everything saved: start the same command again."""
     terminated = 143

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from PIL import Image
 
 from amed_lightning.bench.results import Results, read_facts, read_tensors
 from amed_lightning.bench.runner import run
 from amed_lightning.bench.sheet import Line
 from amed_lightning.bench.table import tables
-from amed_lightning.data.folder import read_image
+from amed_lightning.data.folder import to_pixels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.noise.schedules import Polynomial, levels
@@ -53,7 +54,8 @@ class TestPictures:
             folder = tmp_path / "images" / cell.key
             assert sorted(path.name for path in folder.iterdir()) == [f"{seed:06d}.png" for seed in range(48)]
             expected = quantise(cell.sampler.sample(noise(24, 36)).x)
-            assert read_image(results.picture(cell.key, 30)).equal(expected[6])
+            with Image.open(results.picture(cell.key, 30)) as picture:
+                assert to_pixels(picture, "30").equal(expected[6])
 
     def test_without_the_request_there_are_none(self, tmp_path, bench):
         fill(bench, tmp_path)

@@ -1,11 +1,13 @@
 """What a sweep will take is told before it starts, even where its weights are not there."""
 
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 
 from amed_lightning.bench import dry_run
+from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.bench.dry_run import estimates
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError
@@ -52,6 +54,12 @@ class TestCounts:
         assert expected.image_bytes == 48 * 64 * 4
         assert estimate(tmp_path, entry(EULER), reference=None).image_bytes == 0
 
+    def test_a_metric_that_needs_features_keeps_them(self, tmp_path):
+        plain, kid = (
+            estimate(tmp_path, entry(EULER), metrics=metrics).sum_bytes for metrics in (["fid"], ["fid", "kid"])
+        )
+        assert kid - plain == 2 * 48 * 64 * 4
+
 
 class TestModels:
     def test_without_weights_cells_and_network_runs_are_still_told_and_why_the_rest_is_not(self, tmp_path):
@@ -59,6 +67,22 @@ class TestModels:
         assert expected.network_runs == 26 * 48
         assert "nowhere.json: no such file" in expected.unknown
         assert (expected.hours, expected.image_bytes, expected.seconds_per_run) == (None, None, None)
+
+    def test_a_published_one_is_known_by_its_card_and_nothing_is_fetched(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("AMED_CACHE", str(tmp_path / "cache"))
+        monkeypatch.delenv("AMED_OFFLINE", raising=False)
+        model = {"name": "pretrained", "card": "cifar10"}
+        expected = estimate(tmp_path, entry(EULER), seconds_per_run=None, model=model)
+        assert expected.image_bytes == 48 * 3 * 32 * 32 * 4
+        assert expected.hours is None
+        assert expected.unknown.startswith("not timed: ")
+        assert not (tmp_path / "cache").exists()
+        assert "AMED_OFFLINE" not in os.environ
+
+    def test_its_network_runs_per_evaluation_are_known_too(self, tmp_path):
+        model = {"name": "guided", "of": {"name": "pretrained", "card": "imagenet64"}, "scale": 2.0}
+        with pytest.raises(InputError, match="costs 2 network runs, which do not divide 5"):
+            estimate(tmp_path, entry(EULER, 5), model=model)
 
     def test_seconds_that_are_given_make_hours_without_weights(self, tmp_path):
         assert estimate(tmp_path, model={"name": "file", "path": "nowhere.json"}).hours > 0
@@ -84,9 +108,10 @@ class TestModels:
         expected = estimate(tmp_path, entry(EULER), seconds_per_run=None, model=model)
         assert expected.seconds_per_run == 0.5
 
-    def test_a_model_is_timed_on_the_prompts_that_it_is_evaluated_with(self):
+    def test_a_model_is_timed_on_the_prompts_that_it_is_evaluated_with(self, monkeypatch):
         model, calls = watched(replace(mixture(), prompts=PromptLists(("a", "b"), ("c",))))
-        dry_run._timed(model, 3, CPU, torch.float32)
+        monkeypatch.setitem(dry_run.DENOISERS, "watched", lambda: model)
+        dry_run._timed(Arithmetic(), {"name": "watched"}, 3, CPU)
         assert [condition.tolist() for condition in calls.conditions] == [[2, 2, 2]] * 2
 
     def test_every_dataset_has_an_estimate(self, tmp_path):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from amed_lightning.bench.golden import Bounds, golden_path, golden_row, golden_text, load_golden, square_name
-from amed_lightning.bench.regression import Outcome, Verdict, judge, outcome
+from amed_lightning.bench.regression import Verdict, judge, outcome
 from amed_lightning.config import InputError
 
 HERE, ELSEWHERE = "cpu-here", "cpu-elsewhere"
@@ -43,7 +43,7 @@ class TestJudge:
         write(tmp_path, row())
         judgements = night(tmp_path, row())
         assert {entry.figure for entry in judgements} == {"fid", "is", "rmse", "time"}
-        assert outcome(judgements) == Outcome.fine == 0
+        assert outcome(judgements) == Verdict.fine
 
     @pytest.mark.parametrize(("moved", "verdict"), [(0.9e-3, None), (1.1e-3, "regression"), (-1.1e-3, "regression")])
     def test_a_deterministic_figure_moves_by_its_stated_bound_at_most(self, tmp_path, moved, verdict):
@@ -77,30 +77,30 @@ class TestJudge:
         judgements = night(tmp_path, failures={NAME: "out of luck"})
         assert wrong(judgements) == {(NAME, "row"): "regression"}
         assert "out of luck" in judgements[0].message
-        assert outcome(judgements) == Outcome.regression == 1
+        assert outcome(judgements) == Verdict.regression
 
     def test_time_is_only_warned_about(self, tmp_path):
         write(tmp_path, row())
         judgements = night(tmp_path, row(seconds=3.1))
         assert wrong(judgements) == {(NAME, "time"): "warning"}
-        assert outcome(judgements) == Outcome.fine
+        assert outcome(judgements) == Verdict.fine
 
     @pytest.mark.parametrize("tonight", [row(protocol="bbbb"), row(nfe=6), None], ids=["protocol", "new", "gone"])
     def test_what_cannot_be_compared_is_left_open(self, tmp_path, tonight):
         write(tmp_path, row(), row("heun"))
         judgements = night(tmp_path, row("heun"), *([] if tonight is None else [tonight]))
         assert set(wrong(judgements).values()) == {"undecided"}
-        assert outcome(judgements) == Outcome.undecided == 3
+        assert outcome(judgements) == Verdict.undecided
 
     def test_a_regression_outweighs_what_is_open(self, tmp_path):
         write(tmp_path, row())
-        assert outcome(night(tmp_path, row(fid=11.0), row("heun"))) == Outcome.regression
+        assert outcome(night(tmp_path, row(fid=11.0), row("heun"))) == Verdict.regression
 
 
 class TestGolden:
     def test_without_golden_rows_everything_is_open(self, tmp_path):
         assert load_golden(tmp_path, HERE, "suite", Bounds()) is None
-        assert outcome(night(tmp_path, row())) == Outcome.undecided
+        assert outcome(night(tmp_path, row())) == Verdict.undecided
 
     def test_unknown_hardware_is_held_to_the_tolerance_file_and_says_so(self, tmp_path):
         write(tmp_path, row(), hardware=HERE)

@@ -88,7 +88,7 @@ class TestRows:
                 scores.compare(images[block], references[block])
             parts.append(part.compute())
         expected = whole.compute()
-        for score, of_a_part in {"fid": "fid", "is": "is_whole", "rmse": "rmse"}.items():
+        for score, of_a_part in {"fid": "fid", "is": "is_whole", "rmse": "rmse", "psnr": "psnr"}.items():
             scores = [part[of_a_part] for part in parts]
             expected |= {f"{score}_mean": fmean(scores), f"{score}_min": min(scores), f"{score}_spread": stdev(scores)}
         assert found[cell.key]["values"] == pytest.approx(expected, rel=1e-4)
@@ -117,6 +117,16 @@ class TestRows:
         assert one["ranges"][0]["fid"] == one["values"]["fid"]
         assert "fid_spread" not in one["values"]
         assert two["values"]["fid_mean"] < blocks["values"]["fid_mean"], "fewer images, more bias"
+
+    def test_it_has_the_metrics_that_the_suite_asks_for(self, tmp_path):
+        metrics = ["kid", "precision_recall"]
+        bench = bench_of(tmp_path, entry({"name": "euler"}), metrics=metrics)
+        assert fill(bench, tmp_path / "results") == []
+        for row in rows(tmp_path / "results").values():
+            scores = {"kid", "precision", "recall"} | (set() if row["is_reference"] else {"rmse", "psnr"})
+            spreads = {f"{name}_spread" for name in scores}
+            assert scores | spreads < row["values"].keys()
+            assert not {"fid", "is"} & row["values"].keys()
 
 
 class TestRerun:

@@ -83,6 +83,36 @@ class TestTasks:
         ]
         assert first == [0, BLOCKS // 2]
 
+    @pytest.fixture
+    def meanwhile(self, tmp_path, bench, computed, monkeypatch):
+        """Let the first task run while the second is at its first block."""
+        counted, ran = runner.compute_block, []
+
+        def interrupted(bench, cell, block, results, *others):
+            if results.share.index == 1 and not ran:
+                ran.append(task(bench, tmp_path, 0, 2))
+            counted(bench, cell, block, results, *others)
+
+        monkeypatch.setattr(runner, "compute_block", interrupted)
+        return ran
+
+    def test_what_another_has_finished_meanwhile_is_not_computed_again(self, tmp_path, bench, computed, meanwhile):
+        assert task(bench, tmp_path, 1, 2) == []
+        by_the_second = [block for index, key, block in computed if (index, key) == (1, bench.reference.key)]
+        assert by_the_second == [BLOCKS // 2], "the one that it was at"
+
+    def test_another_s_failure_meanwhile_is_not_its_own(self, tmp_path, bench, computed, meanwhile, monkeypatch):
+        under_way = runner.compute_block
+
+        def broken_in_the_first(bench, cell, block, results, *others):
+            if results.share.index == 0:
+                raise ArithmeticError("a bad node")
+            under_way(bench, cell, block, results, *others)
+
+        monkeypatch.setattr(runner, "compute_block", broken_in_the_first)
+        assert task(bench, tmp_path, 1, 2) == []
+        assert len(meanwhile[0]) == 3, "the first has lost all of its cells"
+
     def test_a_task_without_cells_does_nothing(self, tmp_path, bench, computed):
         assert task(bench, tmp_path, 7, 8) == []
         assert computed == []

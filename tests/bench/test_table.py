@@ -74,6 +74,10 @@ class TestTables:
         assert texts(table) == [["5", "a", "logsnr", "", "7.13 ± 0.25", "8.90 ± 0.25", "0.123 ± 0.250"]]
         assert only([line("heun", reference=True)]).header[4:] == ["FID", "IS"]
 
+    def test_scores_that_were_asked_for_have_columns_and_psnr_which_says_what_rmse_says_has_none(self):
+        asked = line("a", values={"kid": 0.0012, "precision": 0.61, "recall": 0.5, "rmse": 0.2, "psnr": 20.0})
+        assert only([asked]).header[4:] == ["KID", "precision", "recall", "RMSE"]
+
     def test_missing_failed_and_excluded_cells_are_visible_with_their_reason(self):
         lines = [line("a"), gap("b", "missing"), gap("c", "failed"), gap("d", "excluded", "it diverges")]
         table = only(lines)
