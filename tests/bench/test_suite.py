@@ -25,7 +25,8 @@ from amed_lightning.solvers.placement import FixedPlacement
 from .suites import CELLS, DATASET, LOGSNR, MODEL, PLAIN, bench_of, entry, write_suite
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-SUITES = sorted(path for path in BENCHMARKS.glob("*.yaml") if path.name != "published_keys.yaml")
+NO_SUITES = {"published_keys.yaml", "nightly.yaml"}
+SUITES = sorted(path for path in BENCHMARKS.glob("*.yaml") if path.name not in NO_SUITES)
 EULER = {"name": "euler"}
 
 

@@ -191,7 +191,7 @@ class TestBadInput:
         (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
         for action in ("table", "plot"):
             options = ("--config", tmp_path / "suite.yaml", "--output", tmp_path)
-            assert "no finished cells" in refusal(capsys, "bench", action, *options)
+            assert "no sweep there" in refusal(capsys, "bench", action, *options)
 
     def test_a_fit_without_a_teacher_cannot_be_precomputed(self, capsys, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
