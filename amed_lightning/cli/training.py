@@ -80,12 +80,14 @@ class TrainingCLI(LightningCLI):
         chosen = self._get(self.config_init, "trainer")
         self.saves = chosen.enable_checkpointing is not False and not chosen.fast_dev_run
         plugins = chosen.plugins if isinstance(chosen.plugins, list) else [chosen.plugins] if chosen.plugins else []
+        job = slurm_environment()
+        # Where Checkpointing may not save, it is still there to stop.
+        options |= {"plugins": [*plugins, WholeCheckpoints(), *job], "enable_checkpointing": True}
         try:
-            return super().instantiate_trainer(
-                plugins=[*plugins, WholeCheckpoints(), *slurm_environment()],
-                enable_checkpointing=True,  # Checkpointing is Lightning's one place for it; it does not save unasked
-                **options,
-            )
+            trainer = super().instantiate_trainer(**options)
+            for environment in job:
+                environment.validate_settings(trainer.num_devices, trainer.num_nodes)
+            return trainer
         except (ValueError, RuntimeError) as error:
             raise InputError(" ".join(str(error).split())) from error
 

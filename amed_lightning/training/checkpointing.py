@@ -17,6 +17,7 @@ from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.signals import Stopped, asked, listen
 from amed_lightning.runtime.slurm import requeue
+from amed_lightning.training.resuming import Resumable
 from amed_lightning.training.run_directory import STATE, RunDirectory
 
 NOTHING, SAVE = 0, 1
@@ -50,6 +51,7 @@ class Checkpointing(Checkpoint):
         self.requeue_on_term = requeue_on_term
         self.run: RunDirectory | None = None
         self.batches = 0
+        self.place: dict[str, int] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check that all processes have gone on from the same checkpoint.
@@ -69,8 +71,14 @@ class Checkpointing(Checkpoint):
         listen()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the handlers back, and start the clock."""
+        """Put the handlers back, and start the clock.
+
+        The place within an epoch is set here because the Trainer forgets it where a learning rate's schedule has asked
+        for the number of batches before the checkpoint was read.
+        """
         listen()
+        if self.place is not None and isinstance(trainer.train_dataloader, Resumable):
+            trainer.train_dataloader.load_state_dict(self.place)
         self._saved_at = (self.batches, time.monotonic())
 
     def on_train_batch_end(
@@ -97,12 +105,15 @@ class Checkpointing(Checkpoint):
         """Add what a later start is checked against."""
         if self.run is not None:
             checkpoint[STATE] = {"config": self.run.config, "batches": self.batches}
+            if isinstance(trainer.train_dataloader, Resumable):
+                checkpoint[STATE]["place"] = trainer.train_dataloader.state_dict()
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Go on counting."""
-        self.batches = checkpoint.get(STATE, {}).get("batches", 0)
+        state = checkpoint.get(STATE, {})
+        self.batches, self.place = state.get("batches", 0), state.get("place")
 
     def _settle(self, trainer: pl.Trainer) -> None:
         wish = self._agreed(trainer)

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,17 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
     return line
 
 
-def start(folder: Path, *arguments: Any) -> None:
-    """Run the command in a process of its own, in ``folder``; whatever it starts ends with it."""
+def start(
+    folder: Path, *arguments: Any, code: int = 0, interrupt: tuple[int, Callable[[], bool]] | None = None
+) -> None:
+    """Run the command in a process of its own, in ``folder``; whatever it starts ends with it.
+
+    Args:
+        folder: where to.
+        arguments: of the command.
+        code: that it must end with.
+        interrupt: a signal to send to the process, and when.
+    """
     command = [sys.executable, "-m", "amed_lightning", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with (folder / "output.txt").open("w+") as output:
@@ -40,7 +51,12 @@ def start(folder: Path, *arguments: Any) -> None:
             command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
         )
         try:
-            assert process.wait(timeout=120) == 0, (folder / "output.txt").read_text()
+            if interrupt is not None:
+                number, is_time = interrupt
+                while process.poll() is None and not is_time():
+                    time.sleep(0.05)
+                process.send_signal(number)
+            assert process.wait(timeout=120) == code, (folder / "output.txt").read_text()
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
