@@ -1,7 +1,8 @@
 """What a sweep will take, before it starts: cells, network runs, bytes and hours.
 
-The cells and their network runs follow from the suite alone. Intervals, bytes and hours need a model's facts; where the
-model is not there they are left out, and the reason is told.
+Nothing is fetched. The cells and their network runs follow from the suite alone; intervals and bytes from a model's
+facts, which its card tells where its files are not here; hours from a micro-batch, if the files are here to be run. What
+is not known is left out, and the reason is told.
 """
 
 import math
@@ -14,9 +15,10 @@ import torch
 from amed_lightning.bench.plan import Planned, plan
 from amed_lightning.bench.suite import Dataset, Suite
 from amed_lightning.config import InputError, build, complete
-from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.denoisers.registry import DENOISERS, outline
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.runtime.cache import offline
 from amed_lightning.seeds import Seeds, Stream
 
 FEATURES = {"digits": DigitsClassifier.feature_size}
@@ -35,6 +37,7 @@ class Estimate:
         excluded: those that will not.
         images: samples of all cells.
         network_runs: of all cells, one per sample.
+        cost: network runs per evaluation, if the model's facts are known.
         seconds_per_run: what the network takes for a micro-batch, if it is known.
         hours: on one device, sampling alone, if that is known.
         sum_bytes: of the blocks' sums.
@@ -47,6 +50,7 @@ class Estimate:
     excluded: Sequence[Planned]
     images: int
     network_runs: int
+    cost: int | None
     seconds_per_run: float | None
     hours: float | None
     sum_bytes: int
@@ -80,7 +84,7 @@ def _estimate(
     if model is not None:
         for cell in cells:
             cell.config(model.denoiser.cost)
-        if seconds_per_run is None:
+        if seconds_per_run is None and not unknown:
             seconds_per_run = _timed(model, suite.batch_size_for(dataset), device, suite.arithmetic.state_dtype)
     batches = suite.num_blocks * math.ceil(suite.block_size / suite.batch_size_for(dataset))
     runs, per_cell = sum(cell.nfe for cell in cells), suite.num_blocks * suite.block_size
@@ -92,6 +96,7 @@ def _estimate(
         [cell for cell in planned if cell.excluded is not None],
         len(cells) * per_cell,
         runs * per_cell,
+        None if model is None else model.denoiser.cost,
         seconds_per_run,
         None if seconds_per_run is None else runs * batches * seconds_per_run / SECONDS_PER_HOUR,
         len(cells) * suite.num_blocks * size * (size + 1) * torch.float64.itemsize,
@@ -101,12 +106,20 @@ def _estimate(
 
 
 def _model(suite: Suite, dataset: Dataset) -> tuple[DiffusionModel | None, str]:
-    """Load a model, or say why it cannot be; one that does not exist is an error."""
+    """Load a model, outline it, or neither, and say why it cannot be loaded; one that does not exist is an error."""
     complete("model", DENOISERS, dataset.model)
+    with offline():
+        try:
+            return suite.arithmetic.applied(build("model", DENOISERS, dataset.model)), ""
+        except InputError as error:
+            return _outline(dataset), str(error)
+
+
+def _outline(dataset: Dataset) -> DiffusionModel | None:
     try:
-        return suite.arithmetic.applied(build("model", DENOISERS, dataset.model)), ""
-    except InputError as error:
-        return None, str(error)
+        return outline(dataset.model)
+    except InputError:
+        return None
 
 
 def _timed(model: DiffusionModel, batch_size: int, device: torch.device, dtype: torch.dtype) -> float:

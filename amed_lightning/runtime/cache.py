@@ -10,6 +10,8 @@ One process of a job fetches and the others wait for the file; two jobs on one m
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -35,6 +37,20 @@ def cache_folder() -> Path:
 def is_offline() -> bool:
     """Tell whether the user forbids the network: ``--offline``, or ``AMED_OFFLINE`` set to something but 0."""
     return os.environ.get("AMED_OFFLINE", "") not in ("", "0")
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Forbid the network for a while."""
+    before = os.environ.get("AMED_OFFLINE")
+    os.environ["AMED_OFFLINE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["AMED_OFFLINE"]
+        else:
+            os.environ["AMED_OFFLINE"] = before
 
 
 def is_first_process() -> bool:

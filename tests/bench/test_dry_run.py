@@ -1,5 +1,7 @@
 """What a sweep will take is told before it starts, even where its weights are not there."""
 
+import os
+
 import pytest
 import torch
 
@@ -55,6 +57,22 @@ class TestModels:
         assert expected.network_runs == 26 * 48
         assert "nowhere.json: no such file" in expected.unknown
         assert (expected.hours, expected.image_bytes, expected.seconds_per_run) == (None, None, None)
+
+    def test_a_card_tells_intervals_and_bytes_and_nothing_is_fetched(self, tmp_path, monkeypatch):
+        """Everything but the time; the test would fail with a broken connection where something is asked for."""
+        monkeypatch.setenv("AMED_CACHE", str(tmp_path / "cache"))
+        monkeypatch.delenv("AMED_OFFLINE", raising=False)
+        card = {"name": "pretrained", "card": "ms_coco"}
+        expected = estimate(tmp_path, entry(PLUGIN, 12), seconds_per_run=None, model=card)
+        assert "AMED_OFFLINE forbids the network" in expected.unknown
+        assert (expected.seconds_per_run, expected.hours) == (None, None)
+        assert expected.image_bytes == 48 * 3 * 512 * 512 * 4
+        assert [cell.config(expected.cost).num_intervals for cell in expected.cells] == [3, 3]
+        assert "AMED_OFFLINE" not in os.environ
+
+    def test_what_a_card_s_model_cannot_have_is_refused_without_its_weights(self, tmp_path):
+        with pytest.raises(InputError, match="costs 2 network runs, which do not divide 5"):
+            estimate(tmp_path, entry(EULER, 5), model={"name": "pretrained", "card": "ms_coco"})
 
     def test_seconds_that_are_given_make_hours_without_weights(self, tmp_path):
         assert estimate(tmp_path, model={"name": "file", "path": "nowhere.json"}).hours > 0
