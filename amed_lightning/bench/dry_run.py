@@ -1,8 +1,8 @@
 """What a sweep will take, before it starts: cells, network runs, bytes and hours.
 
 Nothing is fetched. The cells and their network runs follow from the suite alone; intervals and bytes from a model's
-facts, which its card tells where its files are not here; hours from a micro-batch, if the files are here to be run. What
-is not known is left out, and the reason is told.
+facts, which its card tells where its files are not here; hours from a micro-batch, if the files are here to be run.
+What is not known is left out, and the reason is told.
 """
 
 import math
@@ -18,6 +18,8 @@ from amed_lightning.config import InputError, build, complete
 from amed_lightning.denoisers.registry import DENOISERS, outline
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.files import DETECTORS
+from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.runtime.cache import offline
 from amed_lightning.seeds import Seeds, Stream
 
@@ -80,6 +82,8 @@ def _estimate(
     suite: Suite, dataset: Dataset, planned: Sequence[Planned], device: torch.device, seconds_per_run: float | None
 ) -> Estimate:
     cells = [cell for cell in planned if cell.excluded is None]
+    complete("detector", DETECTORS, dataset.detector)
+    complete("dataset", REFERENCES, dataset.dataset)
     model, unknown = _model(suite, dataset)
     if model is not None:
         for cell in cells:

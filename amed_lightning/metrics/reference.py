@@ -8,13 +8,35 @@ import torch
 from amed_lightning.config import InputError, Spec, build, digest
 from amed_lightning.data.images import ImageSet
 from amed_lightning.data.registry import DATASETS
+from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.feature_metrics import FEATURE_METRICS, NEIGHBOURS
 from amed_lightning.metrics.files import DETECTORS
 from amed_lightning.metrics.scores import METRICS, GenerationScores
 from amed_lightning.metrics.statistics import Statistics, read_statistics, statistics_of
+from amed_lightning.runtime.cache import fetch
 
-REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {**DATASETS, "statistics": read_statistics}
+
+def card_statistics(card: str) -> Statistics:
+    """Read the statistics that a published model is scored against; they are fetched if they are missing.
+
+    Args:
+        card: name of a card, or the path of one's own.
+
+    Raises:
+        InputError: no such card, one that names none, or a file that cannot be had.
+    """
+    chosen = load_card(card)
+    if "reference" not in chosen.files:
+        raise InputError(f"card '{card}' names no file 'reference'; give `{{name: statistics, path: ...}}`")
+    return read_statistics(fetch(chosen.files["reference"], chosen.folder))
+
+
+REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {
+    **DATASETS,
+    "statistics": read_statistics,
+    "card": card_statistics,
+}
 """What real images can be given as: themselves, or the statistics that a detector made of them."""
 
 
@@ -84,7 +106,8 @@ def examiner(
 
     Args:
         detector: name and options.
-        dataset: name and options of the real images; ``{name: statistics, path: ...}`` for what is computed already.
+        dataset: name and options of the real images; ``{name: statistics, path: ...}`` for what is computed already,
+            ``{name: card, card: ...}`` for what is published with a model.
         metrics: of ``METRICS``.
         device: where the detector looks at the images; None for the CPU.
 
@@ -131,5 +154,5 @@ def _require_detector(reference: Statistics, detector: Detector, weights: str, d
 
 
 def _place(dataset: Spec) -> str:
-    """Return what a message calls a dataset: its file if it has one."""
-    return f"{dataset.get('path', dataset['name'])}"
+    """Return what a message calls a dataset: its file or its card, if it has one."""
+    return f"{dataset.get('path', dataset.get('card', dataset['name']))}"

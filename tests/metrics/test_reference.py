@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, build
 from amed_lightning.data.digits import digits
+from amed_lightning.data.registry import DATASETS
+from amed_lightning.denoisers.zoo.card import ZOO
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import digits_classifier, save_detector
 from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.statistics import statistics_of, write_statistics
 from amed_lightning.tensors import dequantise
 
 DIGITS = {"name": "digits"}
@@ -135,3 +139,38 @@ def test_on_an_accelerator_scores_are_those_of_the_cpu():
         assert scores.feature_sum.device.type == device.type
         values.append(scores.compute())
     assert values[0] == pytest.approx(values[1], rel=1e-3)
+
+
+class TestCards:
+    @pytest.fixture
+    def card(self, tmp_path, monkeypatch):
+        """A card whose reference is the digits', in the cache."""
+        monkeypatch.setenv("AMED_CACHE", str(tmp_path))
+        monkeypatch.setenv("AMED_OFFLINE", "1")
+        folder = tmp_path / "models" / "cifar10"
+        detector, weights = digits_classifier()
+        write_statistics(
+            folder / "cifar10-32x32.npz", statistics_of(detector, weights, build("dataset", DATASETS, DIGITS))
+        )
+        return {"name": "card", "card": "cifar10"}
+
+    def test_the_statistics_that_a_card_names_are_those_of_its_file(self, card, judge):
+        assert examiner(DIGITS, card).reference.moments.mean.equal(judge.reference.moments.mean)
+
+    def test_a_missing_file_says_where_to_place_it(self, card):
+        with pytest.raises(InputError, match=r"ffhq-64x64.npz is missing .* place it at .*models/ffhq/ffhq-64x64.npz"):
+            examiner(DIGITS, card | {"card": "ffhq"})
+
+    def test_a_card_without_one_is_refused(self, tmp_path, card):
+        content = yaml.safe_load((ZOO / "cifar10.yaml").read_text())
+        del content["files"]["reference"]
+        (tmp_path / "cifar10.yaml").write_text(yaml.safe_dump(content))
+        with pytest.raises(InputError, match=r"cifar10.yaml' names no file 'reference'; give `{name: statistics"):
+            examiner(DIGITS, card | {"card": str(tmp_path / "cifar10.yaml")})
+
+    def test_statistics_of_another_detector_are_refused_by_the_card_s_name(self, tmp_path, card):
+        content = {"mu": np.zeros(2048), "sigma": np.eye(2048)}
+        np.savez(tmp_path / "models" / "cifar10" / "cifar10-32x32.npz", **content)
+        (tmp_path / "models" / "cifar10" / "cifar10-32x32.npz.sha256").unlink(missing_ok=True)
+        with pytest.raises(InputError, match="cifar10: 2048 features, and the detector gives 64"):
+            examiner(DIGITS, card)
