@@ -20,6 +20,8 @@ from amed_lightning.denoisers.registry import DENOISERS, outline
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.feature_metrics import FEATURE_METRICS
+from amed_lightning.metrics.files import DETECTORS
+from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.runtime.cache import offline
 from amed_lightning.seeds import Seeds, Stream
 
@@ -39,6 +41,7 @@ class Estimate:
         excluded: those that will not.
         images: samples of all cells.
         network_runs: of all cells, one per sample.
+        cost: network runs per evaluation, if the model's facts are known.
         seconds_per_run: what the network takes for a micro-batch, if it is known.
         hours: on one device, sampling alone, if that is known.
         sum_bytes: of the blocks' sums.
@@ -51,6 +54,7 @@ class Estimate:
     excluded: Sequence[Planned]
     images: int
     network_runs: int
+    cost: int | None
     seconds_per_run: float | None
     hours: float | None
     sum_bytes: int
@@ -80,6 +84,8 @@ def _estimate(
     suite: Suite, dataset: Dataset, planned: Sequence[Planned], device: torch.device, seconds_per_run: float | None
 ) -> Estimate:
     cells, batch_size = [cell for cell in planned if cell.excluded is None], suite.batch_size_for(dataset)
+    complete("detector", DETECTORS, dataset.detector)
+    complete("dataset", REFERENCES, dataset.dataset)
     model, unknown = _facts(dataset.model)
     if model is not None:
         for cell in cells:
@@ -95,6 +101,7 @@ def _estimate(
         [cell for cell in planned if cell.excluded is not None],
         len(cells) * per_cell,
         runs * per_cell,
+        None if model is None else model.denoiser.cost,
         seconds_per_run,
         None if seconds_per_run is None else runs * batches * seconds_per_run / SECONDS_PER_HOUR,
         len(cells) * _sum_bytes(suite, dataset),

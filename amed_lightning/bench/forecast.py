@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from amed_lightning.bench.dry_run import Estimate
+from amed_lightning.bench.plan import Planned
 
 UNKNOWN = "?"
 GIB = 2**30
@@ -13,15 +14,18 @@ GIB = 2**30
 def cells_to_come(estimates: Sequence[Estimate]) -> Table:
     """Return a line per cell."""
     table = Table(title="cells")
-    for title in ("dataset", "NFE", "solver", "schedule", "AFS", "network runs"):
-        table.add_column(title, justify="right" if title in ("NFE", "network runs") else "left")
+    for title in ("dataset", "NFE", "solver", "schedule", "AFS", "intervals", "network runs"):
+        table.add_column(title, justify="right" if title in ("NFE", "intervals", "network runs") else "left")
     for estimate in estimates:
         samples = estimate.images // max(1, len(estimate.cells))
         for cell in (*estimate.cells, *estimate.excluded):
-            runs = f"{cell.nfe * samples:,}" if cell.excluded is None else f"excluded: {cell.excluded}"
-            square = cell.square
-            afs = "yes" if cell.afs else ""
-            table.add_row(cell.dataset, str(cell.nfe), square["label"], square["schedule"], afs, runs)
+            square, afs = cell.square, "yes" if cell.afs else ""
+            columns = [cell.dataset, str(cell.nfe), square["label"], square["schedule"], afs]
+            if cell.excluded is None:
+                columns += [_intervals(cell, estimate.cost), f"{cell.nfe * samples:,}"]
+            else:
+                columns += ["", f"excluded: {cell.excluded}"]
+            table.add_row(*columns)
     return table
 
 
@@ -44,6 +48,10 @@ def totals(estimates: Sequence[Estimate], devices: int) -> Table:
             _shown(None if estimate.hours is None else estimate.hours / devices),
         )
     return table
+
+
+def _intervals(cell: Planned, cost: int | None) -> str:
+    return UNKNOWN if cost is None else str(cell.config(cost).num_intervals)
 
 
 def _numbers(values: Sequence[int]) -> list[str]:

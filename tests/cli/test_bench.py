@@ -100,6 +100,7 @@ class TestDryRun:
         assert run(suite, tmp_path, "--dry-run", "--seconds_per_run", 36, "--devices", 2) == 0
         printed = capsys.readouterr().out
         assert "heun" in printed
+        assert "intervals" in printed
         assert "912" in printed, "network runs: (12 + 3 + 4) x 48"
         assert "0.38" in printed, "hours: 19 x 4 micro-batches x 36 s / 2"
         assert not (tmp_path / "small").exists()

@@ -75,7 +75,7 @@ class TestSample:
     def test_they_reach_the_model_of_a_card(self, tmp_path, model, sample):
         card = yaml.safe_load((ZOO / "ms_coco.yaml").read_text())
         card |= {"name": "tiny", "model": model, "files": {}}
-        card["facts"] |= {"shape": [4, 8, 8], "feature_size": 16}
+        card["facts"] |= {"shape": [4, 8, 8], "image_shape": [3, 16, 16], "feature_size": 16}
         (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(card))
         pretrained = {"name": "pretrained", "card": str(tmp_path / "tiny.yaml"), "overrides": {"guidance": 3.0}}
         asked, _ = sample(pretrained, "--prompt", "a cat")

@@ -4,19 +4,19 @@ import copy
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from amed_lightning.config import build
-from amed_lightning.denoisers.files import ModelCard, save_model
 from amed_lightning.denoisers.registry import outline
 from amed_lightning.denoisers.zoo import card as card_module
-from amed_lightning.denoisers.zoo.card import ZOO, card_names
+from amed_lightning.denoisers.zoo import local as local_module
+from amed_lightning.denoisers.zoo.card import card_names
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, network_runs
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.teacher import store as store_module
 
+from . import shrunken
 from .command import call
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -64,6 +64,10 @@ EXCEPTIONS = {
     "afhqv2/plugin-9": {"scale_time": 0.2},
 }
 RUNS_PER_EVALUATION = {"ms_coco": 2}
+ONE_OF_EACH_FAMILY = (
+    *("cifar10/plugin-3", "imagenet64/amed-3", "lsun_bedroom/amed-3"),
+    *("imagenet256/plugin-4", "lsun_bedroom_ldm/plugin-3", "ms_coco/plugin-8"),
+)
 
 
 def expected(dataset, kind, nfe, recipe):
@@ -130,45 +134,24 @@ class TestRecipes:
         assert ("analytic first step" in first) == FOUND[name]["model"]["init_args"]["student"]["afs"]
 
 
-def shrunken(folder, name):
-    """Write a card whose model is a tiny random network."""
-    content = yaml.safe_load((ZOO / f"{name}.yaml").read_text())
-    classes, betas = content["facts"].get("num_classes", 0), content["facts"].get("betas")
-    network = {"img_resolution": 16, "img_channels": content["facts"]["shape"][0], "label_dim": classes}
-    network |= {"model_channels": 8, "channel_mult": [1, 1], "num_blocks": 1, "attn_resolutions": []}
-    card = ModelCard(network, 0.5, scaled_linear_betas=betas is not None)
-    denoiser = card.denoiser()
-    generator = torch.Generator().manual_seed(0)
-    for weights in denoiser.parameters():
-        torch.nn.init.normal_(weights, std=0.3, generator=generator)
-    save_model(folder / name / "network.json", denoiser, card)
-    content["facts"] |= {"shape": [network["img_channels"], 16, 16], "sigma_min": 0.002, "sigma_max": 80.0}
-    content["model"] = {"name": "file", "path": str(folder / name / "network.json")}
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
-
-
 @pytest.fixture(scope="module")
-def shrunken_zoo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("zoo")
-    for name in card_names():
-        shrunken(folder, name)
-    return folder
+def places(tmp_path_factory):
+    """Cards of tiny networks, and the cache that has their files."""
+    zoo, cache = tmp_path_factory.mktemp("zoo"), tmp_path_factory.mktemp("cache")
+    shrunken.shrink(zoo, cache)
+    return zoo, cache
 
 
 class TestRuns:
     @pytest.mark.parametrize(
         "name",
-        [
-            pytest.param(name, marks=[] if nfe == many[0] else [pytest.mark.slow])
-            for dataset, kind, many in RECIPES
-            for nfe in many
-            for name in [f"{dataset}/{kind}-{nfe}"]
-        ],
+        [pytest.param(name, marks=[] if name in ONE_OF_EACH_FAMILY else [pytest.mark.slow]) for name in EXPECTED],
     )
-    def test_a_fit_takes_a_step_on_a_tiny_network_of_its_family_and_exports(
-        self, name, shrunken_zoo, tmp_path, monkeypatch
-    ):
-        monkeypatch.setattr(card_module, "ZOO", shrunken_zoo)
+    def test_a_fit_takes_a_step_on_a_tiny_network_of_its_family_and_exports(self, name, places, tmp_path, monkeypatch):
+        zoo, cache = places
+        for module in (card_module, local_module):
+            monkeypatch.setattr(module, "ZOO", zoo)
+        monkeypatch.setenv("AMED_CACHE", str(cache))
         monkeypatch.setenv("AMED_OFFLINE", "1")
         for module in (store_module, precompute_module):
             monkeypatch.setattr(module, "SHARD_SIZE", 4)

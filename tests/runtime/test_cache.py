@@ -1,17 +1,19 @@
 """The folder of fetched files: every file whole and checked, fetched by one process."""
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
 from amed_lightning.config import InputError, write_atomically
 from amed_lightning.runtime import cache as module
 from amed_lightning.runtime import download
-from amed_lightning.runtime.cache import RANKS, cache_folder, check, fetch, is_first_process
+from amed_lightning.runtime.cache import RANKS, cache_folder, check, fetch, is_first_process, is_offline, offline
 from amed_lightning.runtime.download import RemoteFile
 
 from .server import CONTENT, cut_after, serve, status, whole
@@ -104,6 +106,15 @@ class TestFetch:
             assert site.requests == []
         (tmp_path / "weights.pkl").write_bytes(CONTENT)
         assert fetch(remote(), tmp_path).read_bytes() == CONTENT
+
+    @pytest.mark.parametrize("choice", [None, "0", "1"])
+    def test_the_network_can_be_forbidden_for_a_while(self, monkeypatch, choice):
+        if choice is not None:
+            monkeypatch.setenv("AMED_OFFLINE", choice)
+        with suppress(ZeroDivisionError), offline():
+            assert is_offline()
+            raise ZeroDivisionError
+        assert os.environ.get("AMED_OFFLINE") == choice
 
 
 class TestDigests:

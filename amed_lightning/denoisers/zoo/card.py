@@ -61,6 +61,7 @@ class Facts:
         num_classes: number of class labels.
         cost: network runs per evaluation.
         betas: first and last of a discrete-time model's scaled-linear betas.
+        image_shape: channels, height, width of a decoded sample, where samples are latents.
     """
 
     shape: tuple[int, int, int]
@@ -70,6 +71,7 @@ class Facts:
     num_classes: int = 0
     cost: int = 1
     betas: tuple[float, float] | None = None
+    image_shape: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)

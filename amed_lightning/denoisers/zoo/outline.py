@@ -7,7 +7,7 @@ from amed_lightning.config import InputError, Spec, digest
 from amed_lightning.denoisers.zoo.card import Card, Facts
 from amed_lightning.flow.model import Condition, Denoised, DiffusionModel
 from amed_lightning.noise.schedules import NoiseRange, scaled_linear_log_alphas
-from amed_lightning.tensors import Images, Level
+from amed_lightning.tensors import Images, Latents, Level
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,32 @@ class WithoutWeights:
         Raises:
             InputError: always.
         """
-        raise InputError(f"model '{self.card}' was outlined from its card, without weights; it cannot be run")
+        raise _refusal(self.card)
+
+
+@dataclass(frozen=True)
+class WithoutDecoder:
+    """Stands where the decoder of a loaded latent model would be.
+
+    Attributes:
+        card: name of the model's card.
+        shape: channels, height, width of an image.
+    """
+
+    card: str
+    shape: tuple[int, int, int]
+
+    def __call__(self, latents: Latents) -> Images:
+        """Refuse.
+
+        Raises:
+            InputError: always.
+        """
+        raise _refusal(self.card)
+
+
+def _refusal(card: str) -> InputError:
+    return InputError(f"model '{card}' was outlined from its card, without weights; it cannot be run")
 
 
 def outlined(card: Card, overrides: Spec | None = None) -> DiffusionModel:
@@ -48,6 +73,7 @@ def outlined(card: Card, overrides: Spec | None = None) -> DiffusionModel:
         noise_range=_noise_range(facts),
         feature_size=facts.feature_size,
         num_classes=facts.num_classes,
+        decoder=None if facts.image_shape is None else WithoutDecoder(card.name, facts.image_shape),
     )
 
 
@@ -58,7 +84,7 @@ def require_facts(model: DiffusionModel, card: Card) -> None:
         InputError: it is another model than the card's.
     """
     expected = outlined(card)
-    for name in ("shape", "feature_size", "num_classes"):
+    for name in ("shape", "image_shape", "feature_size", "num_classes"):
         found, said = getattr(model, name), getattr(expected, name)
         if found != said:
             raise InputError(f"card '{card.name}': the files hold a model whose {name} is {found}, not {said}")

@@ -36,6 +36,11 @@ def test_every_card_has_an_outline(card, shape, num_classes, cost):
     assert (model.shape, model.num_classes, model.denoiser.cost, model.feature_size) == (shape, num_classes, cost, 64)
 
 
+@pytest.mark.parametrize(("card", "size"), [("cifar10", 32), ("lsun_bedroom_ldm", 256), ("ms_coco", 512)])
+def test_an_image_has_the_size_of_the_decoded_sample(card, size):
+    assert outline(pretrained(card)).image_shape == (3, size, size)
+
+
 @pytest.mark.parametrize("card", ["lsun_bedroom_ldm", "ms_coco"])
 def test_a_discrete_model_has_its_table(card):
     """The table's first and last entries are the ends of the range, to the digits that the card gives."""
@@ -68,6 +73,8 @@ def test_it_cannot_be_run():
     model = outline({"name": "thresholded", "of": pretrained("cifar10")})
     with pytest.raises(InputError, match="model 'cifar10' was outlined from its card, without weights"):
         model.denoiser(torch.zeros(1, 3, 32, 32), torch.tensor(1.0), None)
+    with pytest.raises(InputError, match="model 'ms_coco' was outlined from its card"):
+        outline(pretrained("ms_coco")).decoder(torch.zeros(1, 4, 64, 64))
 
 
 def test_digests_tell_outlines_apart():
