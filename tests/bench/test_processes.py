@@ -38,10 +38,9 @@ class TestCounts:
         assert {row["provenance"]["world_size"] for row in rows(tmp_path / str(count)).values()} == {count}
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("count", COUNTS[1:])
-    def test_those_that_the_command_starts_do_too(self, tmp_path, count):
+    def test_those_that_the_command_starts_do_too(self, tmp_path):
         """The several are started by the command itself; the one is this process."""
-        suite = write_suite(tmp_path)
+        suite, count = write_suite(tmp_path), COUNTS[-1]
         start(tmp_path, "bench", "--config", suite, "--accelerator", "cpu", "--devices", count, "--output", tmp_path)
         (bench,) = prepare(load_suite(suite))
         assert fill(bench, tmp_path / "one") == []

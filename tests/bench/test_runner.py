@@ -8,17 +8,14 @@ import pytest
 import torch
 
 from amed_lightning.bench import runner
-from amed_lightning.bench.prepare import prepare
 from amed_lightning.bench.results import Results, read_tensors
-from amed_lightning.bench.suite import load_suite
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers import registry
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.tensors import quantise
 
-from ..cli.command import start
-from .suites import CELLS, CPU, DATASET, bench_of, entry, fill, rows, values, write_suite
+from .suites import CELLS, CPU, DATASET, bench_of, entry, fill, rows, values
 
 BLOCKS = 2
 
@@ -298,19 +295,3 @@ class TestProcesses:
         for path in (tmp_path / "1" / "blocks").iterdir():
             one, several = read_tensors(path), read_tensors(tmp_path / str(processes) / "blocks" / path.name)
             assert all(value.equal(several[name]) for name, value in one.items() if name != "seconds")
-
-    @pytest.mark.slow
-    def test_two_real_ones_give_the_bits_of_one(self, tmp_path):
-        """The two are started by the command itself; the one is this process."""
-        suite = write_suite(tmp_path)
-        start(tmp_path, "bench", "--config", suite, "--accelerator", "cpu", "--devices", 2, "--output", tmp_path)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            assert fill(prepare(load_suite(suite))[0], tmp_path / "one") == []
-        finally:
-            torch.set_num_threads(threads)
-        assert values(tmp_path / "small") == values(tmp_path / "one")
-        assert {row["provenance"]["world_size"] for row in rows(tmp_path / "small").values()} == {2}
-        for name in ("table.md", "table.csv", "fid.png", "run.json"):
-            assert (tmp_path / "small" / name).stat().st_size > 0
