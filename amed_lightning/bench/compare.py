@@ -4,6 +4,7 @@ Cells are matched by their place in a table: a retrained predictor or changed co
 Scores of unlike protocols are not compared.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import stdev
 from typing import Any
@@ -32,7 +33,14 @@ def compare(before: Iterable[Row], after: Iterable[Row]) -> list[Table]:
 
 
 def _placed(rows: Iterable[Row]) -> dict[Place, Row]:
-    return {(row["dataset"], row["nfe"], row["label"], row["schedule"], row["afs"]): row for row in rows}
+    """Give each row its place; those that share one, because their predictors differ, are told apart by their keys."""
+    rows = list(rows)
+    shared = Counter(map(_place, rows))
+    return {_place(row, f" {row['key'][:8]}" if shared[_place(row)] > 1 else ""): row for row in rows}
+
+
+def _place(row: Row, mark: str = "") -> Place:
+    return row["dataset"], row["nfe"], row["label"] + mark, row["schedule"], row["afs"]
 
 
 def _table(dataset: str, old: dict[Place, Row], new: dict[Place, Row]) -> Table:

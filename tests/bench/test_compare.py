@@ -57,6 +57,15 @@ class TestCells:
         assert [line[1].text for line in table.lines] == ["a"]
         assert table.notes == ["only A has b on logsnr with AFS at 5 NFE", "only B has c on logsnr at 7 NFE"]
 
+    def test_cells_that_only_their_predictors_tell_apart_are_matched_by_their_keys(self):
+        before = [row("amed", fid=fid) | {"key": key} for key, fid in {"0" * 16: 10.0, "1" * 16: 12.0}.items()]
+        after = [row("amed", fid=fid) | {"key": key} for key, fid in {"1" * 16: 12.5, "2" * 16: 14.0}.items()]
+        table = only(before, after)
+        assert [(line[1].text, line[4].text[:13]) for line in table.lines] == [("amed 11111111", "12.00 → 12.50")]
+        assert table.notes == [
+            *("only A has amed 00000000 on logsnr at 5 NFE", "only B has amed 22222222 on logsnr at 5 NFE")
+        ]
+
     def test_unlike_protocols_are_named_with_what_differs_and_not_compared(self):
         table = only([row("a")], [row("a", protocol="f" * 64, batch_sizes=[12, 6])])
         assert table.lines == []
