@@ -182,7 +182,7 @@ class StoredModel:
         if names:
             others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise InputError(
-                f"{self.source}: not the weights that its description needs: {complaint} {names[0]}{others}"
+                f"{self.source}: not the weights that its description needs: {complaint} {names[0]!r:.100}{others}"
             )
 
 

@@ -12,7 +12,7 @@ from amed_lightning.denoisers.pickled_modules import TensorReader
 from amed_lightning.denoisers.pickles import read_pickle
 
 from . import fuzzing
-from .persistent import Persistent, edm_object, write_pickle
+from .persistent import Persistent, Reduced, edm_object, write_pickle
 from .published import (
     CIFAR10,
     DDPMPP,
@@ -163,9 +163,11 @@ class TestRefusal:
             ({"dropout": [[0.1]]}, "is not plain"),
             ({"encoder_type": "standard" * 10_000}, "is not plain"),
             ({"attn_resolutions": [8] * 1000}, "is not plain"),
-            ({"num_blocks": 2}, "there is no model"),
-            ({"label_dim": 7}, r"there is no model\.map_label"),
-            ({"augment_dim": 0}, r"the network has no model\.map_augment\.weight"),
+            ({"decoder_type": "\x1b[2J"}, "is not plain"),
+            ({"\ud800": 1}, "is not plain"),
+            ({"num_blocks": 2}, "there is no 'model"),
+            ({"label_dim": 7}, r"there is no 'model\.map_label"),
+            ({"augment_dim": 0}, r"the network has no 'model\.map_augment\.weight'"),
             ({"model_channels": 32}, r"of another shape .* \(and \d+ more\)"),
         ],
     )
@@ -179,7 +181,10 @@ class TestRefusal:
 
     @pytest.mark.parametrize(
         ("name", "message"),
-        [("model.enc.16x16_conv.weight", "there is no model.enc"), ("model.map_layer0.bias", "there is no model.map")],
+        [
+            ("model.enc.16x16_conv.weight", "there is no 'model.enc"),
+            ("model.map_layer0.bias", "there is no 'model.map"),
+        ],
     )
     def test_a_missing_tensor_is_named(self, tmp_path, name, message):
         path = altered(tmp_path, lambda _, tensors: tensors.pop(name))
@@ -188,13 +193,25 @@ class TestRefusal:
 
     def test_a_tensor_too_many_is_named(self, tmp_path):
         path = altered(tmp_path, lambda _, tensors: tensors.update({"model.extra.weight": torch.ones(2)}))
-        with pytest.raises(InputError, match=r"the network has no model\.extra\.weight"):
+        with pytest.raises(InputError, match=r"the network has no 'model\.extra\.weight'"):
             read_edm(path).denoiser()
+
+    @pytest.mark.parametrize(
+        "name", ["model.a\n\x1b[2J.weight", "model.\ud800.weight", "model." + "long" * 99 + ".weight"]
+    )
+    def test_a_message_is_one_line_of_plain_text_whatever_a_tensor_is_called(self, tmp_path, name):
+        path = altered(tmp_path, lambda _, tensors: tensors.update({name: torch.ones(2)}))
+        with pytest.raises(InputError) as refusal:
+            read_edm(path).denoiser()
+        message = str(refusal.value)
+        assert message.isascii()
+        assert message.isprintable()
+        assert len(message) < 400
 
     def test_another_filter_is_refused(self, tmp_path):
         place = "model.enc.8x8_down.conv0.resample_filter"
         path = altered(tmp_path, lambda _, tensors: tensors.update({place: torch.full((1, 1, 2, 2), 0.2)}))
-        with pytest.raises(InputError, match=r"8x8_down\.conv0\.resample_filter is not the filter"):
+        with pytest.raises(InputError, match=r"8x8_down\.conv0\.resample_filter' is not the filter"):
             read_edm(path)
 
     @pytest.mark.parametrize(
@@ -253,6 +270,20 @@ class TestStorages:
         path.write_bytes(content.replace(old, new))
         with pytest.raises(InputError, match=r"network\.pkl: "):
             read_edm(path)
+
+    def test_a_storage_with_something_behind_its_numbers_is_refused(self, tmp_path):
+        tensor = fuzzing.STATE["model.layer.weight"]
+        _, (saved,) = tensor._typed_storage().__reduce__()
+
+        def with_storage(content):
+            storage = Reduced(torch.storage._load_from_bytes, content)
+            return self.written(
+                tmp_path, Reduced(torch._utils._rebuild_tensor_v2, storage, 0, (2, 3), (3, 1), False, {})
+            )
+
+        assert read_edm(with_storage(saved)).weights["model.layer.weight"].equal(tensor)
+        with pytest.raises(InputError, match="a damaged storage"):
+            read_edm(with_storage(saved + b"more"))
 
     def test_a_tensor_that_repeats_one_number_is_refused(self, tmp_path):
         path = self.written(tmp_path, torch.ones(1).expand(2**40))
