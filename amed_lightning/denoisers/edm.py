@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.files import ModelCard, StoredModel
+from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.layers import MEAN, kernel
+from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.pickled_modules import TensorReader, persistent
 from amed_lightning.denoisers.pickles import read_pickle
 

@@ -16,7 +16,7 @@ blocks and in the classifier's head.
 
 from torch import Tensor
 
-from amed_lightning.denoisers.unet import Topology
+from amed_lightning.denoisers.topology import Topology
 
 BLOCK = {
     "norm0": "in_layers.0",

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.files import ModelCard, load_model, read_model, save_model
+from amed_lightning.denoisers.files import load_model, read_model, save_model
+from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.registry import ASSETS
 
 DDPMPP = {"img_resolution": 4, "img_channels": 1, "model_channels": 8, "channel_mult": [1], "num_blocks": 1}

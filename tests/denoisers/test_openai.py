@@ -134,6 +134,12 @@ class TestFiles:
         torch.save({name: value.half() for name, value in torch.load(path).items()}, path)
         assert {value.dtype for value in read_openai(path, **TINY_OPTIONS).weights.values()} == {torch.float32}
 
+    def test_torch_s_first_format_is_read_too(self, tmp_path):
+        path = guided(tmp_path)
+        before = read_openai(path, **TINY_OPTIONS).digest
+        torch.save(torch.load(path), path, _use_new_zipfile_serialization=False)
+        assert read_openai(path, **TINY_OPTIONS).digest == before
+
     def test_a_classifier_is_no_denoiser_and_a_denoiser_no_classifier(self, tmp_path):
         with pytest.raises(InputError, match=r"16x16_classifier\.pt: .*name it as the classifier of one"):
             read_openai(classifier(tmp_path), **TINY_OPTIONS).model()

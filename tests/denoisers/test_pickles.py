@@ -18,7 +18,8 @@ import torch
 from amed_lightning.config import InputError
 from amed_lightning.denoisers import pickles
 from amed_lightning.denoisers.edm import read_edm
-from amed_lightning.denoisers.pickles import Name, Record, interpret, read_pickle
+from amed_lightning.denoisers.pickle_machine import Name, Record
+from amed_lightning.denoisers.pickles import interpret, read_pickle
 
 from . import fuzzing
 from .persistent import Reduced, edm_object, foreign_modules, write_pickle
