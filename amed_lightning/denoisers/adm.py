@@ -26,7 +26,8 @@ from amed_lightning.denoisers.layers import (
     openai_frequencies,
     silent,
 )
-from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs, Planned, Topology
+from amed_lightning.denoisers.topology import Planned, Topology
+from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs
 from amed_lightning.flow.model import Features
 from amed_lightning.tensors import Images
 

@@ -29,7 +29,8 @@ from amed_lightning.denoisers.layers import (
     conv3,
     silent,
 )
-from amed_lightning.denoisers.unet import Block, BlockStyle, Planned, Topology
+from amed_lightning.denoisers.topology import Planned, Topology
+from amed_lightning.denoisers.unet import Block, BlockStyle
 from amed_lightning.flow.model import Features
 from amed_lightning.tensors import Images
 
@@ -111,7 +112,7 @@ class DDPMpp(nn.Module):
     def forward(
         self, x: Images, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None
     ) -> tuple[Images, Features]:
-        """Run the network, see :meth:`~amed_lightning.denoisers.unet.UNet.forward`."""
+        """Run the network, see :class:`~amed_lightning.denoisers.unet.UNet`."""
         embedding = self._embed(c_noise, labels)
         skips, features = self._encode(x, embedding)
         return self._decode(skips, embedding), features

@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.files import ModelCard, StoredModel
+from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.layers import MEAN, kernel
+from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.pickled_modules import TensorReader, persistent
 from amed_lightning.denoisers.pickles import read_pickle
 
@@ -63,11 +64,16 @@ def _arguments(state: dict[str, Any]) -> dict[str, Any]:
     if state.get("_init_args") or not isinstance(arguments, dict):
         raise InputError("its constructor's arguments are not all named")
     for name, value in arguments.items():
-        parts = value if isinstance(value, list | tuple) else [value]
-        plain = all(isinstance(part, str | int | float | None) for part in [name, *parts])
-        if not plain or len(parts) > LONGEST or any(isinstance(part, str) and len(part) > LONGEST for part in parts):
+        parts = list(value) if isinstance(value, list | tuple) else [value]
+        if len(parts) > LONGEST or not all(_is_plain(part) for part in [name, *parts]):
             raise InputError(f"its constructor's argument {name!r:.80} is not plain")
     return arguments
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= LONGEST and value.isascii() and value.isprintable()
+    return isinstance(value, int | float | None)
 
 
 def edm_card(arguments: Mapping[str, Any]) -> ModelCard:
@@ -96,5 +102,5 @@ def _without_filters(tensors: dict[str, Tensor], taps: Sequence[int]) -> dict[st
     expected = kernel(taps)
     for name, tensor in tensors.items():
         if name.endswith(".resample_filter") and not tensor.equal(expected):
-            raise InputError(f"{name} is not the filter that its constructor's arguments say")
+            raise InputError(f"{name!r:.100} is not the filter that its constructor's arguments say")
     return {name: tensor.float() for name, tensor in tensors.items() if not name.endswith(".resample_filter")}

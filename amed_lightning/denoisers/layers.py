@@ -117,7 +117,7 @@ def attention(triples: Maps, heads: int) -> Maps:
     """Let every pixel look at all pixels.
 
     The softmax is taken in single precision whatever the precision of the rest. Fused kernels want each head's numbers
-    side by side, and know no forward-mode derivative.
+    side by side, which a single head at low resolution would not repay; they know no forward-mode derivative.
 
     Args:
         triples: channel ``3 (head * depth + c) + j`` holds coordinate c of a head's query, key or value, j = 0, 1, 2.
@@ -129,9 +129,7 @@ def attention(triples: Maps, heads: int) -> Maps:
     batch, channels, height, width = triples.shape
     split = triples.reshape(batch, heads, channels // (3 * heads), 3, height * width).permute(3, 0, 1, 4, 2)
     forward_mode = forward_ad.unpack_dual(split).tangent is not None  # type: ignore[no-untyped-call]
-    if heads > 1 and not forward_mode:
-        split = split.contiguous()
-    query, key, value = split.unbind(0)
+    query, key, value = (split.contiguous() if heads > 1 else split).unbind(0)
     with sdpa_kernel(SDPBackend.MATH) if forward_mode else nullcontext():
         seen = F.scaled_dot_product_attention(query, key, value)
     return seen.transpose(2, 3).reshape(batch, channels // 3, height, width)

@@ -7,6 +7,7 @@ resolution and the channels of a head they do not tell. The networks are
 """
 
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import torch
 from torch import Tensor
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.files import ModelCard, StoredModel
+from amed_lightning.denoisers.files import StoredModel
+from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.openai_names import CLASSIFIER_ALONE, LABELS, State, translated
-from amed_lightning.denoisers.unet import Topology
+from amed_lightning.denoisers.topology import Topology
 
 VP_LEVELS = (0.01048384327441454, 152.16697692871094)
 """ADM's levels at times 1/1000 and 1, with the rounding errors that the published tables were made with."""
@@ -65,9 +67,9 @@ def _state(path: Path) -> State:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # a damaged file can make it raise anything
-        raise InputError(f"{path}: not a file of tensors: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: not a file of tensors alone, or a damaged one; nothing was run") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"{path}: expected a mapping of names to tensors")
     return {str(name): value.float() for name, value in state.items()}

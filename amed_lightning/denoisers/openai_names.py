@@ -16,7 +16,7 @@ blocks and in the classifier's head.
 
 from torch import Tensor
 
-from amed_lightning.denoisers.unet import Topology
+from amed_lightning.denoisers.topology import Topology
 
 BLOCK = {
     "norm0": "in_layers.0",
@@ -63,7 +63,7 @@ def translated(state: State, topology: Topology, head_channels: int, is_cm: bool
     if CLASSIFIER_ALONE in left:
         weights["model.pool.position"] = left.pop(CLASSIFIER_ALONE)
     if left:
-        raise ValueError(f"there is no place for {min(left)}")
+        raise ValueError(f"there is no place for {min(left)!r:.100}")
     return weights
 
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.pickles import Name, Record, interpret
+from amed_lightning.denoisers.pickle_machine import Name, Record
+from amed_lightning.denoisers.pickles import interpret
 
 RECONSTRUCT = "torch_utils.persistence._reconstruct_persistent_obj"
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001

@@ -64,7 +64,7 @@ class Preconditioned(nn.Module):
         labels = self._one_hot(condition, x)
         output, features = self.model(x / at.scale, per_sample(at.noise, len(x)), labels)
         answer = output[:, : x.shape[1]].to(x.dtype)
-        return Denoised(at.skip * x + at.out * answer, features.to(x.dtype))
+        return Denoised(at.skip * x + at.out * answer, features)
 
     def _one_hot(self, labels: Condition | None, like: Images) -> Tensor | None:
         if labels is None or not self.model.label_dim:

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from amed_lightning.denoisers.files import ModelCard, save_model
+from amed_lightning.denoisers.files import save_model
+from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.tensors import Images, dequantise
 from amed_lightning.training.optimizers import with_cosine_decay

@@ -61,7 +61,7 @@ class TestNetworks:
         path = published.edm_unconditional(tmp_path)
         path.write_bytes(path.read_bytes().replace(b"num_blocks\x94K\x01", b"num_blocks\x94K\x02"))
         line = refusal(capsys, "convert", path, tmp_path / "network.json")
-        assert re.search(r"vp\.pkl: not the weights that its description needs: there is no model\.", line)
+        assert re.search(r"vp\.pkl: not the weights that its description needs: there is no 'model\.", line)
         assert not list(tmp_path.glob("network.*"))
 
 

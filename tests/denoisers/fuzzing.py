@@ -38,7 +38,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
     changed = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 5])):
         at = min(rng.choice(places) + rng.choice([0, 0, 0, 1, 2, 9]), len(changed) - 1)
-        match rng.randrange(7):
+        match rng.randrange(12):
             case 0:
                 changed[at] = rng.randrange(256)
             case 1:
@@ -53,7 +53,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
             case 5:
                 size = rng.choice([1, 2, 4, 8])
                 changed[at : at + size] = (rng.choice(LENGTHS) % (1 << 8 * size)).to_bytes(size, "little")
-            case 6:
+            case _:
                 anywhere = rng.randrange(len(changed))
                 changed[anywhere] = rng.randrange(256)
     return bytes(changed)

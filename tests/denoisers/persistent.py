@@ -22,6 +22,16 @@ SOURCE = "raise SystemExit('the source of a pickled class was run')"
 LAYERS = {"map_noise": "PositionalEmbedding", "affine": "Linear", "norm": "GroupNorm"}
 
 
+class Reduced:
+    """Pickled as a call of a function."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, state: Any = None) -> None:
+        self.call = function, arguments, state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call
+
+
 class Persistent(nn.Module):
     """An object of a persistent class."""
 

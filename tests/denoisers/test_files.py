@@ -1,12 +1,14 @@
 """Cards of models: what they say, what they leave out, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.files import ModelCard, load_model, read_model, save_model
+from amed_lightning.denoisers.files import load_model, read_model, save_model
+from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.registry import ASSETS
 
 DDPMPP = {"img_resolution": 4, "img_channels": 1, "model_channels": 8, "channel_mult": [1], "num_blocks": 1}
@@ -66,6 +68,11 @@ class TestCards:
             digests.add(load_model(tmp_path / "network.json").digest)
         assert len(digests) == 3
 
+    def test_weights_of_a_known_digest_are_not_hashed_again(self, path):
+        stored = read_model(path)
+        assert replace(stored, weights={}).digest == stored.digest
+        assert replace(stored, weights_sha256=None).digest == stored.digest
+
     def test_a_card_leaves_out_what_the_first_cards_implied(self, path):
         assert json.loads(path.read_text()).keys() == {
             *("network", "sigma_data", "sigma_min", "sigma_max", "scaled_linear_betas", "weights_sha256")
@@ -82,8 +89,8 @@ class TestRefusal:
             ({"network": DDPMPP | {"widht": 3}}, "widht"),
             ({"network": DDPMPP | {"num_blocks": "many"}}, "num_blocks"),
             ({"network": DDPMPP | {"bottleneck_resolution": 8}}, "no level has it; use one of 4"),
-            ({"network": DDPMPP | {"num_blocks": 2}}, "there is no model"),
-            ({"network": DDPMPP | {"label_dim": 2}}, r"there is no model\.map_label\.bias \(and 1 more\)"),
+            ({"network": DDPMPP | {"num_blocks": 2}}, "there is no 'model"),
+            ({"network": DDPMPP | {"label_dim": 2}}, r"there is no 'model\.map_label\.bias' \(and 1 more\)"),
             ({"network": DDPMPP | {"model_channels": 16}}, "of another shape than the network's is"),
             ({"network": "absent"}, "not a model card"),
             ({"sigma_data": "absent"}, "not a model card"),

@@ -129,6 +129,17 @@ class TestFiles:
         model = read_openai(consistency(tmp_path), **TINY_OPTIONS).model()
         assert (model.num_classes, model.noise_range.sigma_min, model.noise_range.sigma_max) == (0, 0.002, 80.0)
 
+    def test_tensors_in_half_precision_are_read_as_single(self, tmp_path):
+        path = guided(tmp_path)
+        torch.save({name: value.half() for name, value in torch.load(path).items()}, path)
+        assert {value.dtype for value in read_openai(path, **TINY_OPTIONS).weights.values()} == {torch.float32}
+
+    def test_torch_s_first_format_is_read_too(self, tmp_path):
+        path = guided(tmp_path)
+        before = read_openai(path, **TINY_OPTIONS).digest
+        torch.save(torch.load(path), path, _use_new_zipfile_serialization=False)
+        assert read_openai(path, **TINY_OPTIONS).digest == before
+
     def test_a_classifier_is_no_denoiser_and_a_denoiser_no_classifier(self, tmp_path):
         with pytest.raises(InputError, match=r"16x16_classifier\.pt: .*name it as the classifier of one"):
             read_openai(classifier(tmp_path), **TINY_OPTIONS).model()
@@ -177,7 +188,7 @@ class TestRefusal:
     def test_a_tensor_more_or_less_is_named(self, tmp_path, options):
         state = random_state(openai_shapes(options), 0)
         last = list(state)[-1]
-        with pytest.raises(InputError, match="there is no place for extra"):
+        with pytest.raises(InputError, match="there is no place for 'extra'"):
             ours(state | {"extra": torch.ones(1)})
         with pytest.raises(InputError, match="there is no"):
             built(ours({name: value for name, value in state.items() if name != last}))

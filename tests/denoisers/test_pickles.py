@@ -18,10 +18,11 @@ import torch
 from amed_lightning.config import InputError
 from amed_lightning.denoisers import pickles
 from amed_lightning.denoisers.edm import read_edm
-from amed_lightning.denoisers.pickles import Name, Record, interpret, read_pickle
+from amed_lightning.denoisers.pickle_machine import Name, Record
+from amed_lightning.denoisers.pickles import interpret, read_pickle
 
 from . import fuzzing
-from .persistent import edm_object, foreign_modules, write_pickle
+from .persistent import Reduced, edm_object, foreign_modules, write_pickle
 
 TEN_GIB = struct.pack("<Q", 10 << 30)
 START, STOP = b"\x80\x04", b"."
@@ -66,16 +67,6 @@ def as_file(folder, content):
 
 def read(content):
     return interpret(io.BytesIO(content))
-
-
-class Reduced:
-    """Pickled as a call."""
-
-    def __init__(self, function, *arguments, state=None):
-        self.call = function, arguments, state
-
-    def __reduce__(self):
-        return self.call
 
 
 def plain_value(rng, depth=0):

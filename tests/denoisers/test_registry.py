@@ -146,6 +146,12 @@ class TestPrecision:
         assert half.digest != single.digest
         assert half.denoiser.cost == single.denoiser.cost
 
+    def test_the_preconditioning_stays_in_single_precision(self, specs):
+        """A level for the whole batch has no dimension, and would give way to the precision of the network's answer."""
+        half, level = model(specs["consistency"], precision="bfloat16"), torch.tensor(0.3)
+        alike = half.denoiser(states(), level.expand(2, 1, 1, 1), None).image
+        torch.testing.assert_close(half.denoiser(states(), level, None).image, alike, rtol=0, atol=0)
+
     @every_family
     def test_channels_side_by_side_give_the_same_numbers_and_the_same_model(self, specs, family):
         plain, last = model(specs[family]), model(specs[family], channels_last=True)
