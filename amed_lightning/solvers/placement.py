@@ -20,11 +20,13 @@ class Placement:
         ratio: in (0, 1]; 0 is the interval's start, 1 its end, in ln sigma.
         direction_scale: factor on the second update, around 1.
         time_scale: factor on the level at the second evaluation, around 1.
+        start_scale: what a two-stage solver adds of the derivative at the interval's start; 0 in AMED.
     """
 
     ratio: Level | float
     direction_scale: Level | float = 1.0
     time_scale: Level | float = 1.0
+    start_scale: Level | float = 0.0
 
     def level(self, sigma: Level, sigma_next: Level) -> Level:
         """Return the intermediate level between ``sigma`` and ``sigma_next``."""
