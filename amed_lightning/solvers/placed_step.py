@@ -1,7 +1,7 @@
 """A solver's step at a placement that the caller chooses.
 
-Distillation chooses placements outside of the solver: a predictor's, ones shifted by a little, the nodes of a table. All
-of them go through the one ``step`` that sampling makes.
+Distillation chooses placements outside of the solver: a predictor's, ones shifted by a little, the nodes of a table.
+All of them go through the one ``step`` that sampling makes.
 """
 
 from collections.abc import Callable
@@ -35,9 +35,7 @@ class PlacedStep:
         self._told = Told(Placement(0.5))
         self.solver = make(self._told)
 
-    def __call__(
-        self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, place: Placement
-    ) -> SolverState:
+    def __call__(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, place: Placement) -> SolverState:
         """Advance by one interval."""
         self._told.place = place
         return self.solver.step(flow, state, sigma_next)

@@ -8,6 +8,10 @@ on the level that the network is told (a in AMED).
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from amed_lightning.flow.probability_flow import Evaluation
 from amed_lightning.tensors import Level
 
@@ -31,6 +35,11 @@ class Placement:
     def level(self, sigma: Level, sigma_next: Level) -> Level:
         """Return the intermediate level between ``sigma`` and ``sigma_next``."""
         return sigma * (sigma_next / sigma) ** self.ratio
+
+    def per_sample(self, like: Float[Tensor, "batch *_"]) -> "Placement":
+        """Give each sample of ``like`` entries of its own, in its precision, as a predictor does."""
+        entries = (self.ratio, self.direction_scale, self.time_scale, self.start_scale)
+        return Placement(*(torch.as_tensor(entry, dtype=like.dtype, device=like.device).expand(len(like), 1, 1, 1) for entry in entries))
 
 
 @runtime_checkable

@@ -1,10 +1,10 @@
 """Where the answers of the flow are tabulated, and the polynomials between them.
 
-Each axis of a placement (ratio, direction scale, time scale) has Chebyshev points of the second kind, the extrema of the
-Chebyshev polynomial, which contain both ends; those of 2n + 1 points contain those of n + 1, so a finer grid reuses the
-answers of a coarser one, and a coarser one inside it tells how well the finer interpolates. What lies between is taken
-from Lagrange's polynomials (Berrut and Trefethen 2004) in their product form: the barycentric one is 0/0 at a node, and
-its gradient is lost there.
+Each axis of a placement (ratio, direction scale, time scale) has Chebyshev points of the second kind, the extrema of
+the Chebyshev polynomial, both ends included. The points of a grid of 2n - 1 contain those of the grid of n, so a finer
+grid reuses the answers of a coarser one, and the coarser one inside it tells how well the finer interpolates. Between
+them the answers are those of Lagrange's polynomials (Berrut and Trefethen 2004), in their product form: the barycentric
+one is 0/0 at a node, and its gradient is lost there.
 """
 
 import math
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amed_lightning.solvers.placement import Placement
-from amed_lightning.tensors import Level, per_sample
+from amed_lightning.tensors import per_sample
 
 Axis: TypeAlias = tuple[float, ...]
 AxisName: TypeAlias = Literal["ratio", "time_scale", "direction_scale"]
@@ -80,7 +80,8 @@ class Nodes:
         total = like.new_ones(len(like), 1)
         for name, axis in zip(AXES, self._axes(), strict=True):
             if len(axis) > 1:
-                points = per_sample(torch.as_tensor(getattr(place, name)).to(like), len(like)).clamp(axis[0], axis[-1])
+                value = torch.as_tensor(getattr(place, name), dtype=like.dtype, device=like.device)
+                points = per_sample(value, len(like)).clamp(axis[0], axis[-1])
                 total = (total[:, :, None] * cardinals(axis, points)[:, None]).flatten(1)
         return total
 
@@ -88,6 +89,10 @@ class Nodes:
         """Return the grid with a point more inside every step of one axis."""
         axis: Axis = getattr(self, name)
         return replace(self, **{name: chebyshev(2 * len(axis) - 1, axis[0], axis[-1])})
+
+    def united(self, other: "Nodes") -> "Nodes":
+        """Return the grid that takes the larger of two nested axes each time."""
+        return Nodes(*(max(own, others, key=len) for own, others in zip(self._axes(), other._axes(), strict=True)))
 
     def coarser(self, name: AxisName) -> tuple["Nodes", list[int]]:
         """Return the grid with every second point of one axis, and the places of its nodes in this one."""
