@@ -39,7 +39,12 @@ class Placement:
     def per_sample(self, like: Float[Tensor, "batch *_"]) -> "Placement":
         """Give each sample of ``like`` entries of its own, in its precision, as a predictor does."""
         entries = (self.ratio, self.direction_scale, self.time_scale, self.start_scale)
-        return Placement(*(torch.as_tensor(entry, dtype=like.dtype, device=like.device).expand(len(like), 1, 1, 1) for entry in entries))
+        return Placement(
+            *(
+                torch.as_tensor(entry, dtype=like.dtype, device=like.device).expand(len(like), 1, 1, 1)
+                for entry in entries
+            )
+        )
 
 
 @runtime_checkable

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from amed_lightning.flow.model import Condition, Denoised, Features
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
+from amed_lightning.noise.schedules import Grid
 from amed_lightning.solvers.placed_step import PlacedStep
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.state import SolverState
@@ -58,9 +59,7 @@ class StepTable:
     """One interval of many samples.
 
     Attributes:
-        sigma: level at its start, of shape () and float64, as is ``sigma_next``.
-        sigma_next: level at its end.
-        updates_left: of the solver, at the start.
+        sigmas: the student's levels from the interval's start on.
         nodes: where the flow was asked.
         gram: inner products of the directions, in float64.
         features: the bottleneck at the start.
@@ -68,9 +67,7 @@ class StepTable:
         disagreement: by how much of itself the mean loss changes, at its worst, where every second node is left out.
     """
 
-    sigma: Level
-    sigma_next: Level
-    updates_left: int
+    sigmas: Grid
     nodes: Nodes
     gram: Grams
     features: Features
@@ -84,7 +81,7 @@ class StepTable:
     def start(self) -> Evaluation:
         """What a placer sees of the interval's start: the features, and images without pixels."""
         nothing = self.features.new_zeros(len(self), 0, 0, 0)
-        return Evaluation(self.sigma, nothing, nothing, self.features, 0)
+        return Evaluation(self.sigmas[0], nothing, nothing, self.features, 0)
 
     def losses(self, step: PlacedStep, place: Placement) -> Float[Tensor, "rows"]:
         """Return each sample's squared distance to the teacher, differentiable in the placement."""
@@ -103,9 +100,9 @@ class StepTable:
         """
         place = place.per_sample(self.gram)
         units = torch.eye(self.gram.shape[1] - 1, dtype=torch.float64, device=self.gram.device)
-        state = self._coordinates(units)
+        state = self._coordinates(step, units)
         flow = ProbabilityFlow(Interpolant(self._slopes(place), torch.as_tensor(place.time_scale)))
-        end = step(flow, state, self.sigma_next, place).x
+        end = step(flow, state, self.sigmas[1], place).x
         return torch.cat([end.new_ones(len(self), 1), (state.x - end).flatten(1)], 1)
 
     def coarser(self, axis: AxisName) -> "StepTable":
@@ -149,15 +146,15 @@ class StepTable:
         """How often a step asks."""
         return (self.gram.shape[1] - self._fixed) // len(self.nodes)
 
-    def _coordinates(self, units: Float[Tensor, "directions directions"]) -> SolverState:
+    def _coordinates(self, step: PlacedStep, units: Float[Tensor, "directions directions"]) -> SolverState:
         """Return the interval's start, its vectors replaced by their coordinates."""
         x, *pairs = (unit.reshape(1, -1, 1, 1).expand(len(self), -1, 1, 1) for unit in units[: self._fixed - 1])
-        levels = [*(level.reshape(-1, 1, 1, 1) for level in self.past.unbind(1)), self.sigma]
+        levels = [*(level.reshape(-1, 1, 1, 1) for level in self.past.unbind(1)), self.sigmas[0]]
         *history, known = (
             Evaluation(level, denoised, derivative, self.features, 0)
             for level, derivative, denoised in zip(levels, pairs[::2], pairs[1::2], strict=True)
         )
-        return SolverState(x, self.sigma, known, tuple(history), self.updates_left, 0)
+        return replace(step.solver.init(x, self.sigmas, known), history=tuple(history))
 
     def _slopes(self, place: Placement) -> Iterator[Images]:
         """Yield the coordinates of the slope that each question finds."""

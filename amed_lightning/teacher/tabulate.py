@@ -10,12 +10,13 @@ import torch
 from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.model import Condition
 from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.noise.schedules import Grid
 from amed_lightning.solvers.placed_step import PlacedStep
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.teacher.nodes import AXES, AxisName, Nodes
 from amed_lightning.teacher.step_table import StepTable
-from amed_lightning.tensors import Images, Level, per_sample
+from amed_lightning.tensors import Images, per_sample
 
 PROBES = 32
 """Ratios at which two sets of nodes are compared; none is a node."""
@@ -43,7 +44,7 @@ def tabulate(
     denoiser: Remembering,
     condition: Condition | None,
     start: SolverState,
-    sigma_next: Level,
+    sigmas: Grid,
     target: Images,
     nodes: Nodes,
 ) -> StepTable:
@@ -54,8 +55,8 @@ def tabulate(
         denoiser: the network; what it was asked before is not asked again.
         condition: labels, or None.
         start: of the interval, with the flow's answer there.
-        sigma_next: the interval's end.
-        target: the teacher's states there.
+        sigmas: the student's levels from there on.
+        target: the teacher's states at the interval's end.
         nodes: placements to ask at.
     """
     assert start.known is not None, "the flow's answer at the interval's start is not known"
@@ -64,7 +65,7 @@ def tabulate(
     for place in nodes.placements():
         denoiser.trail.clear()
         # Where past levels are one per sample, so is this one.
-        step(flow, start, sigma_next, place.per_sample(start.x) if start.history else place)
+        step(flow, start, sigmas[1], place.per_sample(start.x) if start.history else place)
         asked.append([(q.x - q.answer.image) / (q.sigma / place.time_scale) for q in denoiser.trail])
     answers = [vector for answer in (*start.history, start.known) for vector in (answer.derivative, answer.denoised)]
     slopes = [slope for question in zip(*asked, strict=True) for slope in question]
@@ -72,9 +73,7 @@ def tabulate(
     directions = torch.stack([vector.double().flatten(1) for vector in vectors], 1)
     levels = [per_sample(answer.sigma.double(), len(target)) for answer in start.history]
     return StepTable(
-        sigma=start.sigma,
-        sigma_next=sigma_next,
-        updates_left=start.updates_left,
+        sigmas=sigmas,
         nodes=nodes,
         gram=directions @ directions.mT,
         features=start.known.features,
@@ -87,13 +86,13 @@ def tabulate_until_agreed(
     denoiser: Remembering,
     condition: Condition | None,
     start: SolverState,
-    sigma_next: Level,
+    sigmas: Grid,
     target: Images,
     nodes: Nodes,
     agreement: Agreement,
 ) -> StepTable:
     """Tabulate, with more nodes on every axis that needs them; the arguments are those of :func:`tabulate`."""
-    make = partial(tabulate, step, denoiser, condition, start, sigma_next, target)
+    make = partial(tabulate, step, denoiser, condition, start, sigmas, target)
     while True:
         table = make(nodes)
         sizes = {axis: len(getattr(nodes, axis)) for axis in AXES}

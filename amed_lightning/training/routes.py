@@ -1,86 +1,62 @@
-r"""Where the gradient of a student's loss with respect to its placements comes from.
+"""The routes that configurations call by name; what each costs stands where it is made."""
 
-``network``
-    reverse mode through the frozen network. Two network runs' time per step, and the memory of every activation.
-``differences``
-    the placed step and central differences of its *output* in ratio and time scale, no graph through the network: three
-    network runs per step (five with a time scale), a fraction of the memory, and nothing asked of the operators. The
-    loss itself would not do: ``|x_teacher - x|^2`` is up to a million times the loss, and its difference has no digits
-    left in float32. The direction scale costs no run where the network's answers do not depend on it.
-``table``
-    no network: see :mod:`amed_lightning.training.tables`.
-
-All take the same step, the solver's own, at the placement that the predictor chose.
-"""
-
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch.utils.data import DataLoader
 
-from amed_lightning.denoisers.remembering import Remembering
-from amed_lightning.flow.probability_flow import ProbabilityFlow
-from amed_lightning.solvers.placed_step import PlacedStep
-from amed_lightning.solvers.placement import Placement
-from amed_lightning.solvers.state import SolverState
-from amed_lightning.tensors import Images, Level, squared_distance
-from amed_lightning.training.student import Losses
-
-DIRECTION_STEP = 0.05
-"""Of the direction scale; the state is linear in it but for UniPC, so the step may be large."""
+from amed_lightning.runtime.processes import Processes
+from amed_lightning.seeds import Seeds
+from amed_lightning.teacher.trajectories import Trajectories
+from amed_lightning.training.arrivals import ByDifferences, through_network
+from amed_lightning.training.route import Batch, Order, Route, Source
+from amed_lightning.training.student import Arrive, Interval, Student
+from amed_lightning.training.tables import TableRoute
 
 
-def through_network(
-    step: PlacedStep, flow: ProbabilityFlow, start: SolverState, sigma_next: Level, place: Placement, target: Images
-) -> tuple[SolverState, Losses]:
-    """Take the step and leave its gradient to autograd."""
-    end = step(flow, start, sigma_next, place)
-    return end, squared_distance(end.x, target)
+class Rollout:
+    """Run the student along the teacher's trajectories.
 
-
-@dataclass(frozen=True)
-class ByDifferences:
-    """Take the step, and take it again on both sides of the placement.
-
-    Attributes:
-        size: of the steps in ratio, at the interval's middle, and in time scale. Towards the interval's ends the step
-            in ratio shrinks as r (1 - r) does, and stays inside.
+    Args:
+        arrive: takes its steps.
     """
 
-    size: float = 3e-3
+    def __init__(self, arrive: Arrive) -> None:
+        self.arrive = arrive
 
-    def __call__(
-        self,
-        step: PlacedStep,
-        flow: ProbabilityFlow,
-        start: SolverState,
-        sigma_next: Level,
-        place: Placement,
-        target: Images,
-    ) -> tuple[SolverState, Losses]:
-        """Return the state, and losses whose gradient in the placement is that of the differences."""
-        flow = replace(flow, denoiser=Remembering(flow.denoiser))
-        with torch.no_grad():
-            end = step(flow, start, sigma_next, place)
-            residual = end.x - target
-            gradients = []
-            for name, entry, size in self._steps(place):
-                ahead, behind = (
-                    step(flow, start, sigma_next, replace(place, **{name: entry + side * size})).x for side in (1, -1)
-                )
-                slope = (ahead - behind) / (2 * size)
-                gradients.append((entry, 2 * (residual * slope).flatten(1).sum(1)))
-        losses = squared_distance(end.x, target)
-        for entry, gradient in gradients:
-            losses = losses + gradient * (entry - entry.detach()).flatten()
-        return end, losses
+    def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
+        """Complete the trajectories."""
+        source.precompute(student.parts, processes, device)
 
-    def _steps(self, place: Placement) -> list[tuple[str, Tensor, Tensor | float]]:
-        """Return the entries that want a gradient, and the step in each."""
-        ratio = torch.as_tensor(place.ratio).detach()
-        steps: list[tuple[str, Tensor | float, Tensor | float]] = [
-            ("ratio", place.ratio, 4 * ratio * (1 - ratio) * self.size),
-            ("direction_scale", place.direction_scale, DIRECTION_STEP),
-            ("time_scale", place.time_scale, self.size),
-        ]
-        return [(name, e, size) for name, e, size in steps if isinstance(e, Tensor) and e.requires_grad]
+    def loader(self, student: Student, source: Source, seeds: Seeds, order: Order) -> DataLoader[Trajectories]:
+        """Return the trajectories themselves."""
+        return source.loader(student.parts, seeds, order)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Nothing to do."""
+
+    def intervals(self, student: Student, batch: Batch) -> Iterator[Interval]:
+        """Yield the student's intervals."""
+        assert isinstance(batch, Trajectories)
+        return (interval for interval, _ in student.intervals(batch, self.arrive))
+
+    def state(self) -> dict[str, Any]:
+        """Nothing beside the predictor."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+
+def network() -> Route:
+    """Reverse mode through the frozen network."""
+    return Rollout(through_network)
+
+
+def differences(size: float = 3e-3) -> Route:
+    """Central differences; ``size`` is their step in ratio and time scale."""
+    return Rollout(ByDifferences(size))
+
+
+ROUTES: dict[str, Callable[..., Route]] = {"network": network, "differences": differences, "table": TableRoute}

@@ -62,10 +62,13 @@ class Student:
     Args:
         parts: model, solver and schedule.
         placer: learns.
+        scale_dir: bound of its direction scales' distance from 1.
+        scale_time: bound of its time scales' distance from 1.
     """
 
-    def __init__(self, parts: SamplerParts, placer: Placer) -> None:
+    def __init__(self, parts: SamplerParts, placer: Placer, scale_dir: float = 0.0, scale_time: float = 0.0) -> None:
         self.parts, self.placer = parts, placer
+        self.scale_dir, self.scale_time = scale_dir, scale_time
         self.sampler = parts.sampler(placer)
         self.step = PlacedStep(parts.solver)
 
@@ -74,18 +77,11 @@ class Student:
         """Whether it goes on from its own states."""
         return self.step.solver.is_multistep
 
-    def start(self, teacher: Trajectories) -> SolverState:
-        """Return the state at the first level."""
-        x, sigmas = teacher.states[:, 0], self.sampler.sigmas.to(teacher.states.device)
-        known = self.sampler.known_at_start(x) or teacher.evaluation(0, sigmas[0])
-        return self.step.solver.init(x, sigmas, known)
-
-    def restart(self, end: SolverState, number: int, teacher: Trajectories) -> SolverState:
-        """Return the state from which the interval after interval ``number`` starts."""
-        if self.is_multistep or not end.updates_left:
-            return end.detach()
-        known = teacher.evaluation(number, end.sigma)
-        return SolverState(teacher.states[:, number], end.sigma, known, (), end.updates_left, end.nfe)
+    def start(self, teacher: Trajectories, index: int = 0) -> SolverState:
+        """Return the state of the teacher at level number ``index``, as the student starts from it."""
+        x, sigmas = teacher.states[:, index], self.sampler.sigmas[index:].to(teacher.states.device)
+        known = self.sampler.known_at_start(x) if index == 0 else None
+        return self.step.solver.init(x, sigmas, known or teacher.evaluation(index, sigmas[0]))
 
     def intervals(self, teacher: Trajectories, arrive: Arrive) -> Iterator[tuple[Interval, SolverState]]:
         """Run along the teacher's trajectories.
@@ -98,11 +94,13 @@ class Student:
             Each interval and the state at its end. The next one starts after the caller has come back.
         """
         flow = ProbabilityFlow(self.parts.model.denoiser, teacher.condition)
+        sigmas = self.sampler.sigmas[1:].to(teacher.states.device)
         state = self.start(teacher)
-        for number, sigma_next in enumerate(self.sampler.sigmas[1:].to(teacher.states.device), start=1):
+        for number, sigma_next in enumerate(sigmas, start=1):
             here, nfe = state.evaluated(flow)
             state = replace(state, known=here, nfe=nfe)
             place = self.placer(here, state.sigma, sigma_next)
             end, losses = arrive(self.step, flow, state, sigma_next, place, teacher.states[:, number])
             yield Interval(number, place, losses), end
-            state = self.restart(end, number, teacher)
+            if number < len(sigmas):
+                state = end.detach() if self.is_multistep else self.start(teacher, number)

@@ -12,6 +12,7 @@ from amed_lightning.denoisers.registry import digits
 from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.noise.schedules import Grid
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import Placement
@@ -21,7 +22,7 @@ from amed_lightning.teacher.step_table import StepTable
 from amed_lightning.teacher.tabulate import tabulate
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for, roll_out
 from amed_lightning.tensors import Images, Level
-from amed_lightning.training.routes import through_network
+from amed_lightning.training.arrivals import through_network
 from amed_lightning.training.student import Arrive, Student
 
 BATCH = 3
@@ -66,8 +67,12 @@ class Step:
 
     student: Student
     start: SolverState
-    sigma_next: Level
+    sigmas: Grid
     target: Images
+
+    @property
+    def sigma_next(self) -> Level:
+        return self.sigmas[1]
 
     @property
     def flow(self) -> ProbabilityFlow:
@@ -83,7 +88,7 @@ class Step:
     def table(self, nodes: Nodes) -> StepTable:
         memory = Remembering(self.flow.denoiser)
         with torch.no_grad():
-            return tabulate(self.student.step, memory, None, self.start, self.sigma_next, self.target, nodes)
+            return tabulate(self.student.step, memory, None, self.start, self.sigmas, self.target, nodes)
 
     def by_table(self, nodes: Nodes) -> tuple[torch.Tensor, ...]:
         table, leaves = self.table(nodes), Spread.leaves()
@@ -129,7 +134,7 @@ def steps(model: DiffusionModel, num_intervals: int = 3, **solver: object) -> It
     found: list[Step] = []
 
     def arrive(step, flow, start, sigma_next, place, target):
-        found.append(Step(student, start.detach(), sigma_next, target))
+        found.append(Step(student, start.detach(), parts.sigmas[len(found) :], target))
         return through_network(step, flow, start, sigma_next, place, target)
 
     for _ in student.intervals(teacher, arrive):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from amed_lightning.training.routes import ByDifferences, through_network
+from amed_lightning.training.arrivals import ByDifferences, through_network
 
 from .gradients import NETWORKS, nodes_around, steps
 
