@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from amed_lightning.flow.model import Condition, Denoised, Denoiser
+from amed_lightning.flow.probability_flow import Evaluation
 from amed_lightning.tensors import Images, Level
 
 
@@ -59,6 +60,10 @@ class Remembering:
             self.known.append(question)
         self.trail.append(question)
         return question.answer
+
+    def remember(self, x: Images, here: Evaluation) -> None:
+        """Take note of what the flow has said at ``x``."""
+        self.known.append(Question(x, here.sigma, Denoised(here.denoised, here.features)))
 
 
 def _equal(a: Images | Level, b: Images | Level) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.seeds import Seeds
@@ -74,7 +75,8 @@ class Stages:
         with torch.no_grad():
             start = self._advanced(block, teacher, index)
         self._reached[block] = index, start
-        return [self.tabulator.interval(teacher, start, index)]
+        memory = Remembering(self.tabulator.student.parts.model.denoiser)
+        return [self.tabulator.interval(teacher, start, index, memory)]
 
     def _advanced(self, block: Seeds, teacher: Trajectories, index: int) -> SolverState:
         """Return the student's state at an interval's start, with the flow's answer there."""

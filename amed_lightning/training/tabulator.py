@@ -114,22 +114,27 @@ class Tabulator:
 
     def from_the_teacher(self, block: Seeds) -> list[StepTable]:
         """Tabulate all intervals, each from the teacher's state."""
-        teacher = self.read(block)
-        starts = (self.student.start(teacher, index) for index in range(len(self.recipe.sigmas) - 1))
-        return [self.interval(teacher, start, index) for index, start in enumerate(starts)]
+        teacher, tables = self.read(block), []
+        for index in range(len(self.recipe.sigmas) - 1):
+            start, memory = self.student.start(teacher, index), Remembering(self.student.parts.model.denoiser)
+            if self._knows_the_answers:
+                memory.remember(start.x, teacher.evaluation(index, start.sigma))
+            tables.append(self.interval(teacher, start, index, memory))
+        return tables
 
-    def interval(self, teacher: Trajectories, start: SolverState, index: int) -> StepTable:
+    def interval(self, teacher: Trajectories, start: SolverState, index: int, memory: Remembering) -> StepTable:
         """Tabulate one interval.
 
         Args:
             teacher: trajectories.
             start: of the interval, with the flow's answer there.
             index: of the interval, from 0.
+            memory: the network, and what it was asked before.
         """
         with torch.no_grad():
             return tabulate_until_agreed(
                 self.step,
-                Remembering(self.student.parts.model.denoiser),
+                memory,
                 teacher.condition,
                 start,
                 self.student.parts.sigmas[index:].to(self.device),
@@ -137,6 +142,12 @@ class Tabulator:
                 self.recipe.nodes,
                 self.recipe.agreement,
             )
+
+    @property
+    def _knows_the_answers(self) -> bool:
+        """Whether the stored answers are the network's, unrounded, at the stored states."""
+        stored = self.reader.store.recipe
+        return self.reader.view.is_exact and stored.dtype == "float32" and not stored.afs
 
 
 def _around_one(bound: float) -> Axis:

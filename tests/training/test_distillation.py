@@ -184,6 +184,7 @@ class TestExport:
             save(path, predictor, purpose, training)
 
         monkeypatch.setattr(distillation_module, "save_predictor", record)
+
         def validate(module, batch, batch_idx):
             losses = (self.LOSSES[module.current_epoch], 0.0, 0.0)
             module.log_dict({f"val/loss_{n}": loss for n, loss in enumerate(losses, start=1)}, batch_size=1)
