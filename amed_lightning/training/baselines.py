@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 
@@ -10,7 +9,7 @@ from amed_lightning.amed.files import save_predictor
 from amed_lightning.solvers.two_stage import TwoStage
 from amed_lightning.training.constants import fit_coefficients, fit_constants
 from amed_lightning.training.student import Student
-from amed_lightning.training.table_batch import TableExamples
+from amed_lightning.training.tables import TableRoute
 
 
 class Baselines(pl.Callback):
@@ -18,25 +17,27 @@ class Baselines(pl.Callback):
 
     Args:
         student: that is being distilled; they serve it too.
+        route: has the tables.
         judge: turns the losses of all intervals into the one by which predictors are told apart.
         export: the predictor's file; theirs go beside it.
     """
 
-    def __init__(self, student: Student, judge: Callable[[Sequence[float]], float], export: Path) -> None:
-        self.student, self.judge, self.export = student, judge, export
+    def __init__(
+        self, student: Student, route: TableRoute, judge: Callable[[Sequence[float]], float], export: Path
+    ) -> None:
+        self.student, self.route, self.judge, self.export = student, route, judge, export
         self.losses: dict[str, float] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fit them on the training rows of a one-step student's table, and write them."""
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data.val_set, TableExamples):
+        if self.student.is_multistep:
             return
+        train, val = self.route.tables.values()
         step = self.student.step
         for fit in [fit_constants, fit_coefficients] if isinstance(step.solver, TwoStage) else [fit_constants]:
-            placer = fit(step, data.train_set.intervals)
+            placer = fit(step, train)
             losses = [
-                float(table.losses(step, placer(table.start, table.sigmas[0], table.sigmas[1])).mean())
-                for table in data.val_set.intervals
+                float(table.losses(step, placer(table.start, table.sigmas[0], table.sigmas[1])).mean()) for table in val
             ]
             self.losses[f"val/{placer.kind}"] = self.judge(losses)
             if trainer.is_global_zero:

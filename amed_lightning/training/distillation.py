@@ -25,6 +25,7 @@ from amed_lightning.training.objective import LossForm, Objective
 from amed_lightning.training.route import Batch
 from amed_lightning.training.routes import ROUTES
 from amed_lightning.training.student import Interval, Student
+from amed_lightning.training.tables import TableRoute
 
 LOGGED = ("ratio", "direction_scale", "time_scale")
 
@@ -80,7 +81,9 @@ class AMEDDistillation(pl.LightningModule):
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Fit what a predictor must beat, where that costs nothing."""
-        return [Baselines(self.student, self.objective.judge, self.export)]
+        if not isinstance(self.route, TableRoute):
+            return []
+        return [Baselines(self.student, self.route, self.objective.judge, self.export)]
 
     def on_train_epoch_start(self) -> None:
         """Let the route get ready."""

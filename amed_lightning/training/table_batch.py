@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
 import torch
 from jaxtyping import Int
 from torch import Tensor

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.seeds import Seeds
+from amed_lightning.teacher.step_table import StepTable
 from amed_lightning.teacher.store import TrajectoryReader
-from amed_lightning.teacher.tables import TableFile
+from amed_lightning.teacher.tables import TableFile, TableRecipe
 from amed_lightning.teacher.tabulate import Agreement
 from amed_lightning.training.arrivals import through_network
-from amed_lightning.training.route import Batch, Examples, Source
+from amed_lightning.training.route import Batch, Order, Source
 from amed_lightning.training.stages import Stages
 from amed_lightning.training.student import Interval, Student
 from amed_lightning.training.table_batch import TableBatch, TableExamples
@@ -55,33 +57,33 @@ class TableRoute:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         self.options = TableOptions(Agreement(agreement, most_nodes), ratio_range, scale_time, batch_size)
         self.stage_epochs = stage_epochs
+        self.tables: dict[Seeds, list[StepTable]] = {}
         self.stages: Stages | None = None
-        self.device = torch.device("cpu")
 
     def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
-        """Complete a one-step student's tables, and the trajectories if they are needed for it."""
-        self.device = device
-        seeds = [source.train_seeds] if student.is_multistep else [source.train_seeds, source.val_seeds]
-        missing = [
-            part for part in seeds if student.is_multistep or not self._file(student, source, part).path.is_file()
-        ]
-        for part in processes.broadcast(missing):
-            store = source.precompute(student.parts, processes, device)
-            reader = TrajectoryReader(store, part, student.parts.sigmas)
-            file = self._file(student, source, part)
-            tabulator = Tabulator(student, reader, file.recipe, device)
-            if student.is_multistep:
-                self.stages = Stages(tabulator, file.path.parent, part, processes)
-            else:
-                file.complete(part, tabulator.from_the_teacher, processes)
+        """Complete and read a one-step student's tables; for a multistep one, get ready for the first stage."""
 
-    def examples(self, student: Student, source: Source, seeds: Seeds) -> Examples:
-        """Return the rows of a table; what a multistep student is judged by are the trajectories themselves."""
-        if self.stages is None:
-            return TableExamples([table.to(self.device) for table in self._file(student, source, seeds).read()], seeds)
-        if seeds == source.train_seeds:
-            return TableExamples(self.stages.tables, seeds)
-        return source.trajectories(student.parts, seeds)
+        def tabulator(seeds: Seeds, recipe: TableRecipe) -> Tabulator:
+            store = source.precompute(student.parts, processes, device)
+            return Tabulator(student, TrajectoryReader(store, seeds, student.parts.sigmas), recipe, device)
+
+        folder, digest = source.root / "tables", source.store(student.parts).recipe.digest
+        for seeds in (source.train_seeds, source.val_seeds):
+            recipe = self.options.recipe(student, digest, seeds)
+            if not student.is_multistep:
+                file = TableFile(folder, recipe)
+                if not processes.broadcast(file.path.is_file()):
+                    file.complete(seeds, tabulator(seeds, recipe).from_the_teacher, processes)
+                self.tables[seeds] = [table.to(device) for table in file.read()]
+            elif seeds == source.train_seeds:
+                self.stages = Stages(tabulator(seeds, recipe), folder, seeds, processes)
+                self.tables[seeds] = self.stages.tables
+
+    def loader(self, student: Student, source: Source, seeds: Seeds, order: Order) -> DataLoader[Any]:
+        """Return rows of a table; what a multistep student is judged by are the trajectories themselves."""
+        if seeds not in self.tables:
+            return source.loader(student.parts, seeds, order)
+        return DataLoader(TableExamples(self.tables[seeds], seeds), batch_size=None, sampler=order)
 
     def begin_epoch(self, epoch: int) -> None:
         """Go on to a multistep student's next stage when it is due."""
@@ -105,7 +107,3 @@ class TableRoute:
         """Go on from a checkpoint's stages."""
         if self.stages is not None:
             self.stages.learnt = state["learnt"]
-
-    def _file(self, student: Student, source: Source, seeds: Seeds) -> TableFile:
-        recipe = self.options.recipe(student, source.store(student.parts).recipe.digest, seeds)
-        return TableFile(source.root / "tables", recipe)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from amed_lightning.denoisers.files import ModelCard, frozen_model
+from amed_lightning.denoisers.files import ModelCard, StoredModel
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.model import DiffusionModel
@@ -37,7 +38,7 @@ def attending() -> DiffusionModel:
     denoiser, generator = card.denoiser(), torch.Generator().manual_seed(5)
     for weights in denoiser.parameters():
         torch.nn.init.normal_(weights, std=0.1, generator=generator)
-    return frozen_model(denoiser, card, "random")
+    return StoredModel(Path("random"), card, denoiser.state_dict()).model()
 
 
 NETWORKS = {"digits": digits, "attending U-Net": attending}
