@@ -1,25 +1,35 @@
-"""A predictor on disk: weights as safetensors, and beside them a JSON that says what it was made for.
+"""A placer on disk: its numbers as safetensors, and beside them a JSON that says what it was made for.
 
-A predictor serves one model, solver, schedule and number of intervals. Any other use is refused, because it would run
-and give worse images than a classical solver without a word.
+A placer, be it a predictor or one of constants, serves one model, solver, schedule and number of intervals. Any other
+use is refused, because it would run and give worse images than a classical solver without a word.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import safetensors.torch
 
+from amed_lightning.amed.constant import ConstantPlacer
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, Spec, canonical_json, digest, file_digest, write_atomically
 
+SavedPlacer: TypeAlias = AMEDPredictor | ConstantPlacer
+KINDS: dict[str, Callable[..., SavedPlacer]] = {
+    "predictor": AMEDPredictor,
+    "constants": ConstantPlacer,
+    "coefficients": ConstantPlacer,
+}
+SIGNED = ("kind", "options", "purpose", "weights_sha256")
 
-def save_predictor(path: Path, predictor: AMEDPredictor, purpose: Spec, training: dict[str, Any]) -> None:
+
+def save_predictor(path: Path, predictor: SavedPlacer, purpose: Spec, training: dict[str, Any]) -> None:
     """Write ``path`` (``.json``) and the weights beside it, the JSON last.
 
     Args:
         path: of the JSON.
-        predictor: the weights.
+        predictor: what is saved.
         purpose: what it is for: model digest, solver, schedule, num_intervals, afs.
         training: how it was made, for the reader.
     """
@@ -27,11 +37,8 @@ def save_predictor(path: Path, predictor: AMEDPredictor, purpose: Spec, training
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
     write_atomically(weights_path, safetensors.torch.save(weights))
     content = {
-        "options": {
-            "feature_size": predictor.enc_layer0.in_features,
-            "scale_dir": predictor.scale_dir,
-            "scale_time": predictor.scale_time,
-        },
+        "kind": predictor.kind,
+        "options": predictor.options,
         "purpose": purpose,
         "weights_sha256": file_digest(weights_path),
     }
@@ -39,8 +46,8 @@ def save_predictor(path: Path, predictor: AMEDPredictor, purpose: Spec, training
     write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
-def load_predictor(path: Path, purpose: Spec) -> AMEDPredictor:
-    """Read a predictor, frozen.
+def load_predictor(path: Path, purpose: Spec) -> SavedPlacer:
+    """Read a placer, frozen.
 
     Args:
         path: of the JSON.
@@ -61,7 +68,7 @@ def load_predictor(path: Path, purpose: Spec) -> AMEDPredictor:
     weights_path = path.with_suffix(".safetensors")
     if not weights_path.is_file() or file_digest(weights_path) != content["weights_sha256"]:
         raise InputError(f"{weights_path}: not the weights that {path.name} describes; fit the predictor again")
-    predictor = AMEDPredictor(**content["options"])
+    predictor = KINDS[content["kind"]](**content["options"])
     predictor.load_state_dict(safetensors.torch.load_file(weights_path))
     return predictor.eval().requires_grad_(False)
 
@@ -81,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file; `amed-lightning fit` writes a predictor as .json and .safetensors")
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
-        signed = {key: content[key] for key in ("options", "purpose", "weights_sha256")}
+        signed = {key: content[key] for key in SIGNED}
         written = content["digest"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a predictor's description: {error}") from error

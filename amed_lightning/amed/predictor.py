@@ -7,6 +7,9 @@ direction scale c in ``1 +- scale_dir`` and the time scale a in ``1 +- scale_tim
 The embedding's table is rounded to float32 in every precision, and it is fed sigma itself, as published.
 """
 
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -32,6 +35,8 @@ class AMEDPredictor(nn.Module):
     8950
     """
 
+    kind = "predictor"
+
     def __init__(self, feature_size: int, scale_dir: float = 0.01, scale_time: float = 0.0) -> None:
         super().__init__()
         self.scale_dir, self.scale_time = scale_dir, scale_time
@@ -47,17 +52,27 @@ class AMEDPredictor(nn.Module):
                 nn.init.zeros_(layer.bias)
         nn.init.xavier_uniform_(self.map_layer0.weight)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What builds it."""
+        feature_size = self.enc_layer0.in_features
+        return {"feature_size": feature_size, "scale_dir": self.scale_dir, "scale_time": self.scale_time}
+
     def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
-        """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample."""
-        batch = len(here.features)
-        code = self.enc_layer1(F.silu(self.enc_layer0(here.features)))
-        ends = [self._embed(per_sample(level, batch)) for level in (sigma, sigma_next)]
-        merged = torch.cat([code, *ends], 1)
-        return Placement(
-            ratio=self.fc_r(merged).sigmoid().reshape(batch, 1, 1, 1),
-            direction_scale=_scale(self.fc_scale_dir, merged, self.scale_dir),
-            time_scale=_scale(self.fc_scale_time, merged, self.scale_time),
-        )
+        """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample.
+
+        A level has no room for the three digits of autocast's half precision: all is in the weights' own.
+        """
+        batch, device = len(here.features), here.features.device.type
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+            code = self.enc_layer1(F.silu(self.enc_layer0(here.features.to(self.enc_layer0.weight.dtype))))
+            ends = [self._embed(per_sample(level, batch)) for level in (sigma, sigma_next)]
+            merged = torch.cat([code, *ends], 1)
+            return Placement(
+                ratio=self.fc_r(merged).sigmoid().reshape(batch, 1, 1, 1),
+                direction_scale=_scale(self.fc_scale_dir, merged, self.scale_dir),
+                time_scale=_scale(self.fc_scale_time, merged, self.scale_time),
+            )
 
     def _embed(self, sigma: Float[Tensor, "batch"]) -> Float[Tensor, "batch embedding"]:
         weight = self.map_layer0.weight

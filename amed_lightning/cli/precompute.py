@@ -28,6 +28,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
             print("\n".join(data.estimate(module.parts, fabric.world_size, fabric.device).lines()))
         return 0
     store = data.precompute(module.parts, fabric, fabric.device)
+    module.route.prepare(module.student, data, fabric, fabric.device)
     if fabric.is_global_zero:
         digests = {"model": module.parts.model.digest, "recipe": store.recipe.digest}
         write_run_record(store.folder, store.recipe, digests, provenance(fabric.device, fabric.world_size))

@@ -8,6 +8,10 @@ on the level that the network is told (a in AMED).
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from amed_lightning.flow.probability_flow import Evaluation
 from amed_lightning.tensors import Level
 
@@ -20,15 +24,27 @@ class Placement:
         ratio: in (0, 1]; 0 is the interval's start, 1 its end, in ln sigma.
         direction_scale: factor on the second update, around 1.
         time_scale: factor on the level at the second evaluation, around 1.
+        start_scale: what a two-stage solver adds of the derivative at the interval's start; 0 in AMED.
     """
 
     ratio: Level | float
     direction_scale: Level | float = 1.0
     time_scale: Level | float = 1.0
+    start_scale: Level | float = 0.0
 
     def level(self, sigma: Level, sigma_next: Level) -> Level:
         """Return the intermediate level between ``sigma`` and ``sigma_next``."""
         return sigma * (sigma_next / sigma) ** self.ratio
+
+    def per_sample(self, like: Float[Tensor, "batch *_"]) -> "Placement":
+        """Give each sample of ``like`` entries of its own, in its precision, as a predictor does."""
+        entries = (self.ratio, self.direction_scale, self.time_scale, self.start_scale)
+        return Placement(
+            *(
+                torch.as_tensor(entry, dtype=like.dtype, device=like.device).expand(len(like), 1, 1, 1)
+                for entry in entries
+            )
+        )
 
 
 @runtime_checkable

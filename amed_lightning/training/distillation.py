@@ -1,55 +1,33 @@
 """Distilling AMED's predictor: sampling with a loss between the steps (Zhou et al. 2024, algorithm 1).
 
-The student runs exactly as it samples. After each interval its state is compared with the teacher's,
-``|x' - x_teacher|^2`` summed over pixels and averaged over the batch, and the predictor takes one step of Adam. A
-one-step student starts the next interval from the teacher's state, where the stored trajectory knows the flow's first
-answer already; a multistep student goes on from its own. Only an interval's second evaluation carries a gradient,
-through the frozen network into the placement.
+After each interval the student's state is compared with the teacher's, ``|x' - x_teacher|^2`` summed over pixels and
+averaged over the batch. The route says where the intervals and their gradients come from, the objective how the
+intervals weigh. Each interval has an optimiser step of its own, or all of a batch have one together.
+
+The published form is the route ``network`` with ``loss: published`` and a step per interval.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
-from torchvision.utils import make_grid
+from torch import Tensor, nn
 
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
+from amed_lightning.config import InputError, Spec, build
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
-from amed_lightning.solvers.placement import Placement, Placer
-from amed_lightning.solvers.state import SolverState
-from amed_lightning.teacher.trajectories import Trajectories
-from amed_lightning.tensors import Images, Level, quantise, squared_distance
+from amed_lightning.training.baselines import Baselines
+from amed_lightning.training.objective import LossForm, Objective
+from amed_lightning.training.route import Batch
+from amed_lightning.training.routes import ROUTES
+from amed_lightning.training.student import Interval, Student
+from amed_lightning.training.tables import TableRoute
 
-GRID_IMAGES = 64
-
-
-class Observed:
-    """A placer that remembers its last answer, for the log.
-
-    Args:
-        placer: answers.
-    """
-
-    def __init__(self, placer: Placer) -> None:
-        self.placer = placer
-        self.last: Placement | None = None
-
-    def __call__(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
-        """Place, and remember."""
-        self.last = self.placer(here, sigma, sigma_next)
-        return self.last
-
-    def means(self) -> dict[str, float]:
-        """Return the batch means of the last answer's entries."""
-        names = ("ratio", "direction_scale", "time_scale")
-        return {name: float(torch.as_tensor(getattr(self.last, name)).detach().mean()) for name in names}
+LOGGED = ("ratio", "direction_scale", "time_scale")
 
 
 class AMEDDistillation(pl.LightningModule):
@@ -58,9 +36,15 @@ class AMEDDistillation(pl.LightningModule):
     Args:
         student: the sampler that the predictor will serve; its solver has no placer of its own.
         export: where the predictor's ``.json`` goes; the weights go beside it.
+        route: name and options of where the gradient comes from; ``network`` if none.
+        loss: how the intervals weigh against one another, and by what the best predictor is told.
+        jointly: take one optimiser step per batch, on the sum of its intervals' losses, and not one per interval.
         scale_dir: bound of the direction scale's distance from 1.
         scale_time: bound of the time scale's distance from 1.
         learning_rate: of Adam.
+
+    Raises:
+        InputError: something that does not exist or fit together, or a denoiser whose weights would learn.
     """
 
     best_loss: Tensor
@@ -69,6 +53,9 @@ class AMEDDistillation(pl.LightningModule):
         self,
         student: SamplerConfig,
         export: Path,
+        route: Spec | None = None,
+        loss: LossForm = "normalised",
+        jointly: bool = False,
         scale_dir: float = 0.01,
         scale_time: float = 0.0,
         learning_rate: float = 5e-3,
@@ -76,11 +63,13 @@ class AMEDDistillation(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.parts = SamplerParts(student)
-        self.export, self.learning_rate = export, learning_rate
+        _require_frozen(self.parts)
+        self.export, self.jointly, self.learning_rate = export, jointly, learning_rate
+        self.route = build("route", ROUTES, route or {"name": "network"})
+        self.objective = Objective(loss, student.num_intervals)
         self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time)
-        self.observed = Observed(self.predictor)
-        self.student = self.parts.sampler(self.observed)
-        self.register_buffer("best_loss", torch.tensor(torch.inf))
+        self.student = Student(self.parts, self.predictor, scale_dir, scale_time)
+        self.register_buffer("best_loss", torch.tensor(torch.inf, dtype=torch.float64))
 
     def setup(self, stage: str) -> None:
         """Move the frozen denoiser, which is no part of this module, to the device."""
@@ -90,78 +79,90 @@ class AMEDDistillation(pl.LightningModule):
         """Adam with a constant rate."""
         return torch.optim.Adam(self.predictor.parameters(), self.learning_rate)
 
-    def intervals(self, teacher: Trajectories) -> Iterator[tuple[SolverState, Tensor]]:
-        """Run the student along the teacher's trajectories.
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Fit what a predictor must beat, where that costs nothing."""
+        if not isinstance(self.route, TableRoute):
+            return []
+        return [Baselines(self.student, self.route, self.objective.judge, self.export)]
 
-        Args:
-            teacher: stored trajectories.
+    def on_train_epoch_start(self) -> None:
+        """Let the route get ready."""
+        self.route.begin_epoch(self.current_epoch)
 
-        Yields:
-            The student's state at each interval's end, and each sample's squared distance there. The next interval
-            starts after the caller has come back.
-        """
-        sampler = self.student
-        flow = ProbabilityFlow(sampler.model.denoiser, teacher.condition)
-        sigmas = sampler.sigmas.to(self.device)
-        start = teacher.states[:, 0]
-        known = sampler.known_at_start(start) or teacher.evaluation(0, sigmas[0])
-        state = sampler.solver.init(start, sigmas, known)
-        for number, sigma_next in enumerate(sigmas[1:], start=1):
-            state = sampler.solver.step(flow, state, sigma_next)
-            yield state, squared_distance(state.x, teacher.states[:, number])
-            state = state.detach()
-            if not sampler.solver.is_multistep and number < len(sigmas) - 1:
-                known = teacher.evaluation(number, sigma_next)
-                state = SolverState(teacher.states[:, number], sigma_next, known, (), state.updates_left, state.nfe)
+    def intervals(self, batch: Batch) -> Iterator[Interval]:
+        """Yield the student's intervals; the next one starts after the caller has come back."""
+        return self.route.intervals(self.student, batch)
 
-    def training_step(self, batch: Trajectories, batch_idx: int) -> None:
-        """Take one optimiser step per interval."""
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Take one optimiser step per interval, or one in all."""
         optimizer = cast(torch.optim.Optimizer, self.optimizers())
-        for number, (_, distances) in enumerate(self.intervals(batch), start=1):
-            optimizer.zero_grad()
-            self.manual_backward(distances.mean())
-            self._require_finite_gradient(number, batch, distances)
+        optimizer.zero_grad()
+        for interval in self.intervals(batch):
+            loss = interval.losses.mean()
+            whole = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
+            self.manual_backward(loss * self.objective.scale(interval.number, cast(Tensor, whole)))
+            self._require_finite_gradient(interval, batch)
+            if not self.jointly:
+                optimizer.step()
+                optimizer.zero_grad()
+            self.log_dict({f"train/{name}_{interval.number}": value for name, value in _summary(interval).items()})
+        if self.jointly:
             optimizer.step()
-            self.log(f"train/loss_{number}", distances.mean().detach())
-            self.log_dict({f"train/{name}_{number}": value for name, value in self.observed.means().items()})
 
-    def validation_step(self, batch: Trajectories, batch_idx: int) -> None:
-        """Log the loss of each interval on held-out seeds, and their sum."""
-        total = torch.zeros((), device=self.device)
-        for number, (_, distances) in enumerate(self.intervals(batch), start=1):
-            self.log(f"val/loss_{number}", distances.mean(), sync_dist=True, batch_size=len(distances))
-            total = total + distances.mean()
-        self.log("val/loss", total, prog_bar=True, sync_dist=True, batch_size=len(batch.seeds))
-        if batch_idx == 0:
-            self._draw("teacher", batch.states[:GRID_IMAGES, -1])
-            self._draw("student", self._samples(batch, GRID_IMAGES))
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the loss of each interval on held-out seeds."""
+        for interval in self.intervals(batch):
+            name = f"val/loss_{interval.number}"
+            self.log(name, interval.losses.mean(), sync_dist=True, batch_size=len(interval.losses))
 
     def on_validation_epoch_end(self) -> None:
-        """Export the predictor if this is a fit and its loss is the lowest so far."""
-        loss = self.trainer.callback_metrics["val/loss"]
+        """Log the objective, and export the predictor if this is a fit and it is the lowest so far."""
+        metrics = self.trainer.callback_metrics
+        losses = [float(metrics[f"val/loss_{number + 1}"]) for number in range(self.parts.config.num_intervals)]
+        loss = self.objective.judge(losses)
+        self.log("val/loss", loss, prog_bar=True)
         fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
         if not fitting or not loss < self.best_loss:
             return
-        self.best_loss.copy_(loss)
+        self.best_loss.fill_(loss)
         if self.trainer.is_global_zero:
-            training = {"val_loss": float(loss), "epoch": self.current_epoch, "learning_rate": self.learning_rate}
+            training = {"val_loss": loss, "val_losses": losses, "epoch": self.current_epoch}
+            training |= {"loss": self.objective.form, "learning_rate": self.learning_rate}
             save_predictor(self.export, self.predictor, self.parts.purpose, training)
 
-    def _samples(self, batch: Trajectories, count: int) -> Images:
-        noise = batch.states[:count, 0] / self.student.sigmas[0].to(batch.states)
-        return self.student.sample(noise, None if batch.condition is None else batch.condition[:count]).x
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the route has learnt."""
+        checkpoint["route"] = self.route.state()
 
-    def _draw(self, name: str, latents: Images) -> None:
-        if isinstance(self.logger, TensorBoardLogger):
-            grid = make_grid(quantise(self.parts.model.decode(latents)), nrow=8, padding=1)
-            self.logger.experiment.add_image(f"val/{name}", grid, self.global_step)
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with it."""
+        self.route.restore(checkpoint["route"])
 
-    def _require_finite_gradient(self, number: int, batch: Trajectories, distances: Tensor) -> None:
+    def _require_finite_gradient(self, interval: Interval, batch: Batch) -> None:
         gradients = torch.cat(
             [weights.grad.flatten() for weights in self.predictor.parameters() if weights.grad is not None]
         )
         if not bool(gradients.isfinite().all()):
-            worst = int(batch.seeds[distances.nan_to_num(torch.inf).argmax()])
+            worst = int(batch.seeds[interval.losses.nan_to_num(torch.inf).argmax()])
             raise FloatingPointError(
-                f"the gradient of interval {number} is not finite; the largest loss is that of training seed {worst}"
+                f"the gradient of interval {interval.number} is not finite; "
+                f"the largest loss is that of training seed {worst}"
             )
+
+
+def _summary(interval: Interval) -> dict[str, Tensor]:
+    """Return the means of an interval's losses and of its placement's entries."""
+    entries = {name: getattr(interval.place, name) for name in LOGGED}
+    return {"loss": interval.losses.detach().mean()} | {
+        name: torch.as_tensor(entry, dtype=torch.float32).detach().mean() for name, entry in entries.items()
+    }
+
+
+def _require_frozen(parts: SamplerParts) -> None:
+    denoiser = parts.model.denoiser
+    learning = sum(weights.requires_grad for weights in denoiser.parameters()) if isinstance(denoiser, nn.Module) else 0
+    if learning:
+        raise InputError(
+            f"model '{parts.config.model.get('name')}': {learning} of its weights would learn; "
+            f"call requires_grad_(False) where it is loaded"
+        )

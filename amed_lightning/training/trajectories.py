@@ -24,6 +24,7 @@ from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, rec
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.reading import loader_for
 from amed_lightning.training.resuming import FromHere, Resumable
+from amed_lightning.training.route import Batch
 
 
 class Batches(Sampler[list[int]]):
@@ -88,6 +89,7 @@ class TeacherTrajectories(pl.LightningDataModule):
             raise InputError(f"data.memory_share is {memory_share}; it must lie between 0 and 1")
         self.teacher, self.root, self.batch_size, self.seed = teacher, root, batch_size, seed
         self.memory_share = memory_share
+        self._readers: list[TrajectoryReader] = []
         self.train_seeds = Seeds(Stream.training, 0, trajectories)
         self.val_seeds = Seeds(Stream.validation, 0, validation_trajectories)
 
@@ -107,41 +109,52 @@ class TeacherTrajectories(pl.LightningDataModule):
         return estimate(self.store(parts), model, [self.train_seeds, self.val_seeds], world_size, device)
 
     def setup(self, stage: str) -> None:
-        """Complete the store, with all processes, and open it.
+        """Complete what the module's route needs on disk, with all processes.
 
         Raises:
-            InputError: the batch does not divide by the number of processes, or the store is damaged.
+            InputError: the batch does not divide by the number of processes, or something on disk is damaged.
         """
         trainer = cast(pl.Trainer, self.trainer)
         if self.batch_size % trainer.world_size:
             raise InputError(f"data.batch_size is {self.batch_size}; {trainer.world_size} processes do not divide it")
-        student = cast(AMEDDistillation, trainer.lightning_module)
-        store = self.precompute(student.parts, self._processes(), trainer.strategy.root_device)
-        self.train_reader = TrajectoryReader(store, self.train_seeds, student.parts.sigmas)
-        self.val_reader = TrajectoryReader(store, self.val_seeds, student.parts.sigmas)
+        module = cast(AMEDDistillation, trainer.lightning_module)
+        module.route.prepare(module.student, self, self._processes(), trainer.strategy.root_device)
 
-    def train_dataloader(self) -> Resumable[Trajectories]:
+    def train_dataloader(self) -> Resumable[Batch]:
         """Return the training batches."""
-        return Resumable(self._batches(self.train_reader, self.seed))
+        return Resumable(self._batches(self.train_seeds, self.seed))
 
-    def val_dataloader(self) -> DataLoader[Trajectories]:
+    def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation batches, in the order of their seeds."""
-        return self._batches(self.val_reader, None)
+        return self._batches(self.val_seeds, None)
 
-    def transfer_batch_to_device(self, batch: Trajectories, device: torch.device, dataloader_idx: int) -> Trajectories:
+    def loader(self, parts: SamplerParts, seeds: Seeds, order: Sampler[list[int]]) -> DataLoader[Trajectories]:
+        """Return batches out of the complete store.
+
+        Args:
+            parts: of the student, whose levels are read.
+            seeds: of the trajectories.
+            order: positions of each batch.
+        """
+        trainer = cast(pl.Trainer, self.trainer)
+        reader = TrajectoryReader(self.store(parts), seeds, parts.sigmas)
+        self._readers.append(reader)
+        return loader_for(reader, order, trainer.strategy.root_device, self.memory_share, trainer.num_devices)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device."""
         return batch.to(device)
 
     def teardown(self, stage: str) -> None:
         """Close the store."""
-        self.train_reader.close()
-        self.val_reader.close()
+        while self._readers:
+            self._readers.pop().close()
 
-    def _batches(self, reader: TrajectoryReader, seed: int | None) -> DataLoader[Trajectories]:
-        trainer = cast(pl.Trainer, self.trainer)
+    def _batches(self, seeds: Seeds, seed: int | None) -> DataLoader[Batch]:
         warnings.filterwarnings("ignore", ".*does not have many workers")  # neither memory nor a thread needs any
-        order = FromHere(Batches(len(reader), self.batch_size, self._processes(), seed))
-        return loader_for(reader, order, trainer.strategy.root_device, self.memory_share, trainer.num_devices)
+        module = cast(AMEDDistillation, cast(pl.Trainer, self.trainer).lightning_module)
+        order = FromHere(Batches(len(seeds), self.batch_size, self._processes(), seed))
+        return module.route.loader(module.student, self, seeds, order)
 
     def _processes(self) -> Processes:
         return cast(Processes, cast(pl.Trainer, self.trainer).strategy)

@@ -14,6 +14,7 @@ from amed_lightning.training.trajectories import TeacherTrajectories
 from ..sampling.models import mixture, watched
 
 INTERVALS, BATCH, BATCHES = 3, 64, 4
+OPTIONS = {"route", "loss", "jointly", "scale_dir", "learning_rate"}
 
 
 def watched_mixture() -> DiffusionModel:
@@ -25,12 +26,10 @@ def student(**changes: object) -> SamplerConfig:
     return SamplerConfig(**(plain | {"num_intervals": INTERVALS} | changes))
 
 
-def distillation(
-    folder: Path, learning_rate: float = 5e-3, scale_time: float = 0.1, **changes: object
-) -> AMEDDistillation:
-    return AMEDDistillation(
-        student(**changes), folder / "predictor.json", scale_time=scale_time, learning_rate=learning_rate
-    )
+def distillation(folder: Path, scale_time: float = 0.1, **changes: Any) -> AMEDDistillation:
+    """A distillation; ``changes`` are the module's options, or else the student's."""
+    options = {name: changes.pop(name) for name in OPTIONS & changes.keys()}
+    return AMEDDistillation(student(**changes), folder / "predictor.json", scale_time=scale_time, **options)
 
 
 def trajectories(folder: Path, **changes: Any) -> TeacherTrajectories:

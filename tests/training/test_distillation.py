@@ -35,20 +35,28 @@ def teacher_batch(module, count=5):
     return roll_out(module.parts.model, recipe, Seeds(Stream.training, 0, count), CPU)
 
 
+def along(module, teacher):
+    """Each interval's losses and last state, without gradients."""
+    with torch.no_grad():
+        return [(end, seen.losses) for seen, end in module.student.intervals(teacher, module.route.arrive)]
+
+
 def squared_distances(a, b):
     return torch.stack([((x - y) ** 2).sum() for x, y in zip(a, b, strict=True)])
 
 
+@pytest.mark.parametrize("route", ["network", "differences"])
 @pytest.mark.parametrize("afs", [False, True], ids=["evaluated start", "analytic start"])
 class TestPath:
     @pytest.mark.parametrize("name", ONE_STEP)
-    def test_each_interval_of_a_one_step_student_is_a_step_of_the_sampler_from_the_teacher(self, tmp_path, name, afs):
+    def test_each_interval_of_a_one_step_student_is_a_step_of_the_sampler_from_the_teacher(
+        self, tmp_path, name, afs, route
+    ):
         """The stored answer stands in for a network run that would have said the same."""
-        module = distillation(tmp_path, solver={"name": name}, afs=afs)
-        teacher, sampler = teacher_batch(module), module.student
+        module = distillation(tmp_path, solver={"name": name}, afs=afs, route={"name": route})
+        teacher, sampler = teacher_batch(module), module.student.sampler
         flow = ProbabilityFlow(sampler.model.denoiser)
-        with torch.no_grad():
-            visited = list(module.intervals(teacher))
+        visited = along(module, teacher)
         for number, (state, distances) in enumerate(visited):
             start, end = teacher.states[:, number], teacher.states[:, number + 1]
             known = sampler.known_at_start(start) if number == 0 else None
@@ -60,13 +68,13 @@ class TestPath:
         assert len(visited) == INTERVALS
 
     @pytest.mark.parametrize("name", MULTISTEP)
-    def test_a_multistep_student_trains_along_its_own_trajectory(self, tmp_path, name, afs):
-        module = distillation(tmp_path, solver={"name": name}, afs=afs)
-        teacher, sampler = teacher_batch(module), module.student
+    def test_a_multistep_student_trains_along_its_own_trajectory(self, tmp_path, name, afs, route):
+        module = distillation(tmp_path, solver={"name": name}, afs=afs, route={"name": route})
+        teacher, sampler = teacher_batch(module), module.student.sampler
         start = teacher.states[:, 0]
         flow = ProbabilityFlow(sampler.model.denoiser)
+        visited = along(module, teacher)
         with torch.no_grad():
-            visited = list(module.intervals(teacher))
             known = sampler.known_at_start(start)
             _, *plain = trajectory(sampler.solver, flow, start, sampler.sigmas, known=known)
         tolerance = 1e-4 if name in IMAGE_PREDICTING and not afs else 0
@@ -74,16 +82,17 @@ class TestPath:
             torch.testing.assert_close(state.x, expected.x, rtol=0, atol=tolerance)
             torch.testing.assert_close(distances, squared_distances(state.x, teacher.states[:, number]))
 
-    def test_no_gradient_crosses_an_interval(self, tmp_path, afs):
-        module = distillation(tmp_path, solver={"name": "ipndm"}, afs=afs)
-        for _, distances in module.intervals(teacher_batch(module)):
-            distances.mean().backward()  # a second pass through the same graph would be an error
+    def test_no_gradient_crosses_an_interval(self, tmp_path, afs, route):
+        module = distillation(tmp_path, solver={"name": "ipndm"}, afs=afs, route={"name": route})
+        for interval in module.intervals(teacher_batch(module)):
+            interval.losses.mean().backward()  # a second pass through the same graph would be an error
 
-    def test_labels_reach_the_student(self, tmp_path, afs):
-        module = distillation(tmp_path, model=random_network(tmp_path, label_dim=3), afs=afs)
-        teacher, sampler = teacher_batch(module), module.student
+    def test_labels_reach_the_student(self, tmp_path, afs, route):
+        model = random_network(tmp_path, label_dim=3)
+        module = distillation(tmp_path, model=model, afs=afs, route={"name": route})
+        teacher, sampler = teacher_batch(module), module.student.sampler
+        (state, _), *_ = along(module, teacher)
         with torch.no_grad():
-            state, _ = next(iter(module.intervals(teacher)))
             start = sampler.solver.init(
                 teacher.states[:, 0], sampler.sigmas, sampler.known_at_start(teacher.states[:, 0])
             )
@@ -96,26 +105,30 @@ class TestPath:
 
 
 STUDENTS = {
-    # name: solver, analytic first step, network runs per training batch, per validation batch, per drawn sample
-    "amed": ({"name": "amed"}, False, INTERVALS, 2 * INTERVALS),
-    "amed with an analytic start": ({"name": "amed"}, True, INTERVALS, 2 * INTERVALS - 1),
-    "plugin": ({"name": "ipndm"}, False, 2 * INTERVALS - 1, 2 * INTERVALS),
-    "plugin with an analytic start": ({"name": "ipndm"}, True, 2 * INTERVALS - 1, 2 * INTERVALS - 1),
+    # name: route, solver, network runs per training batch, per validation batch
+    "amed": ("network", {"name": "amed"}, INTERVALS, INTERVALS),
+    "plugin": ("network", {"name": "ipndm"}, 2 * INTERVALS - 1, 2 * INTERVALS - 1),
+    # two on either side of the ratio, two of the time scale, none of the direction scale
+    "amed by differences": ("differences", {"name": "amed"}, 5 * INTERVALS, INTERVALS),
+    "plugin by differences": ("differences", {"name": "ipndm"}, 6 * INTERVALS - 1, 2 * INTERVALS - 1),
 }
 
 
 class TestCalls:
-    @pytest.mark.parametrize(("solver", "afs", "along", "alone"), STUDENTS.values(), ids=STUDENTS)
-    def test_with_a_complete_store_only_the_student_asks(self, tmp_path, monkeypatch, solver, afs, along, alone):
+    @pytest.mark.parametrize("afs", [False, True], ids=["evaluated start", "analytic start"])
+    @pytest.mark.parametrize(("route", "solver", "training", "validating"), STUDENTS.values(), ids=STUDENTS)
+    def test_with_a_complete_store_only_the_student_asks(
+        self, tmp_path, monkeypatch, route, solver, training, validating, afs
+    ):
         """A first answer is always known: stored, or analytic, or for a plugin only at the start."""
-        module, data = distillation(tmp_path, solver=solver, afs=afs), trajectories(tmp_path)
+        module, data = distillation(tmp_path, route={"name": route}, solver=solver, afs=afs), trajectories(tmp_path)
         data.precompute(module.parts, trainer(tmp_path).strategy, CPU)
         sizes = module.parts.model.denoiser.sizes
         assert sizes == [64] * (12 * 2 * 256 // 64)
         sizes.clear()
         monkeypatch.setattr(precompute_module, "roll_out", None)
         trainer(tmp_path).fit(module, data)
-        assert sizes == [BATCH] * (along * BATCHES + along * 2 + alone)
+        assert sizes == [BATCH] * (training * BATCHES + validating * 2)
 
     def test_without_a_store_fit_makes_one(self, tmp_path):
         module, data = distillation(tmp_path), trajectories(tmp_path)
@@ -139,7 +152,8 @@ class TestWeights:
         denoiser = module.parts.model.denoiser
         before = {name: value.clone() for name, value in denoiser.state_dict().items()}
         trainer(tmp_path, limit_train_batches=2, limit_val_batches=1).fit(module, trajectories(tmp_path))
-        assert all(name == "best_loss" or name.startswith("predictor.") for name in module.state_dict())
+        others = {name for name in module.state_dict() if not name.startswith("predictor.")}
+        assert others == {"best_loss", "objective.sizes"}
         assert {id(weights) for weights in module.parameters()} == {
             id(weights) for weights in module.predictor.parameters()
         }
@@ -170,18 +184,16 @@ class TestExport:
             save(path, predictor, purpose, training)
 
         monkeypatch.setattr(distillation_module, "save_predictor", record)
-        monkeypatch.setattr(
-            AMEDDistillation,
-            "validation_step",
-            lambda self, batch, batch_idx: self.log(
-                "val/loss", torch.tensor(self.LOSSES[self.current_epoch]), batch_size=1
-            ),
-        )
-        monkeypatch.setattr(AMEDDistillation, "LOSSES", self.LOSSES, raising=False)
+
+        def validate(module, batch, batch_idx):
+            losses = (self.LOSSES[module.current_epoch], 0.0, 0.0)
+            module.log_dict({f"val/loss_{n}": loss for n, loss in enumerate(losses, start=1)}, batch_size=1)
+
+        monkeypatch.setattr(AMEDDistillation, "validation_step", validate)
         return epochs
 
     def test_the_predictor_is_written_when_its_loss_is_the_lowest_so_far(self, tmp_path, exported):
-        module = distillation(tmp_path)
+        module = distillation(tmp_path, loss="published")
         kept = {}
 
         class Keep(pl.Callback):
@@ -202,7 +214,8 @@ class TestExport:
                 assert pl_module.best_loss == math.inf
 
         limits = {"num_sanity_val_steps": 1, "limit_train_batches": 1, "limit_val_batches": 1}
-        trainer(tmp_path, callbacks=[Look()], **limits).fit(distillation(tmp_path), trajectories(tmp_path))
+        module = distillation(tmp_path, loss="published")
+        trainer(tmp_path, callbacks=[Look()], **limits).fit(module, trajectories(tmp_path))
         assert exported == [(0, 3.0)]
 
     def test_validating_alone_writes_nothing(self, tmp_path, exported):
@@ -239,7 +252,7 @@ class TestGradient:
 
 
 class TestLog:
-    def test_it_holds_losses_placements_and_pictures(self, tmp_path):
+    def test_it_holds_losses_and_placements(self, tmp_path):
         logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
         run = trainer(tmp_path, logger=logger, log_every_n_steps=1, limit_train_batches=2, limit_val_batches=1)
         run.fit(distillation(tmp_path), trajectories(tmp_path))
@@ -247,7 +260,6 @@ class TestLog:
         placed = [f"train/{part}_{n}" for part in ("ratio", "direction_scale", "time_scale") for n in (1, 2, 3)]
         losses = [f"{split}/loss_{n}" for split in ("train", "val") for n in (1, 2, 3)]
         assert set(tags["scalars"]) == {*placed, *losses, "val/loss", "epoch"}
-        assert set(tags["images"]) == {"val/teacher", "val/student"}
 
 
 class TestResume:

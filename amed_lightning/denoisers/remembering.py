@@ -1,0 +1,70 @@
+"""A denoiser that asks another only what it has not been asked before.
+
+Steps of a solver that differ in a placement's scale ask the same questions; so does the node of a table that lies at an
+interval's start, where the teacher knows the answer. Which questions are the same is decided by comparing them, bit for
+bit, and not by knowing the solver.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from amed_lightning.flow.model import Condition, Denoised, Denoiser
+from amed_lightning.flow.probability_flow import Evaluation
+from amed_lightning.tensors import Images, Level
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked, and the answer.
+
+    Attributes:
+        x: samples.
+        sigma: the level that the denoiser was told.
+        answer: its answer.
+    """
+
+    x: Images
+    sigma: Level
+    answer: Denoised
+
+    def asks(self, x: Images, sigma: Level) -> bool:
+        """Whether this is the question about ``x`` at ``sigma``."""
+        return _equal(self.sigma, sigma) and _equal(self.x, x)
+
+
+@dataclass
+class Remembering:
+    """A denoiser with a memory.
+
+    Attributes:
+        denoiser: answers what is new.
+        known: everything that was asked.
+        trail: what was asked since the caller emptied it, repetitions included.
+    """
+
+    denoiser: Denoiser
+    known: list[Question] = field(default_factory=list)
+    trail: list[Question] = field(default_factory=list)
+
+    @property
+    def cost(self) -> int:
+        """Network runs of an answer that is not known."""
+        return self.denoiser.cost
+
+    def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Answer from memory, or ask."""
+        question = next((past for past in self.known if past.asks(x, sigma)), None)
+        if question is None:
+            question = Question(x, sigma, self.denoiser(x, sigma, condition))
+            self.known.append(question)
+        self.trail.append(question)
+        return question.answer
+
+    def remember(self, x: Images, here: Evaluation) -> None:
+        """Take note of what the flow has said at ``x``."""
+        self.known.append(Question(x, here.sigma, Denoised(here.denoised, here.features)))
+
+
+def _equal(a: Images | Level, b: Images | Level) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b)

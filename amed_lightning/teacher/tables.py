@@ -1,0 +1,181 @@
+"""Tables on disk: what a student needs of many trajectories to be distilled without the network.
+
+A table is a ``.safetensors`` with the inner products and features of every interval, and beside it a ``.json`` with its
+recipe, which names it. It is computed in blocks of seeds, dealt out to the processes; a block is one batch of the
+network and a file of its own until all are there and are joined. Neither the blocks nor the joined bytes depend on the
+number of processes; a killed run goes on with the blocks that it left.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from amed_lightning.config import InputError, Spec, digest, file_digest, write_atomically
+from amed_lightning.runtime.processes import Processes
+from amed_lightning.runtime.progress import progress
+from amed_lightning.seeds import Seeds
+from amed_lightning.teacher.nodes import Nodes
+from amed_lightning.teacher.step_table import StepTable, joined
+from amed_lightning.teacher.tabulate import Agreement
+
+SECONDS_BETWEEN_LOOKS = 0.2
+TENSORS = ("gram", "features", "past")
+CURE = "delete it and run `amed-lightning precompute` again"
+
+
+@dataclass(frozen=True)
+class TableRecipe:
+    """Everything that determines a table. Its digest names the file.
+
+    Attributes:
+        trajectories: digest of the teacher's recipe.
+        sigmas: the student's levels.
+        afs: whether the student's first evaluation is analytic.
+        stream: of the seeds, by name.
+        start: first seed.
+        stop: the seed after the last.
+        batch_size: trajectories per network run, and per block.
+        nodes: the grid to begin with.
+        agreement: when there are enough nodes.
+        solver: of the student, where a table serves that one alone.
+        interval: the one that is tabulated, where it is one alone.
+        advanced_by: digests of the placers that brought a multistep student to that interval.
+    """
+
+    trajectories: str
+    sigmas: tuple[float, ...]
+    afs: bool
+    stream: str
+    start: int
+    stop: int
+    batch_size: int
+    nodes: Nodes
+    agreement: Agreement = field(default_factory=Agreement)
+    solver: Spec | None = None
+    interval: int | None = None
+    advanced_by: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the recipe."""
+        return digest(asdict(self))
+
+
+class TableFile:
+    """A table below ``root``.
+
+    Args:
+        root: folder of all tables.
+        recipe: what it is made by.
+    """
+
+    def __init__(self, root: Path, recipe: TableRecipe) -> None:
+        self.recipe = recipe
+        self.path = root / f"{recipe.digest[:16]}.json"
+        self.blocks = root / f".{recipe.digest[:16]}.blocks"
+
+    def complete(self, seeds: Seeds, compute: Callable[[Seeds], list[StepTable]], processes: Processes) -> None:
+        """Compute the blocks that are missing and join them; return when the table is there.
+
+        Args:
+            seeds: of the table.
+            compute: tabulates the intervals of a block, the same ones for each.
+            processes: this process among those that share the work.
+        """
+        blocks = list(seeds.blocks(self.recipe.batch_size))
+        missing = [] if self.path.is_file() else [block for block in blocks if not self._block(block).is_file()]
+        missing = processes.broadcast(missing)
+        mine = missing[processes.global_rank :: processes.world_size]
+        if mine:
+            with progress("table", sum(map(len, mine)), "trajectories") as advance:
+                for block in mine:
+                    write_atomically(self._block(block), _packed(compute(block)))
+                    advance(len(block))
+        if processes.global_rank == 0 and not self.path.is_file():
+            _wait_for([self._block(block) for block in blocks])
+            self._join(blocks)
+        _wait_for([self.path])
+
+    def read(self) -> list[StepTable]:
+        """Return the table's intervals.
+
+        Raises:
+            InputError: the files are missing or not as they were written, or the nodes were too few.
+        """
+        tensors_path = self.path.with_suffix(".safetensors")
+        try:
+            manifest = json.loads(self.path.read_bytes())
+            written = manifest["digest"], manifest["sha256"]
+            if written != (self.recipe.digest, file_digest(tensors_path)):
+                raise InputError(f"{tensors_path}: not the table that {self.path.name} describes; {CURE}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.path}: not a table ({error!r}); {CURE}") from error
+        tables = _unpacked(tensors_path)
+        for number, table in enumerate(tables, start=(self.recipe.interval or 0) + 1):
+            if not table.disagreement <= self.recipe.agreement.bound:
+                raise InputError(
+                    f"{self.path}: the loss of interval {number} changes by {table.disagreement:.0%} where every "
+                    f"second of {len(table.nodes)} nodes is left out; raise route.most_nodes or route.agreement, "
+                    f"or take another route"
+                )
+        return tables
+
+    def _block(self, block: Seeds) -> Path:
+        return self.blocks / f"{block.start:09d}-{block.stop:09d}.safetensors"
+
+    def _join(self, blocks: list[Seeds]) -> None:
+        parts = [_unpacked(self._block(block)) for block in blocks]
+        tables = [joined(list(of_interval)) for of_interval in zip(*parts, strict=True)]
+        tensors_path = self.path.with_suffix(".safetensors")
+        write_atomically(tensors_path, _packed(tables))
+        manifest = {
+            "recipe": asdict(self.recipe),
+            "digest": self.recipe.digest,
+            "sha256": file_digest(tensors_path),
+            "intervals": [_description(table) for table in tables],
+        }
+        write_atomically(self.path, json.dumps(manifest, indent=2).encode() + b"\n")
+        shutil.rmtree(self.blocks)
+
+
+def _wait_for(paths: list[Path]) -> None:
+    while not all(path.is_file() for path in paths):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _description(table: StepTable) -> dict[str, Any]:
+    return {
+        "sigmas": table.sigmas.tolist(),
+        "nodes": asdict(table.nodes),
+        "rows": len(table),
+        "disagreement": table.disagreement,
+    }
+
+
+def _packed(tables: list[StepTable]) -> bytes:
+    tensors = {
+        f"{index}.{name}": getattr(table, name).detach().cpu().contiguous()
+        for index, table in enumerate(tables)
+        for name in TENSORS
+    }
+    return safetensors.torch.save(tensors, {"intervals": json.dumps([_description(table) for table in tables])})
+
+
+def _unpacked(path: Path) -> list[StepTable]:
+    tables = []
+    with safetensors.safe_open(path, "pt") as file:
+        for index, described in enumerate(json.loads(file.metadata()["intervals"])):
+            nodes = Nodes(**{name: tuple(axis) for name, axis in described["nodes"].items()})
+            tensors = {name: file.get_tensor(f"{index}.{name}") for name in TENSORS}
+            sigmas = torch.tensor(described["sigmas"], dtype=torch.float64)
+            tables.append(StepTable(sigmas, nodes, disagreement=described["disagreement"], **tensors))
+    return tables

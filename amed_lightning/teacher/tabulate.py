@@ -1,0 +1,130 @@
+"""Making a step's table: ask the network at the nodes, and at more of them until the table no longer changes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+
+import torch
+
+from amed_lightning.denoisers.remembering import Remembering
+from amed_lightning.flow.model import Condition
+from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.placed_step import PlacedStep
+from amed_lightning.solvers.placement import Placement
+from amed_lightning.solvers.state import SolverState
+from amed_lightning.teacher.nodes import AXES, AxisName, Nodes
+from amed_lightning.teacher.step_table import StepTable
+from amed_lightning.tensors import Images, per_sample
+
+PROBES = 32
+"""Ratios at which two sets of nodes are compared; none is a node."""
+TIME_PARTS = (0.3, 0.93)
+"""How far along their axis the time scales are at which they are compared, likewise."""
+TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """When there are enough nodes.
+
+    Attributes:
+        bound: the mean loss may change by this much of itself where every second node of an axis is left out. The
+            error that remains is about its square, because polynomials converge geometrically.
+        most: nodes of an axis at which to give up; the table says by how much it misses the bound.
+    """
+
+    bound: float = 0.05
+    most: int = 33
+
+
+def tabulate(
+    step: PlacedStep,
+    denoiser: Remembering,
+    condition: Condition | None,
+    start: SolverState,
+    sigmas: Grid,
+    target: Images,
+    nodes: Nodes,
+) -> StepTable:
+    """Ask at every node and keep the inner products.
+
+    Args:
+        step: of the student.
+        denoiser: the network; what it was asked before is not asked again.
+        condition: labels, or None.
+        start: of the interval, with the flow's answer there.
+        sigmas: the student's levels from there on.
+        target: the teacher's states at the interval's end.
+        nodes: placements to ask at.
+    """
+    assert start.known is not None, "the flow's answer at the interval's start is not known"
+    flow = ProbabilityFlow(denoiser, condition)
+    asked: list[list[Images]] = []
+    for place in nodes.placements():
+        denoiser.trail.clear()
+        # Where past levels are one per sample, so is this one.
+        step(flow, start, sigmas[1], place.per_sample(start.x) if start.history else place)
+        asked.append([(q.x - q.answer.image) / (q.sigma / place.time_scale) for q in denoiser.trail])
+    answers = [vector for answer in (*start.history, start.known) for vector in (answer.derivative, answer.denoised)]
+    slopes = [slope for question in zip(*asked, strict=True) for slope in question]
+    vectors = (target.double() - start.x.double(), start.x, *answers, *slopes)
+    directions = torch.stack([vector.double().flatten(1) for vector in vectors], 1)
+    levels = [per_sample(answer.sigma.double(), len(target)) for answer in start.history]
+    return StepTable(
+        sigmas=sigmas,
+        nodes=nodes,
+        gram=directions @ directions.mT,
+        features=start.known.features,
+        past=torch.stack(levels, 1) if levels else directions.new_zeros(len(target), 0),
+    )
+
+
+def tabulate_until_agreed(
+    step: PlacedStep,
+    denoiser: Remembering,
+    condition: Condition | None,
+    start: SolverState,
+    sigmas: Grid,
+    target: Images,
+    nodes: Nodes,
+    agreement: Agreement,
+) -> StepTable:
+    """Tabulate, with more nodes on every axis that needs them; the arguments are those of :func:`tabulate`."""
+    make = partial(tabulate, step, denoiser, condition, start, sigmas, target)
+    while True:
+        table = make(nodes)
+        sizes = {axis: len(getattr(nodes, axis)) for axis in AXES}
+        found = {axis: disagreement(table, step, axis) for axis in AXES if sizes[axis] > 2}
+        short = [axis for axis, value in found.items() if not value <= agreement.bound]
+        short = [axis for axis in short if 2 * sizes[axis] - 1 <= agreement.most]
+        if not short:
+            return replace(table, disagreement=max(found.values(), default=0.0))
+        for axis in short:
+            nodes = nodes.finer(axis)
+
+
+def disagreement(table: StepTable, step: PlacedStep, axis: AxisName) -> float:
+    """Return by how much of itself the mean loss changes where every second node of an axis is left out, at its worst.
+
+    Args:
+        table: an interval.
+        step: of a student.
+        axis: whose nodes are left out.
+    """
+    coarser, worst = table.coarser(axis), 0.0
+    for place in _probes(table.nodes):
+        fine, coarse = (float(each.losses(step, place).mean()) for each in (table, coarser))
+        worst = max(worst, abs(fine - coarse) / max(fine, TINY))
+    return worst
+
+
+def _probes(nodes: Nodes) -> Iterator[Placement]:
+    """Yield placements between the nodes."""
+    for index, part in product(range(PROBES), TIME_PARTS if len(nodes.time_scale) > 1 else TIME_PARTS[:1]):
+        ratio, time_scale = (
+            axis[0] + (axis[-1] - axis[0]) * along
+            for axis, along in ((nodes.ratio, (index + 0.5) / PROBES), (nodes.time_scale, part))
+        )
+        yield Placement(ratio, 1.0, time_scale)

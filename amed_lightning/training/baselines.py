@@ -1,0 +1,49 @@
+"""What a predictor must beat: constants and coefficients, fitted and exported where a table makes them free."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+
+from amed_lightning.amed.files import save_predictor
+from amed_lightning.solvers.two_stage import TwoStage
+from amed_lightning.training.constants import fit_coefficients, fit_constants
+from amed_lightning.training.student import Student
+from amed_lightning.training.tables import TableRoute
+
+
+class Baselines(pl.Callback):
+    """Fit the students of a few numbers that belong to a predictor's, and log how they do.
+
+    Args:
+        student: that is being distilled; they serve it too.
+        route: has the tables.
+        judge: turns the losses of all intervals into the one by which predictors are told apart.
+        export: the predictor's file; theirs go beside it.
+    """
+
+    def __init__(
+        self, student: Student, route: TableRoute, judge: Callable[[Sequence[float]], float], export: Path
+    ) -> None:
+        self.student, self.route, self.judge, self.export = student, route, judge, export
+        self.losses: dict[str, float] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Fit them on the training rows of a one-step student's table, and write them."""
+        if self.student.is_multistep:
+            return
+        train, val = self.route.tables.values()
+        step = self.student.step
+        for fit in [fit_constants, fit_coefficients] if isinstance(step.solver, TwoStage) else [fit_constants]:
+            placer = fit(step, train)
+            losses = [
+                float(table.losses(step, placer(table.start, table.sigmas[0], table.sigmas[1])).mean()) for table in val
+            ]
+            self.losses[f"val/{placer.kind}"] = self.judge(losses)
+            if trainer.is_global_zero:
+                path = self.export.with_name(f"{placer.kind}.json")
+                save_predictor(path, placer, self.student.parts.purpose, {"val_losses": losses})
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log their losses beside the predictor's."""
+        pl_module.log_dict(self.losses)

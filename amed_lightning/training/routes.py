@@ -1,0 +1,62 @@
+"""The routes that configurations call by name; what each costs stands where it is made."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from amed_lightning.runtime.processes import Processes
+from amed_lightning.seeds import Seeds
+from amed_lightning.teacher.trajectories import Trajectories
+from amed_lightning.training.arrivals import ByDifferences, through_network
+from amed_lightning.training.route import Batch, Order, Route, Source
+from amed_lightning.training.student import Arrive, Interval, Student
+from amed_lightning.training.tables import TableRoute
+
+
+class Rollout:
+    """Run the student along the teacher's trajectories.
+
+    Args:
+        arrive: takes its steps.
+    """
+
+    def __init__(self, arrive: Arrive) -> None:
+        self.arrive = arrive
+
+    def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
+        """Complete the trajectories."""
+        source.precompute(student.parts, processes, device)
+
+    def loader(self, student: Student, source: Source, seeds: Seeds, order: Order) -> DataLoader[Trajectories]:
+        """Return the trajectories themselves."""
+        return source.loader(student.parts, seeds, order)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Nothing to do."""
+
+    def intervals(self, student: Student, batch: Batch) -> Iterator[Interval]:
+        """Yield the student's intervals."""
+        assert isinstance(batch, Trajectories)
+        return (interval for interval, _ in student.intervals(batch, self.arrive))
+
+    def state(self) -> dict[str, Any]:
+        """Nothing beside the predictor."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+
+def network() -> Route:
+    """Reverse mode through the frozen network."""
+    return Rollout(through_network)
+
+
+def differences(size: float = 3e-3) -> Route:
+    """Central differences; ``size`` is their step in ratio and time scale."""
+    return Rollout(ByDifferences(size))
+
+
+ROUTES: dict[str, Callable[..., Route]] = {"network": network, "differences": differences, "table": TableRoute}

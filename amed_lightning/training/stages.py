@@ -1,0 +1,97 @@
+"""Tables of a multistep student, stage by stage.
+
+Its interval starts where its own earlier steps have brought it. The first interval is tabulated and learnt; then every
+sample is advanced through it with what was learnt, the second is tabulated and learnt beside the first, whose losses
+hold its placements where they are; and so on. What each stage ended with is in the recipe of the next table and in the
+checkpoint, so that a resumed run finds the same tables.
+"""
+
+import hashlib
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from amed_lightning.denoisers.remembering import Remembering
+from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.runtime.processes import Processes
+from amed_lightning.seeds import Seeds
+from amed_lightning.solvers.placement import Placement
+from amed_lightning.solvers.state import SolverState
+from amed_lightning.teacher.step_table import StepTable
+from amed_lightning.teacher.tables import TableFile
+from amed_lightning.teacher.trajectories import Trajectories
+from amed_lightning.training.tabulator import Tabulator
+
+Weights: TypeAlias = dict[str, Tensor]
+
+
+class Stages:
+    """The tables of the intervals that are being learnt.
+
+    Args:
+        tabulator: makes them.
+        folder: of tables.
+        seeds: of their rows.
+        processes: share the work.
+
+    Attributes:
+        tables: so far; the list grows.
+        learnt: the predictor's weights at the end of each stage that is over.
+    """
+
+    def __init__(self, tabulator: Tabulator, folder: Path, seeds: Seeds, processes: Processes) -> None:
+        self.tabulator, self.folder, self.seeds, self.processes = tabulator, folder, seeds, processes
+        self.tables: list[StepTable] = []
+        self.learnt: list[Weights] = []
+        self._reached: dict[Seeds, tuple[int, SolverState]] = {}
+
+    def reach(self, stage: int) -> None:
+        """Tabulate the intervals up to that of a stage; the last stage stays."""
+        for index in range(len(self.tables), min(stage + 1, len(self.tabulator.recipe.sigmas) - 1)):
+            if index > len(self.learnt):
+                weights = {name: value.detach().cpu().clone() for name, value in self._placer.state_dict().items()}
+                self.learnt.append(self.processes.broadcast(weights))
+            advanced_by = tuple(_digest(weights) for weights in self.learnt[:index])
+            recipe = replace(self.tabulator.recipe, interval=index, advanced_by=advanced_by)
+            file = TableFile(self.folder, recipe)
+            file.complete(self.seeds, partial(self._interval, index), self.processes)
+            self.tables.extend(table.to(self.tabulator.device) for table in file.read())
+
+    @property
+    def _placer(self) -> nn.Module:
+        placer = self.tabulator.student.placer
+        assert isinstance(placer, nn.Module)
+        return placer
+
+    def _interval(self, index: int, block: Seeds) -> list[StepTable]:
+        """Tabulate one interval of a block of seeds."""
+        teacher = self.tabulator.read(block)
+        with torch.no_grad():
+            start = self._advanced(block, teacher, index)
+        self._reached[block] = index, start
+        memory = Remembering(self.tabulator.student.parts.model.denoiser)
+        return [self.tabulator.interval(teacher, start, index, memory)]
+
+    def _advanced(self, block: Seeds, teacher: Trajectories, index: int) -> SolverState:
+        """Return the student's state at an interval's start, with the flow's answer there."""
+        student = self.tabulator.student
+        flow = ProbabilityFlow(student.parts.model.denoiser, teacher.condition)
+        sigmas = student.parts.sigmas.to(self.tabulator.device)
+        reached, state = self._reached.get(block) or (0, student.start(teacher))
+        for passed in range(reached, index):
+            weights = {name: value.to(self.tabulator.device) for name, value in self.learnt[passed].items()}
+            sigma_next = sigmas[passed + 1]
+            place: Placement = functional_call(self._placer, weights, (state.known, state.sigma, sigma_next))
+            end = student.step(flow, state, sigma_next, place)
+            state = replace(end, known=end.evaluated(flow)[0])
+        return state
+
+
+def _digest(weights: Weights) -> str:
+    return hashlib.sha256(safetensors.torch.save(weights)).hexdigest()

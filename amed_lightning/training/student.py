@@ -1,0 +1,106 @@
+"""The student that is being distilled: a sampler whose placements come from a placer that learns.
+
+It runs exactly as it samples; training is sampling with a loss between the steps. A one-step student starts every
+interval from the teacher's state, where the stored trajectory knows the flow's first answer already; a multistep
+student goes on from its own state and history. What the flow answers at an interval's start is asked for once and
+carries no gradient.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.solvers.placed_step import PlacedStep
+from amed_lightning.solvers.placement import Placement, Placer
+from amed_lightning.solvers.state import SolverState
+from amed_lightning.teacher.trajectories import Trajectories
+from amed_lightning.tensors import Images, Level
+
+Losses = Float[Tensor, "batch"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What a student did in one interval.
+
+    Attributes:
+        number: of the interval, from 1.
+        place: where it placed its second evaluation.
+        losses: squared distance of each sample to the teacher at the end, with a gradient in the placement.
+    """
+
+    number: int
+    place: Placement
+    losses: Losses
+
+
+@runtime_checkable
+class Arrive(Protocol):
+    """Takes a student's step and compares the state with the teacher's."""
+
+    def __call__(
+        self,
+        step: PlacedStep,
+        flow: ProbabilityFlow,
+        start: SolverState,
+        sigma_next: Level,
+        place: Placement,
+        target: Images,
+    ) -> tuple[SolverState, Losses]:
+        """Return the state at ``sigma_next`` and each sample's squared distance to ``target``."""
+        ...
+
+
+class Student:
+    """A sampler's parts around a placer.
+
+    Args:
+        parts: model, solver and schedule.
+        placer: learns.
+        scale_dir: bound of its direction scales' distance from 1.
+        scale_time: bound of its time scales' distance from 1.
+    """
+
+    def __init__(self, parts: SamplerParts, placer: Placer, scale_dir: float = 0.0, scale_time: float = 0.0) -> None:
+        self.parts, self.placer = parts, placer
+        self.scale_dir, self.scale_time = scale_dir, scale_time
+        self.sampler = parts.sampler(placer)
+        self.step = PlacedStep(parts.solver)
+
+    @property
+    def is_multistep(self) -> bool:
+        """Whether it goes on from its own states."""
+        return self.step.solver.is_multistep
+
+    def start(self, teacher: Trajectories, index: int = 0) -> SolverState:
+        """Return the state of the teacher at level number ``index``, as the student starts from it."""
+        x, sigmas = teacher.states[:, index], self.sampler.sigmas[index:].to(teacher.states.device)
+        known = self.sampler.known_at_start(x) if index == 0 else None
+        return self.step.solver.init(x, sigmas, known or teacher.evaluation(index, sigmas[0]))
+
+    def intervals(self, teacher: Trajectories, arrive: Arrive) -> Iterator[tuple[Interval, SolverState]]:
+        """Run along the teacher's trajectories.
+
+        Args:
+            teacher: stored trajectories.
+            arrive: takes the steps.
+
+        Yields:
+            Each interval and the state at its end. The next one starts after the caller has come back.
+        """
+        flow = ProbabilityFlow(self.parts.model.denoiser, teacher.condition)
+        sigmas = self.sampler.sigmas[1:].to(teacher.states.device)
+        state = self.start(teacher)
+        for number, sigma_next in enumerate(sigmas, start=1):
+            here, nfe = state.evaluated(flow)
+            state = replace(state, known=here, nfe=nfe)
+            place = self.placer(here, state.sigma, sigma_next)
+            end, losses = arrive(self.step, flow, state, sigma_next, place, teacher.states[:, number])
+            yield Interval(number, place, losses), end
+            if number < len(sigmas):
+                state = end.detach() if self.is_multistep else self.start(teacher, number)

@@ -1,0 +1,109 @@
+"""The route without the network: losses from tables of inner products.
+
+A one-step student starts every interval from the teacher, so all its intervals can be tabulated before it has learnt
+anything, and every student that asks the network what AMED-Solver asks shares one table: AMED-Solver, DPM-Solver-2 and
+Heun with a placer, AMED-Plugin on Euler, any bound of the direction scale, any predictor. A student that asks something
+else has a table of its own; a multistep student's are made in stages, see :mod:`amed_lightning.training.stages`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from amed_lightning.runtime.processes import Processes
+from amed_lightning.seeds import Seeds
+from amed_lightning.teacher.step_table import StepTable
+from amed_lightning.teacher.store import TrajectoryReader
+from amed_lightning.teacher.tables import TableFile, TableRecipe
+from amed_lightning.teacher.tabulate import Agreement
+from amed_lightning.training.arrivals import through_network
+from amed_lightning.training.route import Batch, Order, Source
+from amed_lightning.training.stages import Stages
+from amed_lightning.training.student import Interval, Student
+from amed_lightning.training.table_batch import TableBatch, TableExamples
+from amed_lightning.training.tabulator import TableOptions, Tabulator
+
+
+class TableRoute:
+    """Learn from tables.
+
+    Args:
+        agreement: of the mean loss with that from every second node, relative; the error is about its square.
+        most_nodes: of an axis.
+        ratio_range: of the tabulated ratios; beyond it the answer at its end holds.
+        scale_time: the tabulated time scales lie within this bound of 1; the student's bound, if none.
+        batch_size: trajectories per network run.
+        stage_epochs: epochs of each stage of a multistep student; the last one lasts until the end.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+
+    def __init__(
+        self,
+        agreement: float = 0.05,
+        most_nodes: int = 33,
+        ratio_range: tuple[float, float] | None = None,
+        scale_time: float | None = None,
+        batch_size: int = 64,
+        stage_epochs: int = 10,
+    ) -> None:
+        if ratio_range and not 0 <= ratio_range[0] < ratio_range[1] <= 1:
+            raise ValueError(f"ratio_range {ratio_range[0]} to {ratio_range[1]} does not lie in order between 0 and 1")
+        for name, value in (("batch_size", batch_size), ("stage_epochs", stage_epochs), ("most_nodes", most_nodes)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+        self.options = TableOptions(Agreement(agreement, most_nodes), ratio_range, scale_time, batch_size)
+        self.stage_epochs = stage_epochs
+        self.tables: dict[Seeds, list[StepTable]] = {}
+        self.stages: Stages | None = None
+
+    def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
+        """Complete and read a one-step student's tables; for a multistep one, get ready for the first stage."""
+
+        def tabulator(seeds: Seeds, recipe: TableRecipe) -> Tabulator:
+            store = source.precompute(student.parts, processes, device)
+            return Tabulator(student, TrajectoryReader(store, seeds, student.parts.sigmas), recipe, device)
+
+        folder, digest = source.root / "tables", source.store(student.parts).recipe.digest
+        for seeds in (source.train_seeds, source.val_seeds):
+            recipe = self.options.recipe(student, digest, seeds)
+            if not student.is_multistep:
+                file = TableFile(folder, recipe)
+                if not processes.broadcast(file.path.is_file()):
+                    file.complete(seeds, tabulator(seeds, recipe).from_the_teacher, processes)
+                self.tables[seeds] = [table.to(device) for table in file.read()]
+            elif seeds == source.train_seeds:
+                self.stages = Stages(tabulator(seeds, recipe), folder, seeds, processes)
+                self.tables[seeds] = self.stages.tables
+
+    def loader(self, student: Student, source: Source, seeds: Seeds, order: Order) -> DataLoader[Any]:
+        """Return rows of a table; what a multistep student is judged by are the trajectories themselves."""
+        if seeds not in self.tables:
+            return source.loader(student.parts, seeds, order)
+        return DataLoader(TableExamples(self.tables[seeds], seeds), batch_size=None, sampler=order)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Go on to a multistep student's next stage when it is due."""
+        if self.stages is not None:
+            self.stages.reach(epoch // self.stage_epochs)
+
+    def intervals(self, student: Student, batch: Batch) -> Iterator[Interval]:
+        """Yield the tabulated intervals; along trajectories, run the student."""
+        if not isinstance(batch, TableBatch):
+            yield from (interval for interval, _ in student.intervals(batch, through_network))
+            return
+        for number, table in enumerate(batch.intervals, start=1):
+            place = student.placer(table.start, table.sigmas[0], table.sigmas[1])
+            yield Interval(number, place, table.losses(student.step, place))
+
+    def state(self) -> dict[str, Any]:
+        """Return what the stages that are over have learnt."""
+        return {} if self.stages is None else {"learnt": self.stages.learnt}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint's stages."""
+        if self.stages is not None:
+            self.stages.learnt = state["learnt"]
