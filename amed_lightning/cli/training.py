@@ -97,33 +97,37 @@ class TrainingCLI(LightningCLI):
         Raises:
             InputError: the directory is another run's.
         """
-        parser, config = self._parser("fit"), self.config["fit"]
         folder, leads = Path(self.trainer.default_root_dir), self.trainer.is_global_zero
-        text = parser.dump(config, skip_none=False)
-        run = RunDirectory(folder, yaml.safe_load(text))
+        config = self._parser("fit").dump(self.config["fit"], skip_none=False)
+        digests = self._digests()
         if not self.saves:
-            self._record(text, restart=False)
+            self._record(config, digests, restart=False)
             self.trainer.fit(model, ckpt_path=ckpt_path, **options)
             return
+        run = RunDirectory(folder, yaml.safe_load(config) | {"digests": digests})
         with run.claimed(leads):
             last = run.last_checkpoint()
             if run.is_finished:
                 print(f"{last}: this run has finished; delete it to start again")
                 return
-            self._record(text, restart=last is not None)
+            self._record(config, digests, restart=last is not None)
             self._get(self.config_init, "checkpoint").run = run
             self.trainer.fit(model, ckpt_path=last or ckpt_path, **options)
             if leads:
                 run.finish()
 
-    def _record(self, config: str, restart: bool) -> None:
+    def _digests(self) -> dict[str, str]:
+        """Return what a distillation depends on besides its options."""
+        if not isinstance(self.model, AMEDDistillation) or not isinstance(self.datamodule, TeacherTrajectories):
+            return {}
+        parts = self.model.parts
+        return {"model": parts.model.digest, "recipe": self.datamodule.store(parts).recipe.digest}
+
+    def _record(self, config: str, digests: dict[str, str], restart: bool) -> None:
         """Write the configuration, and ``run.json`` beside it; of a restart, only what is different."""
         if not self.trainer.is_global_zero:
             return
-        folder, digests = Path(self.trainer.default_root_dir), {}
-        if isinstance(self.model, AMEDDistillation) and isinstance(self.datamodule, TeacherTrajectories):
-            parts = self.model.parts
-            digests = {"model": parts.model.digest, "recipe": self.datamodule.store(parts).recipe.digest}
+        folder = Path(self.trainer.default_root_dir)
         if not restart:
             write_atomically(folder / "config.yaml", config.encode())
         source = provenance(self.trainer.strategy.root_device, self.trainer.world_size)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -193,6 +194,15 @@ class TestRunDirectory:
         assert "run/last.ckpt: this run was started with data.init_args.batch_size 64, not 32; " in line
         assert "model.init_args.scale_dir 0.01, not 0.02: name another --trainer.default_root_dir" in line
         assert "max_epochs" not in line
+
+    @pytest.mark.usefixtures("folder")
+    def test_another_model_behind_the_same_configuration_is_refused(self, capsys, interrupt, monkeypatch):
+        interrupt(at_2=signal.SIGUSR1)
+        assert fit("run") == 85
+        real = cli_training.TrainingCLI._digests
+        monkeypatch.setattr(cli_training.TrainingCLI, "_digests", lambda self: real(self) | {"model": "other"})
+        line = refusal(capsys, "fit", "--config", "fit.yaml", "--trainer.default_root_dir=run")
+        assert re.search("digests.model [0-9a-f]{64}, not other", line)
 
     def test_another_place_is_not_and_leaves_a_record(self, folder, interrupt):
         interrupt(at_2=signal.SIGUSR1, at_3=signal.SIGUSR1)
