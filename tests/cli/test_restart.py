@@ -217,6 +217,23 @@ class TestRunDirectory:
         assert restart["config"]["trainer"]["log_every_n_steps"] == 7
         assert yaml.safe_load(first["config.yaml"]) == json.loads(first["run.json"])["config"]
 
+    def test_its_charts_go_on_where_they_began_and_a_new_start_has_its_own(self, folder, interrupt):
+        config = yaml.safe_load((folder / "fit.yaml").read_text())
+        init = {"save_dir": "charts", "name": "run"}
+        logger = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": init}
+        config["trainer"] |= {"logger": logger, "log_every_n_steps": 1}
+        (folder / "fit.yaml").write_text(yaml.safe_dump(config | {"checkpoint": {"every_n_batches": 1}}))
+        interrupt(at_2=signal.SIGUSR1)
+        assert fit("run") == 85
+        assert fit("run") == 0
+        charts = folder / "charts" / "run"
+        assert {path.name for path in charts.iterdir()} == {"version_0"}
+        assert len(list(charts.rglob("events.*"))) == 2
+        assert not list((folder / "run").glob("restart-*"))
+        (folder / "run" / "last.ckpt").unlink()
+        assert fit("run") == 0
+        assert {path.name for path in charts.iterdir()} == {"version_0", "version_1"}
+
     @pytest.mark.parametrize(
         ("name", "message"),
         [

@@ -64,6 +64,10 @@ class Fits:
         job.await_that((folder / "runs" / "run" / "last.ckpt").is_file, "a checkpoint")
         return job
 
+    def started_without_pauses(self):
+        """Start a fit of steps of some milliseconds that has no end."""
+        return self.started(self.folder("endless"), "--trainer.callbacks=null", "--trainer.max_epochs=1000000")
+
     def completed(self, job, restarts):
         assert job.await_end() == "COMPLETED", job.output
         assert job.restarts == restarts

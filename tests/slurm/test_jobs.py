@@ -3,42 +3,20 @@
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from ..cli.command import call
 from ..teacher.stores import records
+from .scenes import INTERRUPTED, assert_equal_fits
 from .work import BLOCKS, SHARDS, shards, write_fit
 
 pytestmark = pytest.mark.slurm
 
 
-def weights(folder):
-    """Return a run's exported predictor, and all tensors of its last checkpoint."""
-    checkpoint = torch.load(folder / "runs" / "run" / "last.ckpt", weights_only=True)
-    tensors = dict(checkpoint["state_dict"])
-    for index, state in checkpoint["optimizer_states"][0]["state"].items():
-        tensors |= {f"{index}.{name}": value for name, value in state.items()}
-    return (folder / "runs" / "run" / "predictor.safetensors").read_bytes(), tensors
-
-
 class TestFit:
-    @pytest.mark.parametrize(
-        "scene",
-        [
-            "warned",
-            "told_to_end_where_that_means_a_requeue",
-            "cancelled_and_submitted_again",
-            "evicted",
-            "on_a_node_that_crashes",
-        ],
-    )
+    @pytest.mark.parametrize("scene", INTERRUPTED)
     def test_it_ends_with_the_weights_of_one_left_alone(self, outcomes, scene):
-        alone, interrupted = (weights(outcomes[name].result()) for name in ("left_alone", scene))
-        assert interrupted[0] == alone[0]
-        assert interrupted[1].keys() == alone[1].keys()
-        for name, value in alone[1].items():
-            assert value.equal(interrupted[1][name]), name
+        assert_equal_fits(outcomes[scene].result(), outcomes["left_alone"].result())
 
     def test_a_second_job_in_one_directory_is_refused(self, outcomes):
         first, said = outcomes["two_in_one_directory"].result()
