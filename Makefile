@@ -7,7 +7,7 @@ RUNS := runs/digits
 FITS := $(patsubst %,$(RUNS)/%/.fitted,amed-3 amed-5 amed-7 amed-9 plugin-6)
 MODEL := amed_lightning/assets/digits/denoiser.json
 
-.PHONY: test lint unit slow demo fits retrain clean
+.PHONY: test lint unit slow slurm stress demo fits retrain clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -23,10 +23,17 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(BIN)/pytest -n auto -m 'not slow and not gpu and not nightly'
+	$(BIN)/pytest -n auto -m 'not slow and not gpu and not nightly and not slurm and not stress'
 
 slow: $(STAMP)
 	$(BIN)/pytest -m slow
+
+# Jobs on a SLURM of two nodes that the tests bring up here (root, Debian's packages); skipped, with the reason, elsewhere.
+slurm: $(STAMP)
+	$(BIN)/pytest -m slurm -rs tests/slurm
+
+stress: $(STAMP)
+	$(BIN)/pytest -m stress -rs tests/slurm
 
 # Distil on the shipped digits model, two fits at a time; sweep; show.
 demo: $(STAMP)

@@ -20,7 +20,7 @@ from amed_lightning.runtime.slurm import slurm_environment
 from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.noise import NoiseByBatch
-from amed_lightning.training.run_directory import RunDirectory, WholeCheckpoints
+from amed_lightning.training.run_directory import CHECKPOINT, RunDirectory, WholeCheckpoints
 from amed_lightning.training.trajectories import TeacherTrajectories
 
 
@@ -28,10 +28,10 @@ class ProgressLines(Callback):
     """Plain lines in place of the Trainer's bar, where there is no terminal."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start counting batches, also those of the epochs before a resume."""
+        """Start counting batches, also those from before a restart."""
         batches = int(trainer.num_training_batches)
         self._advance = progress_lines("fit", batches * (trainer.max_epochs or 1), "batches")
-        self._advance(trainer.current_epoch * batches)
+        self._advance(trainer.fit_loop.total_batch_idx + 1)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Count a batch."""
@@ -71,6 +71,19 @@ class TrainingCLI(LightningCLI):
         """Add when to save."""
         parser.add_lightning_class_args(Checkpointing, "checkpoint")
 
+    def before_instantiate_classes(self) -> None:
+        """Keep the options as they were given, and let a fit that goes on write its charts where it began them."""
+        if self.subcommand != "fit":
+            return
+        self.given = self._parser("fit").dump(self.config["fit"], skip_none=False)
+        trainer = self.config["fit"].trainer
+        began = (Path(trainer.default_root_dir or ".") / CHECKPOINT).is_file()
+        if began and isinstance(trainer.logger, Namespace) and trainer.logger.class_path.endswith(".TensorBoardLogger"):
+            charts = trainer.logger.init_args
+            versions = Path(charts.save_dir, charts.name).glob("version_*")
+            numbers = [int(path.name.removeprefix("version_")) for path in versions]
+            charts.version = max(numbers) if charts.version is None and numbers else charts.version
+
     def instantiate_trainer(self, **options: Any) -> pl.Trainer:
         """Build the Trainer: checkpoints are whole, and SLURM's signals are left to us.
 
@@ -97,37 +110,41 @@ class TrainingCLI(LightningCLI):
         Raises:
             InputError: the directory is another run's.
         """
-        parser, config = self._parser("fit"), self.config["fit"]
         folder, leads = Path(self.trainer.default_root_dir), self.trainer.is_global_zero
-        text = parser.dump(config, skip_none=False)
-        run = RunDirectory(folder, yaml.safe_load(text))
+        digests = self._digests()
         if not self.saves:
-            self._record(text, restart=False)
+            self._record(digests, restart=False)
             self.trainer.fit(model, ckpt_path=ckpt_path, **options)
             return
+        run = RunDirectory(folder, yaml.safe_load(self.given) | {"digests": digests})
         with run.claimed(leads):
             last = run.last_checkpoint()
             if run.is_finished:
-                print(f"{last}: this run has finished; delete it to start again")
+                if leads:
+                    print(f"{last}: this run has finished; delete it to start again")
                 return
-            self._record(text, restart=last is not None)
+            self._record(digests, restart=last is not None)
             self._get(self.config_init, "checkpoint").run = run
             self.trainer.fit(model, ckpt_path=last or ckpt_path, **options)
             if leads:
                 run.finish()
 
-    def _record(self, config: str, restart: bool) -> None:
+    def _digests(self) -> dict[str, str]:
+        """Return what a distillation depends on besides its options."""
+        if not isinstance(self.model, AMEDDistillation) or not isinstance(self.datamodule, TeacherTrajectories):
+            return {}
+        parts = self.model.parts
+        return {"model": parts.model.digest, "recipe": self.datamodule.store(parts).recipe.digest}
+
+    def _record(self, digests: dict[str, str], restart: bool) -> None:
         """Write the configuration, and ``run.json`` beside it; of a restart, only what is different."""
         if not self.trainer.is_global_zero:
             return
-        folder, digests = Path(self.trainer.default_root_dir), {}
-        if isinstance(self.model, AMEDDistillation) and isinstance(self.datamodule, TeacherTrajectories):
-            parts = self.model.parts
-            digests = {"model": parts.model.digest, "recipe": self.datamodule.store(parts).recipe.digest}
+        folder = Path(self.trainer.default_root_dir)
         if not restart:
-            write_atomically(folder / "config.yaml", config.encode())
+            write_atomically(folder / "config.yaml", self.given.encode())
         source = provenance(self.trainer.strategy.root_device, self.trainer.world_size)
-        write_run_record(folder, yaml.safe_load(config), digests, source, restart)
+        write_run_record(folder, yaml.safe_load(self.given), digests, source, restart)
 
 
 def distillation(

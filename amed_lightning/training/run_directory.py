@@ -24,6 +24,7 @@ PLACE = re.compile(
     r"|enable_progress_bar|log_every_n_steps|logger|num_nodes|plugins|profiler|strategy))(\..*)?"
 )
 """What may change from one start of a run to the next."""
+CHECKPOINT = "last.ckpt"
 STATE = "run"
 """Where a checkpoint keeps what this module needs."""
 
@@ -47,7 +48,7 @@ class RunDirectory:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        self.checkpoint = folder / "last.ckpt"
+        self.checkpoint = folder / CHECKPOINT
         self.marker = folder / "finished"
         self.lock = DirectoryLock(folder)
         self.config = {key: value for key, value in _flat(config) if not PLACE.fullmatch(key)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -194,6 +195,15 @@ class TestRunDirectory:
         assert "model.init_args.scale_dir 0.01, not 0.02: name another --trainer.default_root_dir" in line
         assert "max_epochs" not in line
 
+    @pytest.mark.usefixtures("folder")
+    def test_another_model_behind_the_same_configuration_is_refused(self, capsys, interrupt, monkeypatch):
+        interrupt(at_2=signal.SIGUSR1)
+        assert fit("run") == 85
+        real = cli_training.TrainingCLI._digests
+        monkeypatch.setattr(cli_training.TrainingCLI, "_digests", lambda self: real(self) | {"model": "other"})
+        line = refusal(capsys, "fit", "--config", "fit.yaml", "--trainer.default_root_dir=run")
+        assert re.search("digests.model [0-9a-f]{64}, not other", line)
+
     def test_another_place_is_not_and_leaves_a_record(self, folder, interrupt):
         interrupt(at_2=signal.SIGUSR1, at_3=signal.SIGUSR1)
         assert fit("run") == 85
@@ -206,6 +216,23 @@ class TestRunDirectory:
         restart = json.loads((run / "restart-1.json").read_text())
         assert restart["config"]["trainer"]["log_every_n_steps"] == 7
         assert yaml.safe_load(first["config.yaml"]) == json.loads(first["run.json"])["config"]
+
+    def test_its_charts_go_on_where_they_began_and_a_new_start_has_its_own(self, folder, interrupt):
+        config = yaml.safe_load((folder / "fit.yaml").read_text())
+        init = {"save_dir": "charts", "name": "run"}
+        logger = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": init}
+        config["trainer"] |= {"logger": logger, "log_every_n_steps": 1}
+        (folder / "fit.yaml").write_text(yaml.safe_dump(config | {"checkpoint": {"every_n_batches": 1}}))
+        interrupt(at_2=signal.SIGUSR1)
+        assert fit("run") == 85
+        assert fit("run") == 0
+        charts = folder / "charts" / "run"
+        assert {path.name for path in charts.iterdir()} == {"version_0"}
+        assert len(list(charts.rglob("events.*"))) == 2
+        assert not list((folder / "run").glob("restart-*"))
+        (folder / "run" / "last.ckpt").unlink()
+        assert fit("run") == 0
+        assert {path.name for path in charts.iterdir()} == {"version_0", "version_1"}
 
     @pytest.mark.parametrize(
         ("name", "message"),

@@ -197,12 +197,8 @@ def unpack(folder: Path) -> None:
     if (root / "complete").exists():
         return
     archives.mkdir(exist_ok=True)
-    asked = ["apt-get", "install", "--simulate", "--no-install-recommends", *PACKAGES]
-    plan = subprocess.run(asked, capture_output=True, text=True, check=False)
-    names = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
-    if not names:
-        raise UnavailableError(f"apt knows no SLURM to unpack (is `apt-get update` due?): {plan.stderr.strip()[-200:]}")
-    fetched = subprocess.run(["apt-get", "download", *names], cwd=archives, capture_output=True, text=True, check=False)
+    apt, names = _plan(folder)
+    fetched = subprocess.run([*apt, "download", *names], cwd=archives, capture_output=True, text=True, check=False)
     if fetched.returncode:
         raise UnavailableError(f"SLURM's packages cannot be downloaded: {fetched.stderr.strip()[-200:]}")
     for archive in archives.glob("*.deb"):
@@ -210,6 +206,23 @@ def unpack(folder: Path) -> None:
     for program in ("slurmctld", "slurmd", "slurmstepd"):
         (root / "usr" / "sbin" / program).symlink_to(f"{program}-wlm")
     (root / "complete").touch()
+
+
+def _plan(folder: Path) -> tuple[list[str], list[str]]:
+    """Return how to call apt, with lists of its own where this machine has none, and the packages it would install."""
+    plain, own = ["apt-get", "-o", "APT::Sandbox::User=root"], [folder / "lists", folder / "cache"]
+    for path in own:
+        (path / "partial").mkdir(parents=True, exist_ok=True)
+    private = [*plain, "-o", f"Dir::State::Lists={own[0]}", "-o", f"Dir::Cache={own[1]}"]
+    complaint = ""
+    for apt in (plain, private):
+        if apt is private:
+            complaint = subprocess.run([*apt, "update"], capture_output=True, text=True, check=False).stderr
+        asked = [*apt, "install", "--simulate", "--no-install-recommends", *PACKAGES]
+        plan = subprocess.run(asked, capture_output=True, text=True, check=False)
+        if names := [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]:
+            return apt, names
+    raise UnavailableError(f"apt finds no SLURM to unpack: {(complaint or plan.stderr).strip()[-200:]}")
 
 
 def wait_until(

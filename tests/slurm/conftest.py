@@ -1,8 +1,9 @@
-"""One cluster for all tests; where there can be none, they are skipped and say why."""
+"""One cluster; where there can be none, its tests are skipped and say why."""
 
 import pytest
 
 from .cluster import Cluster, UnavailableError
+from .scenes import happen
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +13,8 @@ def cluster(tmp_path_factory):
             yield running
     except UnavailableError as reason:
         pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def outcomes(cluster, tmp_path_factory):
+    return happen(cluster, tmp_path_factory.mktemp("jobs"))

@@ -1,6 +1,5 @@
 """Jobs of the cluster: submitted, looked at, signalled."""
 
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -27,6 +26,10 @@ class Job:
         """Return what SLURM says about the job."""
         shown = self.cluster.run("scontrol", "show", "job", self.number, "-o")
         return re.search(rf"\b{name}=(\S*)", shown)[1]
+
+    def task(self, number: int) -> "Job":
+        """Return a task of an array."""
+        return Job(self.cluster, self.folder, f"{self.number}_{number}")
 
     @property
     def state(self) -> str:
@@ -81,7 +84,3 @@ def submit(cluster: Cluster, folder: Path, *words: str | Path, **variables: str)
 
 def script(name: str) -> Path:
     return HOME / "slurm" / name
-
-
-def touched_after(path: Path, moment: float) -> bool:
-    return path.is_file() and os.stat(path).st_mtime > moment

@@ -1,18 +1,11 @@
-"""Fits on two nodes that are told to stop, evicted, killed or cancelled: they end with the weights of one left alone.
-
-What can happen at the same time does; only the eviction and the crash, which hit every job, wait for the others.
-"""
+"""Fits on two nodes that are told to stop, evicted, killed or cancelled."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-import torch
 import yaml
 
 from .jobs import script, submit
 
-pytestmark = pytest.mark.slurm
 EPOCHS, EVERY = 8, 10
 FIT = {
     "seed_everything": 0,
@@ -50,7 +43,7 @@ FIT = {
 }
 
 
-class Scenes:
+class Fits:
     """What happens to a fit; each scene returns the folder that the fit has ended in."""
 
     def __init__(self, cluster, root):
@@ -70,6 +63,10 @@ class Scenes:
         job = self.start(folder, *options)
         job.await_that((folder / "runs" / "run" / "last.ckpt").is_file, "a checkpoint")
         return job
+
+    def started_without_pauses(self):
+        """Start a fit of steps of some milliseconds that has no end."""
+        return self.started(self.folder("endless"), "--trainer.callbacks=null", "--trainer.max_epochs=1000000")
 
     def completed(self, job, restarts):
         assert job.await_end() == "COMPLETED", job.output
@@ -129,52 +126,3 @@ class Scenes:
         self.cluster.boot("n2")
         job.await_restart(1)
         return self.completed(job, restarts=1)
-
-
-@pytest.fixture(scope="module")
-def outcomes(cluster, tmp_path_factory):
-    """What came of every scene, as futures."""
-    scenes = Scenes(cluster, tmp_path_factory.mktemp("fits"))
-    together = ("left_alone", "warned", "told_to_end_where_that_means_a_requeue", "cancelled_and_submitted_again")
-    with ThreadPoolExecutor() as many:
-        futures = {name: many.submit(getattr(scenes, name)) for name in (*together, "two_in_one_directory")}
-    with ThreadPoolExecutor(1) as one:
-        return futures | {name: one.submit(getattr(scenes, name)) for name in ("evicted", "on_a_node_that_crashes")}
-
-
-def weights(folder):
-    """Return a run's exported predictor, and all tensors of its last checkpoint."""
-    checkpoint = torch.load(folder / "runs" / "run" / "last.ckpt", weights_only=True)
-    tensors = dict(checkpoint["state_dict"])
-    for index, state in checkpoint["optimizer_states"][0]["state"].items():
-        tensors |= {f"{index}.{name}": value for name, value in state.items()}
-    return (folder / "runs" / "run" / "predictor.safetensors").read_bytes(), tensors
-
-
-@pytest.mark.parametrize(
-    "scene",
-    [
-        "warned",
-        "told_to_end_where_that_means_a_requeue",
-        "cancelled_and_submitted_again",
-        "evicted",
-        "on_a_node_that_crashes",
-    ],
-)
-def test_an_interrupted_fit_ends_with_the_weights_of_one_left_alone(outcomes, scene):
-    alone, interrupted = (weights(outcomes[name].result()) for name in ("left_alone", scene))
-    assert interrupted[0] == alone[0]
-    assert interrupted[1].keys() == alone[1].keys()
-    for name, value in alone[1].items():
-        assert value.equal(interrupted[1][name]), name
-
-
-def test_a_second_job_in_one_directory_is_refused(outcomes):
-    first, said = outcomes["two_in_one_directory"].result()
-    assert f"runs/run belongs to another run (job {first}, process" in said
-
-
-def test_the_first_configuration_stays_and_a_restart_on_the_same_terms_writes_none(outcomes):
-    run = outcomes["warned"].result() / "runs" / "run"
-    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["num_nodes"] == 2
-    assert not list(run.glob("restart-*"))

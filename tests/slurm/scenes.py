@@ -1,0 +1,58 @@
+"""All that happens to jobs on the cluster, and how fits are compared."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .cluster import Cluster
+from .fits import Fits
+from .work import a_store_stopped_three_times, a_sweep_of_which_one_task_is_killed
+
+AT_ONCE = 4
+"""Scenes at a time: each has two processes or more, of some 500 MB."""
+INTERRUPTED = (
+    "warned",
+    "told_to_end_where_that_means_a_requeue",
+    "cancelled_and_submitted_again",
+    "evicted",
+    "on_a_node_that_crashes",
+)
+
+
+def happen(cluster: Cluster, root: Path) -> dict[str, Future[Any]]:
+    """Let everything happen once, and return what came of each scene.
+
+    What can happen at the same time does; the eviction and the crash, which hit every job, wait for the others.
+    """
+    fits = Fits(cluster, root)
+    together = [fits.left_alone, fits.warned, fits.told_to_end_where_that_means_a_requeue]
+    together += [fits.cancelled_and_submitted_again, fits.two_in_one_directory]
+    work = (a_store_stopped_three_times, a_sweep_of_which_one_task_is_killed)
+    futures = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        futures = {scene.__name__: pool.submit(scene) for scene in together}
+        futures |= {scene.__name__: pool.submit(partial(scene, cluster, root)) for scene in work}
+    with ThreadPoolExecutor(1) as pool:
+        return futures | {scene.__name__: pool.submit(scene) for scene in (fits.evicted, fits.on_a_node_that_crashes)}
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    """Return the bytes of a run's exported predictor, and all tensors of its last checkpoint."""
+    run = folder / "runs" / "run"
+    checkpoint = torch.load(run / "last.ckpt", weights_only=True)
+    exported = torch.frombuffer(bytearray((run / "predictor.safetensors").read_bytes()), dtype=torch.uint8)
+    tensors = dict(checkpoint["state_dict"]) | {"exported": exported}
+    for index, state in checkpoint["optimizer_states"][0]["state"].items():
+        tensors |= {f"{index}.{name}": value for name, value in state.items()}
+    return tensors
+
+
+def assert_equal_fits(one: Path, other: Path) -> None:
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert value.equal(theirs[name]), name

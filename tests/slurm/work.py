@@ -1,0 +1,78 @@
+"""Precomputing and sweeping: work in blocks, stopped in between."""
+
+import yaml
+
+from ..bench.suites import PLAIN
+from .fits import FIT
+from .jobs import script, submit
+
+SHARDS = 10
+"""Of training trajectories; there is one more to validate on."""
+BLOCKS = 4
+
+
+def shards(folder):
+    return sorted(path.parent.name for path in folder.glob("store/*/[tv]*/data.mdb"))
+
+
+def write_fit(folder):
+    """Write a teacher that takes a second or two for a shard."""
+    config = yaml.safe_load(yaml.safe_dump(FIT))
+    config["model"]["init_args"]["student"]["model"] = {"name": "digits"}
+    teacher = {"solver": {"name": "heun"}, "inner_levels": 3, "batch_size": 64}
+    config["data"]["init_args"] |= {"teacher": teacher, "trajectories": 256 * SHARDS}
+    (folder / "fit.yaml").write_text(yaml.safe_dump(config))
+
+
+def a_store_stopped_three_times(cluster, root):
+    """Warn, requeue and kill a job that precomputes; return its folder."""
+    folder = root / "store"
+    folder.mkdir()
+    write_fit(folder)
+
+    def start():
+        return submit(cluster, folder, "--nodes=2", script("precompute.sbatch"), "fit.yaml")
+
+    def more_shards(job):
+        count = len(shards(folder))
+        job.await_that(lambda: len(shards(folder)) > count, "another shard")
+        assert len(shards(folder)) < SHARDS, "too fast to be stopped in between"
+
+    job = start()
+    more_shards(job)
+    job.signal("USR1")
+    job.await_restart(1)
+    more_shards(job)
+    cluster.run("scontrol", "requeue", job.number)
+    job.await_restart(2)
+    more_shards(job)
+    cluster.run("scancel", "--signal=KILL", f"{job.number}.0")
+    assert job.await_end() == "FAILED"
+    job = start()
+    assert job.await_end() == "COMPLETED", job.output
+    assert "complete: store/" in job.output
+    return folder
+
+
+def write_suite(folder):
+    """Write a suite whose blocks take a second or so."""
+    dataset = PLAIN["datasets"][0] | {"model": {"name": "digits"}}
+    entries = [{"solver": {"name": "heun"}, "schedules": [{"name": "logsnr"}], "nfe": [24, 26, 28, 30, 32, 34, 36, 38]}]
+    sizes = {"num_blocks": BLOCKS, "block_size": 96, "batch_size": 48}
+    (folder / "suite.yaml").write_text(yaml.safe_dump(PLAIN | {"datasets": [dataset], "entries": entries} | sizes))
+
+
+def a_sweep_of_which_one_task_is_killed(cluster, root):
+    """Sweep with an array of four tasks of two processes each; return the folder."""
+    folder = root / "sweep"
+    folder.mkdir()
+    write_suite(folder)
+    array = submit(cluster, folder, "--ntasks-per-node=2", script("bench_array.sbatch"), "suite.yaml")
+    tasks = [array.task(number) for number in range(4)]
+    tasks[1].await_that(lambda: any(folder.glob("runs/bench/*/blocks/*")), "a block")
+    assert tasks[1].state == "RUNNING", "too fast to be killed in between"
+    cluster.run("scontrol", "requeue", tasks[1].number)
+    for task in tasks:
+        assert task.await_end() == "COMPLETED", task.output
+    assert [task.restarts for task in tasks] == [0, 1, 0, 0]
+    return folder
