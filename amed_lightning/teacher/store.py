@@ -172,8 +172,11 @@ class TrajectoryReader:
 
     def rows(self, indices: Sequence[int]) -> Rows:
         """Return the bytes that the trajectories at ``indices`` are made of."""
-        records, first, pieces = self._records, self.seeds.start, self.view.pieces
-        joined = bytearray().join([records[first + index][piece] for index in indices for piece in pieces])
+        mapped, first, pieces = self._records, self.seeds.start, self.view.pieces
+        records = [mapped[first + index] for index in indices]
+        if not self.view.is_whole:
+            records = [record[piece] for record in records for piece in pieces]
+        joined = bytearray().join(records)
         return torch.frombuffer(joined, dtype=torch.uint8).view(len(indices), self.view.row_bytes)
 
     def trajectories(self, rows: Rows, indices: Sequence[int]) -> Trajectories:
