@@ -11,14 +11,11 @@ A reader opens them read-only, without lock, and lazily, once per process, and l
 
 import hashlib
 import json
-import math
-import mmap
 import shutil
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
@@ -27,17 +24,13 @@ import torch
 from amed_lightning.config import InputError, write_atomically
 from amed_lightning.noise.schedules import Grid
 from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.teacher import environment
 from amed_lightning.teacher.records import Layout, Rows
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
 from amed_lightning.teacher.view import View
 
 SHARD_SIZE = 256
 """Trajectories per shard."""
-ENGINE = 0
-"""LMDB's file format; lmdb 3 also writes another that older readers refuse."""
-PAGE, PAGE_HEADER, ENTRY_BYTES = mmap.PAGESIZE, 16, 16
-"""LMDB's page, its header, and what an entry takes in it beside the value: a header and the key."""
-_ENVIRONMENTS: WeakValueDictionary[Path, lmdb.Environment] = WeakValueDictionary()
 CURE = "delete that folder and run `amed-lightning precompute` again"
 
 
@@ -68,13 +61,8 @@ class TrajectoryStore:
 
     @property
     def shard_bytes(self) -> int:
-        """Size of a shard's file: LMDB gives large records pages of their own and fills pages with small ones."""
-        record, room = self.layout.record_bytes, PAGE - PAGE_HEADER
-        entry, own_pages = ENTRY_BYTES + record, 0
-        if entry > room // 2 - 2:
-            entry, own_pages = ENTRY_BYTES + 8, SHARD_SIZE * math.ceil((PAGE_HEADER + record) / PAGE)
-        leaves = math.ceil(SHARD_SIZE / (room // (entry + entry % 2 + 2)))
-        return (own_pages + leaves + 3) * PAGE
+        """Size of a shard's file."""
+        return environment.file_bytes(SHARD_SIZE, self.layout.record_bytes)
 
     def path(self, shard: Seeds) -> Path:
         """Return a shard's folder."""
@@ -91,19 +79,13 @@ class TrajectoryStore:
         partial.mkdir(parents=True)
         write_atomically(self.folder / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
         records = list(self.layout.pack(trajectories))
-        with lmdb.open(
-            str(partial), map_size=2 * self.shard_bytes, sync=False, lock=False, lib_version=ENGINE
-        ) as environment:
-            with environment.begin(write=True) as transaction:
-                for seed, record in zip(range(shard.start, shard.stop), records, strict=True):
-                    transaction.put(_key(seed), record, append=True)
-            environment.sync(True)
+        environment.write(partial, range(shard.start, shard.stop), records)
         manifest = {
             "recipe": self.recipe.digest,
             "stream": shard.stream.name,
             "start": shard.start,
             "stop": shard.stop,
-            "engine": ENGINE,
+            "engine": environment.ENGINE,
             "bytes": (partial / "data.mdb").stat().st_size,
             "sha256": _checksum(records),
         }
@@ -135,8 +117,8 @@ class _Records(dict[int, memoryview]):
         start = seed // SHARD_SIZE * SHARD_SIZE
         path = self.store.path(Seeds(self.stream, start, start + SHARD_SIZE))
         if path not in self.shards:
-            self.shards[path] = _environment(path).begin(buffers=True)
-        record = self.shards[path].get(_key(seed))
+            self.shards[path] = environment.reading(path)
+        record = self.shards[path].get(environment.key_of(seed))
         if record is None:
             raise InputError(f"{path}: no record of seed {seed}; {CURE}")
         self[seed] = memoryview(record)
@@ -172,8 +154,11 @@ class TrajectoryReader:
 
     def rows(self, indices: Sequence[int]) -> Rows:
         """Return the bytes that the trajectories at ``indices`` are made of."""
-        records, first, pieces = self._records, self.seeds.start, self.view.pieces
-        joined = bytearray().join([records[first + index][piece] for index in indices for piece in pieces])
+        mapped, first, pieces = self._records, self.seeds.start, self.view.pieces
+        records = [mapped[first + index] for index in indices]
+        if not self.view.is_whole:
+            records = [record[piece] for record in records for piece in pieces]
+        joined = bytearray().join(records)
         return torch.frombuffer(joined, dtype=torch.uint8).view(len(indices), self.view.row_bytes)
 
     def trajectories(self, rows: Rows, indices: Sequence[int]) -> Trajectories:
@@ -205,23 +190,9 @@ class TrajectoryReader:
         except lmdb.Error as error:
             raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         finally:
-            self.close()  # a process forked from here could not open it again
+            self.close()
         if checksum != written_sha256:
             raise InputError(f"{path}: the records' checksum does not match the manifest; {CURE}")
-
-
-def _environment(path: Path) -> lmdb.Environment:
-    """Open a shard, which LMDB allows once per process; readers share it, and it closes with the last of them."""
-    real = path.resolve()
-    environment = _ENVIRONMENTS.get(real)
-    if environment is None:
-        environment = lmdb.open(str(real), readonly=True, lock=False, meminit=False)
-        _ENVIRONMENTS[real] = environment
-    return environment
-
-
-def _key(seed: int) -> bytes:
-    return seed.to_bytes(8, "big")
 
 
 def _checksum(records: Iterable[bytes | memoryview]) -> str:

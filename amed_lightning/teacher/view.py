@@ -98,6 +98,8 @@ class View:
     Attributes:
         states: indices of the levels whose states are needed.
         answers: indices of the levels whose derivatives and features are.
+        is_exact: whether the student's levels are among the stored ones.
+        is_whole: whether all of a record is needed.
         row_bytes: size of what is read of a record.
     """
 
@@ -111,6 +113,7 @@ class View:
         self.layout = Layout.of(recipe)
         self.pieces = self.layout.pieces(self.states, self.answers)
         self.row_bytes = sum(piece.stop - piece.start for piece in self.pieces)
+        self.is_whole = self.row_bytes == self.layout.record_bytes
 
     def trajectories(self, rows: Rows, seeds: Int[Tensor, "batch"]) -> Trajectories:
         """Return the trajectories whose pieces ``rows`` holds, on its device, at the student's levels."""

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.teacher import environment
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.teacher import store as store_module
 from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
@@ -177,7 +178,7 @@ def killed_at_the_manifest(path, content):
 
 
 MOMENTS = {
-    "between two records": (store_module, "_key", killed),
+    "between two records": (environment, "key_of", killed),
     "after the records": (store_module, "_checksum", killed),
     "at the manifest": (store_module, "write_atomically", killed_at_the_manifest),
     "at the rename": (store_module.Path, "rename", killed),
