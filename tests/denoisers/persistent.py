@@ -122,11 +122,12 @@ def write_pickle(path: Path, content: Callable[[], Any], protocol: int = 4) -> P
 def foreign_modules() -> Iterator[None]:
     """Let the published projects' modules exist, with the functions that their pickles name."""
     functions = {"solvers_amed": [f"{name}_sampler" for name in ("amed", "heun", "ipndm", "dpm_2", "dpm_pp", "euler")]}
-    functions |= {"torch_utils": [], RECONSTRUCT[0]: [RECONSTRUCT[1]]}
+    functions |= {"torch_utils": [], RECONSTRUCT[0]: [RECONSTRUCT[1]], "dnnlib": [], "dnnlib.util": []}
     modules = {name: ModuleType(name) for name in functions}
     for name, members in functions.items():
         for member in members:
             setattr(modules[name], member, _function(name, member))
+    modules["dnnlib.util"].EasyDict = type("EasyDict", (dict,), {"__module__": "dnnlib.util"})
     with mock.patch.dict(sys.modules, modules):
         yield
 

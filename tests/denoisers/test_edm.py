@@ -1,5 +1,6 @@
 """EDM's pickles become our networks, tensor by tensor."""
 
+import sys
 import time
 
 import pytest
@@ -122,7 +123,8 @@ class TestReading:
     def test_what_training_kept_beside_the_network_is_ignored(self, tmp_path):
         def content():
             network = edm_object(fuzzing.ARGUMENTS, fuzzing.STATE)
-            return {"loss_fn": Persistent("EDMLoss"), "augment_pipe": None, "ema": network}
+            data = sys.modules["dnnlib.util"].EasyDict(path="cifar10-32x32.zip", use_labels=False)
+            return {"loss_fn": Persistent("EDMLoss"), "augment_pipe": None, "dataset_kwargs": data, "ema": network}
 
         path = write_pickle(tmp_path / "network.pkl", content)
         assert read_edm(path).weights.keys() == fuzzing.STATE.keys()
