@@ -84,17 +84,10 @@ class TestModels:
         with pytest.raises(InputError, match="costs 2 network runs, which do not divide 5"):
             estimate(tmp_path, entry(EULER, 5), model=model)
 
-    def test_a_card_tells_intervals_and_bytes_and_nothing_is_fetched(self, tmp_path, monkeypatch):
-        """Everything but the time; the test would fail with a broken connection where something is asked for."""
-        monkeypatch.setenv("AMED_CACHE", str(tmp_path / "cache"))
-        monkeypatch.delenv("AMED_OFFLINE", raising=False)
-        card = {"name": "pretrained", "card": "ms_coco"}
-        expected = estimate(tmp_path, entry(PLUGIN, 12), seconds_per_run=None, model=card)
-        assert "AMED_OFFLINE forbids the network" in expected.unknown
-        assert (expected.seconds_per_run, expected.hours) == (None, None)
+    def test_a_card_tells_intervals_and_the_size_of_decoded_images(self, tmp_path):
+        expected = estimate(tmp_path, entry(PLUGIN, 12), model={"name": "pretrained", "card": "ms_coco"})
         assert expected.image_bytes == 48 * 3 * 512 * 512 * 4
         assert [cell.config(expected.cost).num_intervals for cell in expected.cells] == [3, 3]
-        assert "AMED_OFFLINE" not in os.environ
 
     def test_seconds_that_are_given_make_hours_without_weights(self, tmp_path):
         assert estimate(tmp_path, model={"name": "file", "path": "nowhere.json"}).hours > 0
@@ -102,6 +95,11 @@ class TestModels:
     def test_one_that_does_not_exist_is_an_error(self, tmp_path):
         with pytest.raises(InputError, match="unknown model 'digts'"):
             estimate(tmp_path, model={"name": "digts"})
+
+    @pytest.mark.parametrize("kind", ["detector", "dataset"])
+    def test_nor_may_what_scores_the_images_be_unknown(self, tmp_path, kind):
+        with pytest.raises(InputError, match=f"unknown {kind} 'digts'"):
+            estimate(tmp_path, **{kind: {"name": "digts"}})
 
     def test_an_impossible_number_of_network_runs_is_refused_already_here(self, tmp_path):
         with pytest.raises(InputError, match=r"solver 'heun' at 3 NFE: .*nearest"):
