@@ -21,7 +21,9 @@ KINDS: dict[str, Callable[..., SavedPlacer]] = {
     "constants": ConstantPlacer,
     "coefficients": ConstantPlacer,
 }
-SIGNED = ("kind", "options", "purpose", "weights_sha256")
+IMPLIED_KIND = "predictor"
+"""What a file leaves out: the first ones held nothing else, and their digests name results."""
+SIGNED = ("options", "purpose", "weights_sha256")
 
 
 def save_predictor(path: Path, predictor: SavedPlacer, purpose: Spec, training: dict[str, Any]) -> None:
@@ -36,8 +38,7 @@ def save_predictor(path: Path, predictor: SavedPlacer, purpose: Spec, training: 
     weights_path = path.with_suffix(".safetensors")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
     write_atomically(weights_path, safetensors.torch.save(weights))
-    content = {
-        "kind": predictor.kind,
+    content = ({} if predictor.kind == IMPLIED_KIND else {"kind": predictor.kind}) | {
         "options": predictor.options,
         "purpose": purpose,
         "weights_sha256": file_digest(weights_path),
@@ -46,17 +47,21 @@ def save_predictor(path: Path, predictor: SavedPlacer, purpose: Spec, training: 
     write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
-def load_predictor(path: Path, purpose: Spec) -> SavedPlacer:
+def load_predictor(path: Path, purpose: Spec, kind: str = IMPLIED_KIND) -> SavedPlacer:
     """Read a placer, frozen.
 
     Args:
         path: of the JSON.
         purpose: what it is going to be used for.
+        kind: what it is expected to be, a key of ``KINDS``.
 
     Raises:
-        InputError: a missing or unreadable file, weights of another JSON, or a predictor made for something else.
+        InputError: a missing or unreadable file, weights of another JSON, or a placer of another kind or use.
     """
     content = _read(path)
+    held = content.get("kind", IMPLIED_KIND)
+    if held != kind:
+        raise InputError(f"{path}: this file holds a placer of kind {held}, not {kind}; name it as {{{held}: {path}}}")
     made_for = content["purpose"]
     for key in sorted(purpose.keys() | made_for.keys()):
         made, wanted = canonical_json(made_for.get(key)), canonical_json(purpose.get(key))
@@ -68,7 +73,7 @@ def load_predictor(path: Path, purpose: Spec) -> SavedPlacer:
     weights_path = path.with_suffix(".safetensors")
     if not weights_path.is_file() or file_digest(weights_path) != content["weights_sha256"]:
         raise InputError(f"{weights_path}: not the weights that {path.name} describes; fit the predictor again")
-    predictor = KINDS[content["kind"]](**content["options"])
+    predictor = KINDS[kind](**content["options"])
     predictor.load_state_dict(safetensors.torch.load_file(weights_path))
     return predictor.eval().requires_grad_(False)
 
@@ -88,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file; `amed-lightning fit` writes a predictor as .json and .safetensors")
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
-        signed = {key: content[key] for key in SIGNED}
+        signed = {key: content[key] for key in (*SIGNED, *(["kind"] if "kind" in content else []))}
         written = content["digest"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a predictor's description: {error}") from error

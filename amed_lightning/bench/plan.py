@@ -57,6 +57,10 @@ class Planned:
                 parts.append(f"fixed {ratio:g}")
             case {"predictor": _} if self.rule["name"] != "amed":
                 parts.append("plugin")
+            case {"constants": _}:
+                parts.append("constants")
+            case {"coefficients": _}:
+                parts.append("coefficients")
         flags = {"thresholded": self.thresholding, "denoised": self.denoise_to_zero}
         return " + ".join([*parts, *(name for name, is_set in flags.items() if is_set)])
 

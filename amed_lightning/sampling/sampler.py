@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from amed_lightning.amed.files import load_predictor
+from amed_lightning.amed.files import KINDS, load_predictor
 from amed_lightning.config import InputError, Spec, build, complete
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.model import Condition, DiffusionModel
@@ -23,7 +23,7 @@ from amed_lightning.solvers.registry import SOLVERS, network_runs
 from amed_lightning.solvers.state import Solver, SolverState, solve
 from amed_lightning.tensors import Images
 
-PLACER_FORMS = "none, {fixed: <ratio>} or {predictor: <path of its .json>}"
+PLACER_FORMS = "none, {fixed: <ratio>} or {predictor: <path of its .json>}, and so constants and coefficients"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class SamplerConfig:
 
     Attributes:
         model: name and options of the denoiser.
-        solver: name and options; its ``placer`` is none, ``{fixed: r}`` or ``{predictor: path}``.
+        solver: name and options; its ``placer`` is none, ``{fixed: r}``, or ``{predictor: path}`` and likewise
+            ``constants`` and ``coefficients``.
         schedule: name and options.
         num_intervals: intervals of the time grid.
         afs: replace the first evaluation by the analytic one.
@@ -137,9 +138,10 @@ def without_placer(solver: Spec) -> Spec:
 
 
 def predictor_path(solver: Spec) -> Path | None:
-    """Return the file of the predictor that a solver's placer names, if it names one."""
+    """Return the file of the predictor, or of the constants, that a solver's placer names, if it names one."""
     placer = solver.get("placer")
-    return Path(placer["predictor"]) if isinstance(placer, dict) and "predictor" in placer else None
+    paths = [placer[kind] for kind in KINDS if kind in placer] if isinstance(placer, dict) else []
+    return Path(paths[0]) if paths else None
 
 
 class SamplerParts:
@@ -194,8 +196,10 @@ class SamplerParts:
                     return FixedPlacement(float(ratio))
                 except ValueError as error:
                     raise InputError(f"solver.placer.fixed: {error}") from error
-            case {"predictor": str() as path, **rest} if not rest:
-                return load_predictor(Path(path), self.purpose)
+            case dict() if len(form) == 1:
+                ((kind, path),) = form.items()
+                if kind in KINDS and isinstance(path, str):
+                    return load_predictor(Path(path), self.purpose, kind)
         raise InputError(f"solver.placer: {form!r} is not one of {PLACER_FORMS}")
 
     def sampler(self, placer: Placer | None) -> Sampler:

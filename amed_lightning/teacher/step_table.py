@@ -87,6 +87,20 @@ class StepTable:
         """Return each sample's squared distance to the teacher, differentiable in the placement."""
         return self.products(*[self.residual(step, place)] * 2)
 
+    def averaged(self, count: int) -> "StepTable":
+        """Return ``count`` rows that each stand for all samples, whose mean their losses are.
+
+        This is so where all are placed alike and none has a past of its own, as a placement per row then says.
+
+        Raises:
+            ValueError: the samples have a past.
+        """
+        if self.past.shape[1]:
+            raise ValueError("samples with past answers at levels of their own have no mean")
+        means = (part.mean(0).expand(count, *part.shape[1:]) for part in (self.gram, self.features, self.past))
+        gram, features, past = means
+        return replace(self, gram=gram, features=features, past=past)
+
     def products(self, a: Weights, b: Weights) -> Float[Tensor, "rows"]:
         """Return the inner products of two vectors given by their coordinates."""
         return ((a[:, None] @ self.gram)[:, 0] * b).sum(1)

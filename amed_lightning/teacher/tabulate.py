@@ -1,11 +1,12 @@
 """Making a step's table: ask the network at the nodes, and at more of them until the table no longer changes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.model import Condition
@@ -14,7 +15,7 @@ from amed_lightning.noise.schedules import Grid
 from amed_lightning.solvers.placed_step import PlacedStep
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.state import SolverState
-from amed_lightning.teacher.nodes import AXES, AxisName, Nodes
+from amed_lightning.teacher.nodes import AXES, Axis, AxisName, Nodes
 from amed_lightning.teacher.step_table import StepTable
 from amed_lightning.tensors import Images, per_sample
 
@@ -113,18 +114,25 @@ def disagreement(table: StepTable, step: PlacedStep, axis: AxisName) -> float:
         step: of a student.
         axis: whose nodes are left out.
     """
-    coarser, worst = table.coarser(axis), 0.0
-    for place in _probes(table.nodes):
-        fine, coarse = (float(each.losses(step, place).mean()) for each in (table, coarser))
-        worst = max(worst, abs(fine - coarse) / max(fine, TINY))
-    return worst
+    places = _probes(table.nodes)
+    fine, coarse = (_mean_losses(each, step, places) for each in (table, table.coarser(axis)))
+    return float(((fine - coarse).abs() / fine.clamp(min=TINY)).max())
 
 
-def _probes(nodes: Nodes) -> Iterator[Placement]:
-    """Yield placements between the nodes."""
-    for index, part in product(range(PROBES), TIME_PARTS if len(nodes.time_scale) > 1 else TIME_PARTS[:1]):
-        ratio, time_scale = (
-            axis[0] + (axis[-1] - axis[0]) * along
-            for axis, along in ((nodes.ratio, (index + 0.5) / PROBES), (nodes.time_scale, part))
-        )
-        yield Placement(ratio, 1.0, time_scale)
+def _mean_losses(table: StepTable, step: PlacedStep, places: list[Placement]) -> Float[Tensor, "places"]:
+    """Return the mean loss where all samples are placed alike, for several placements."""
+    if table.past.shape[1]:
+        return torch.stack([table.losses(step, place).mean() for place in places])
+    averaged = table.averaged(len(places))
+    entries = ([getattr(place, name) for place in places] for name in ("ratio", "direction_scale", "time_scale"))
+    return averaged.losses(step, Placement(*(averaged.gram.new_tensor(e).reshape(-1, 1, 1, 1) for e in entries)))
+
+
+def _probes(nodes: Nodes) -> list[Placement]:
+    """Return placements between the nodes."""
+    along = product(range(PROBES), TIME_PARTS if len(nodes.time_scale) > 1 else TIME_PARTS[:1])
+    return [Placement(_at(nodes.ratio, (i + 0.5) / PROBES), 1.0, _at(nodes.time_scale, part)) for i, part in along]
+
+
+def _at(axis: Axis, part: float) -> float:
+    return axis[0] + (axis[-1] - axis[0]) * part

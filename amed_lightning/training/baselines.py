@@ -1,13 +1,14 @@
-"""What a predictor must beat: constants and coefficients, fitted and exported where a table makes them free."""
+"""What a predictor must beat, and may begin at: constants and coefficients, where a table makes them free."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
+from torch import nn
 
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.solvers.two_stage import TwoStage
-from amed_lightning.training.constants import fit_coefficients, fit_constants
+from amed_lightning.training.constants import approach, fit_coefficients, fit_constants
 from amed_lightning.training.student import Student
 from amed_lightning.training.tables import TableRoute
 
@@ -43,6 +44,13 @@ class Baselines(pl.Callback):
             if trainer.is_global_zero:
                 path = self.export.with_name(f"{placer.kind}.json")
                 save_predictor(path, placer, self.student.parts.purpose, {"val_losses": losses})
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let a fit that is not resumed begin at the constants."""
+        if self.route.warm_start and not self.student.is_multistep and not trainer.global_step:
+            train, _ = self.route.tables.values()
+            assert isinstance(self.student.placer, nn.Module)
+            approach(self.student.placer, fit_constants(self.student.step, train), train, self.student.scale_dir)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log their losses beside the predictor's."""

@@ -2,19 +2,33 @@
 
 At a given ratio the loss is quadratic in the factors of the derivatives, so the best ones solve the normal equations,
 in float64: two almost parallel derivatives leave nothing of a float32 solution. The ratio of the constants is searched.
+
+A predictor that begins at the constants is nowhere worse than they are. One that begins anywhere else may not get
+there: where the best ratio of an interval is close to 0, as under an analytic first step, all ratios run that way, and
+the sigmoid's gradient is gone before the other intervals have pulled theirs back.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from amed_lightning.amed.constant import ConstantKind, ConstantPlacer
 from amed_lightning.solvers.placed_step import PlacedStep
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.teacher.step_table import StepTable
 
+Ratios: TypeAlias = Float[Tensor, "tried"]
+Losses: TypeAlias = Float[Tensor, "tried"]
+Numbers: TypeAlias = Float[Tensor, "tried 3"]
+MIDDLE = torch.tensor([0.5], dtype=torch.float64)
+APPROACH_STEPS, APPROACH_RATE = 200, 1e-2
+REACHED = 0.9
+"""Part of a bound that a sigmoid reaches soon enough."""
 RATIOS = 64
 """Ratios that are tried, and then as many between the neighbours of the best."""
 FACTORS: dict[ConstantKind, tuple[str, ...]] = {
@@ -31,47 +45,72 @@ def fit_constants(step: PlacedStep, tables: Sequence[StepTable]) -> ConstantPlac
 
 def fit_coefficients(step: PlacedStep, tables: Sequence[StepTable]) -> ConstantPlacer:
     """Weigh the derivatives at each interval's start and middle freely."""
-    return _placer("coefficients", tables, [best_factors("coefficients", step, table, 0.5)[0] for table in tables])
+    return _placer("coefficients", tables, [best_factors("coefficients", step, table, MIDDLE)[0] for table in tables])
 
 
-def best_factors(kind: ConstantKind, step: PlacedStep, table: StepTable, ratio: float) -> tuple[Placement, float]:
-    """Return the placement with the factors that minimise the mean loss at a ratio, and that loss.
+def best_factors(kind: ConstantKind, step: PlacedStep, table: StepTable, ratios: Ratios) -> tuple[Numbers, Losses]:
+    """Choose, at each of several ratios, the factors that minimise the mean loss.
 
     Args:
         kind: which factors there are.
         step: of the student.
-        table: an interval.
-        ratio: of the placement.
+        table: an interval of a one-step student.
+        ratios: to choose at.
+
+    Returns:
+        Ratio, direction scale and start scale in a row each, and their losses.
     """
-    names = FACTORS[kind]
-    without = table.residual(step, Placement(ratio, 0.0))
-    effects = [
-        table.residual(step, Placement(ratio, **({"direction_scale": 0.0} | {name: 1.0}))) - without for name in names
-    ]
-    normal = torch.stack([torch.stack([table.products(a, b).mean() for b in effects]) for a in effects])
-    right = torch.stack([-table.products(without, effect).mean() for effect in effects])
-    factors: Float[Tensor, "factors"] = torch.linalg.solve(normal, right)
-    place = Placement(ratio, **dict(zip(names, factors.tolist(), strict=True)))
-    return place, float(table.losses(step, place).mean())
+    means, names = table.averaged(len(ratios)), FACTORS[kind]
+    unset = Placement(ratios.reshape(-1, 1, 1, 1), direction_scale=0.0)
+    without = means.residual(step, unset)
+    effects = [means.residual(step, replace(unset, **{name: 1.0})) - without for name in names]
+    normal = torch.stack([torch.stack([means.products(a, b) for b in effects], -1) for a in effects], -2)
+    right = torch.stack([-means.products(without, effect) for effect in effects], -1)
+    factors = torch.linalg.solve(normal, right)
+    left = without + sum(factor[:, None] * effect for factor, effect in zip(factors.unbind(-1), effects, strict=True))
+    padded = F.pad(factors, (0, 2 - len(names)))
+    return torch.cat([ratios[:, None], padded], 1), means.products(left, left)
 
 
-def _searched(step: PlacedStep, table: StepTable) -> Placement:
+def approach(placer: nn.Module, constants: ConstantPlacer, tables: Sequence[StepTable], scale_dir: float) -> None:
+    """Let a predictor place every sample where the constants do, as far as its bounds allow.
+
+    Args:
+        placer: learns.
+        constants: to place like.
+        tables: whose samples it sees.
+        scale_dir: bound of its direction scale's distance from 1.
+    """
+    optimizer = torch.optim.Adam(placer.parameters(), APPROACH_RATE)
+    for _ in range(APPROACH_STEPS):
+        optimizer.zero_grad()
+        distance = torch.zeros((), device=tables[0].gram.device)
+        for table in tables:
+            ends = table.sigmas[0], table.sigmas[1]
+            own, goal = placer(table.start, *ends), constants(table.start, *ends)
+            distance = distance + (own.ratio.logit() - torch.as_tensor(goal.ratio).logit()).square().mean()
+            if scale_dir:
+                offset = ((torch.as_tensor(goal.direction_scale) - 1) / scale_dir).clamp(-REACHED, REACHED)
+                distance = distance + ((own.direction_scale - 1) / scale_dir - offset).square().mean()
+        torch.autograd.backward(distance)
+        optimizer.step()
+
+
+def _searched(step: PlacedStep, table: StepTable) -> Numbers:
+    """Try ratios all over the table, then around the best."""
     low, high = table.nodes.ratio[0], table.nodes.ratio[-1]
-    width = (high - low) / RATIOS
-    best = min(
-        (best_factors("constants", step, table, low + (index + 0.5) * width) for index in range(RATIOS)),
-        key=lambda found: found[1],
-    )
-    middle = float(best[0].ratio)
-    for index in range(RATIOS):
-        ratio = min(max(middle + (2 * index / (RATIOS - 1) - 1) * width, low + width / RATIOS), high)
-        best = min(best, best_factors("constants", step, table, ratio), key=lambda found: found[1])
-    return best[0]
+    width, parts = (high - low) / RATIOS, torch.arange(RATIOS, dtype=torch.float64, device=table.gram.device)
+    ratios = low + width * (parts + 0.5)
+    for _ in range(2):
+        found, losses = best_factors("constants", step, table, ratios)
+        best = found[losses.argmin()]
+        ratios = (best[0] + width * (2 * parts / (RATIOS - 1) - 1)).clamp(low + width / RATIOS, high)
+    return best[None]
 
 
-def _placer(kind: ConstantKind, tables: Sequence[StepTable], places: Sequence[Placement]) -> ConstantPlacer:
-    placer = ConstantPlacer(kind, len(tables))
+def _placer(kind: ConstantKind, tables: Sequence[StepTable], numbers: Sequence[Numbers]) -> ConstantPlacer:
+    placer = ConstantPlacer(kind, len(tables)).to(tables[0].gram.device)
     placer.sigmas.copy_(torch.stack([table.sigmas[0] for table in tables]))
-    for name in ("ratio", "direction_scale", "start_scale"):
-        getattr(placer, name).copy_(torch.tensor([float(getattr(place, name)) for place in places]))
+    for name, column in zip(("ratio", "direction_scale", "start_scale"), torch.cat(list(numbers)).T, strict=True):
+        getattr(placer, name).copy_(column)
     return placer

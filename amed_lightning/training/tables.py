@@ -35,6 +35,7 @@ class TableRoute:
         ratio_range: of the tabulated ratios; beyond it the answer at its end holds.
         scale_time: the tabulated time scales lie within this bound of 1; the student's bound, if none.
         batch_size: trajectories per network run.
+        warm_start: begin a one-step student's predictor at the constants of its table.
         stage_epochs: epochs of each stage of a multistep student; the last one lasts until the end.
 
     Raises:
@@ -48,6 +49,7 @@ class TableRoute:
         ratio_range: tuple[float, float] | None = None,
         scale_time: float | None = None,
         batch_size: int = 64,
+        warm_start: bool = True,
         stage_epochs: int = 10,
     ) -> None:
         if ratio_range and not 0 <= ratio_range[0] < ratio_range[1] <= 1:
@@ -56,7 +58,7 @@ class TableRoute:
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
         self.options = TableOptions(Agreement(agreement, most_nodes), ratio_range, scale_time, batch_size)
-        self.stage_epochs = stage_epochs
+        self.warm_start, self.stage_epochs = warm_start, stage_epochs
         self.tables: dict[Seeds, list[StepTable]] = {}
         self.stages: Stages | None = None
 

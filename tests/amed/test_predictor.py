@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from amed_lightning.amed.constant import ConstantPlacer
 from amed_lightning.amed.files import load_predictor, save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError
@@ -284,3 +285,58 @@ class TestFiles:
         path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
         with pytest.raises(InputError, match=r"predictor\.json: changed since it was written"):
             load_predictor(path, PURPOSE)
+
+
+class TestKinds:
+    """Constants and coefficients live in files of the same form."""
+
+    SIGMAS = torch.tensor([14.6, 0.7], dtype=torch.float64)
+
+    def constant(self, kind="constants"):
+        made = ConstantPlacer(kind, 2)
+        for name, values in (("sigmas", self.SIGMAS), ("ratio", (0.3, 0.6)), ("direction_scale", (0.9, 1.1))):
+            getattr(made, name).copy_(torch.as_tensor(values, dtype=torch.float64))
+        made.start_scale.copy_(torch.tensor([0.2, -0.1], dtype=torch.float64))
+        return made
+
+    @pytest.mark.parametrize("kind", ["constants", "coefficients"])
+    def test_they_come_back_equal_under_their_own_name(self, tmp_path, kind):
+        path = tmp_path / f"{kind}.json"
+        save_predictor(path, self.constant(kind), PURPOSE, {})
+        loaded = load_predictor(path, PURPOSE, kind)
+        assert loaded.kind == kind
+        torch.testing.assert_close(loaded.state_dict(), self.constant().state_dict(), rtol=0, atol=0)
+        with pytest.raises(InputError, match=f"holds a placer of kind {kind}, not predictor; name it as {{{kind}: "):
+            load_predictor(path, PURPOSE)
+        with pytest.raises(InputError, match="made for afs true, not false"):
+            load_predictor(path, PURPOSE | {"afs": False}, kind)
+
+    def test_a_predictor_s_file_says_what_it_always_said(self, tmp_path):
+        save_predictor(tmp_path / "predictor.json", predictor(), PURPOSE, {})
+        assert "kind" not in json.loads((tmp_path / "predictor.json").read_text())
+
+    def test_an_interval_s_numbers_are_found_by_its_level(self):
+        for index, sigma in enumerate(self.SIGMAS):
+            place = self.constant()(answer(features()), sigma, sigma / 2)
+            assert place.ratio == (0.3, 0.6)[index]
+            assert place.direction_scale == (0.9, 1.1)[index]
+            assert place.start_scale == (0.2, -0.1)[index]
+            assert place.time_scale == 1.0
+
+    def test_levels_given_per_sample_get_an_entry_each(self):
+        levels = self.SIGMAS[torch.tensor([1, 0, 0, 1, 1])].reshape(-1, 1, 1, 1)
+        place = self.constant()(answer(features()), levels, levels / 2)
+        assert place.ratio.flatten().tolist() == [0.6, 0.3, 0.3, 0.6, 0.6]
+
+    def test_coefficients_weigh_both_derivatives(self):
+        """``x' = x + h (alpha d_0 + beta d_s)``, and d_s is asked for in the middle."""
+        made, flow = self.constant("coefficients"), ProbabilityFlow(mixture())
+        solver, x, sigma_next = amed(made), start(), torch.tensor(0.5, dtype=torch.float64)
+        sigma = self.SIGMAS[1]
+        made.ratio.fill_(0.5)
+        end = solver.step(flow, solver.init(x, torch.stack([sigma, sigma_next])), sigma_next)
+        first = flow(x, sigma).derivative
+        middle = (sigma * sigma_next).sqrt()
+        second = flow(x + (middle - sigma) * first, middle).derivative
+        expected = x + (sigma_next - sigma) * (-0.1 * first + 1.1 * second)
+        torch.testing.assert_close(end.x, expected)
