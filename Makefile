@@ -7,7 +7,7 @@ RUNS := runs/digits
 FITS := $(patsubst %,$(RUNS)/%/.fitted,amed-3 amed-5 amed-7 amed-9 plugin-6)
 MODEL := amed_lightning/assets/digits/denoiser.json
 
-.PHONY: test lint unit slow slurm stress demo fits retrain clean
+.PHONY: test lint unit slow slurm stress demo fits nightly retrain clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -26,7 +26,7 @@ unit: $(STAMP)
 	$(BIN)/pytest -n auto -m 'not slow and not gpu and not nightly and not slurm and not stress'
 
 slow: $(STAMP)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto -m 'slow and not gpu'
 
 # Jobs on a SLURM of two nodes that the tests bring up here (root, Debian's packages); skipped, with the reason, elsewhere.
 slurm: $(STAMP)
@@ -43,6 +43,10 @@ demo: $(STAMP)
 	@echo "Training curves and sample grids: $(BIN)/tensorboard --logdir $(RUNS)"
 
 fits: $(FITS)
+
+# A night of the regression benchmark: exit code 0 fine, 1 a regression, 3 could not decide.
+nightly: $(STAMP) fits
+	$(BIN)/lightning bench nightly --config benchmarks/nightly.yaml --accelerator cpu --devices 2
 
 # The stamp, not the predictor, says that a fit has ended: a predictor is exported whenever one is the best so far.
 $(RUNS)/%/.fitted: configs/digits/%.yaml $(MODEL) | $(STAMP)

@@ -135,7 +135,10 @@ REQUIRED = {
     "explicit": {"levels": [2.0, 1.0]},
     "guided": {"of": {"name": "digits_conditional"}, "scale": 2.0},
     "thresholded": {"of": {"name": "digits"}},
+    "pooled": {"of": {"name": "digits"}},
     "pretrained": {"card": "cifar10"},
+    **{name: {"path": "a"} for name in ("edm", "consistency", "latent_diffusion", "stable_diffusion")},
+    "guided_diffusion": {"path": "a", "classifier": "b", "scale": 2.0},
 }
 
 

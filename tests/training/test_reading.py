@@ -165,8 +165,8 @@ class TestTraining:
             student = {"schedule": {"name": schedule}, "num_intervals": intervals}
             module, data = distillation(tmp_path, **student), trajectories(tmp_path, teacher=dense)
             trainer(tmp_path).fit(module, data)
-            for reader in (data.train_reader, data.val_reader):
-                batch = reader.read([0, 1])
+            for seeds in (data.train_seeds, data.val_seeds):
+                batch = TrajectoryReader(data.store(module.parts), seeds, module.parts.sigmas).read([0, 1])
                 assert (batch.states.shape[1], batch.derivatives.shape[1]) == (intervals + 1, intervals)
         assert len(list((tmp_path / "store").iterdir())) == 1
 
