@@ -12,7 +12,7 @@ from typing import Any
 
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, Spec
-from amed_lightning.denoisers.pickled_modules import TensorReader, persistent
+from amed_lightning.denoisers.pickled_modules import TensorReader, held
 from amed_lightning.denoisers.pickles import read_pickle
 
 SOLVERS = {"amed": "amed", "dpm": "dpm_solver_2", "dpmpp": "dpm_solver_pp", "euler": "euler", "ipndm": "ipndm"}
@@ -53,12 +53,8 @@ def read_published_predictor(path: Path) -> PublishedPredictor:
     """
     content = read_pickle(path)
     try:
-        if not isinstance(content, dict) or "model" not in content:
-            raise InputError("there is no 'model', so it is no AMED predictor")
-        kind, settings = persistent(content["model"])
-        if kind != "AMED_predictor":
-            raise InputError(f"a {kind!r:.80} where an AMED_predictor is expected")
-        weights = dict(TensorReader(path.stat().st_size).tensors(content["model"]))
+        module, settings = held(content, "model", "AMED_predictor", "no AMED predictor")
+        weights = dict(TensorReader(path.stat().st_size).tensors(module))
         feature_size = weights["enc_layer0.weight"].shape[1]
         predictor = AMEDPredictor(feature_size, *_bounds(settings))
         predictor.load_state_dict(weights)

@@ -16,7 +16,7 @@ from amed_lightning.config import InputError
 from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.layers import MEAN, kernel
 from amed_lightning.denoisers.model_card import ModelCard
-from amed_lightning.denoisers.pickled_modules import TensorReader, persistent
+from amed_lightning.denoisers.pickled_modules import TensorReader, held
 from amed_lightning.denoisers.pickles import read_pickle
 
 ARCHITECTURES = {"SongUNet": "ddpmpp", "DhariwalUNet": "adm"}
@@ -26,6 +26,7 @@ DEFAULT_LEVELS = range(4)
 """A network has as many levels if its arguments do not say."""
 LONGEST = 64
 """Entries of a list and letters of a word that an argument can have."""
+NO_NETWORK = "none of EDM's networks (name the model of an AMED predictor)"
 IRRELEVANT = ("use_fp16", "sigma_min", "sigma_max", "label_dropout")
 """Arguments that do not change the network here."""
 
@@ -41,13 +42,9 @@ def read_edm(path: Path) -> StoredModel:
     """
     content = read_pickle(path)
     try:
-        if not isinstance(content, dict) or "ema" not in content:
-            raise InputError("there is no 'ema', so it is none of EDM's networks (name the model of an AMED predictor)")
-        kind, state = persistent(content["ema"])
-        if kind != "EDMPrecond":
-            raise InputError(f"a {kind!r:.80} where an EDMPrecond is expected")
+        network, state = held(content, "ema", "EDMPrecond", NO_NETWORK)
         card = edm_card(_arguments(state))
-        tensors = dict(TensorReader(path.stat().st_size).tensors(content["ema"]))
+        tensors = dict(TensorReader(path.stat().st_size).tensors(network))
         weights = _without_filters(tensors, card.network.get("resample_filter", MEAN))
     except (ValueError, TypeError, IndexError) as error:
         raise InputError(f"{path}: {error}") from error

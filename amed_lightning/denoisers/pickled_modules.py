@@ -47,6 +47,26 @@ def persistent(value: Any) -> tuple[str, dict[str, Any]]:
     raise InputError("not an object of a persistent class where one is expected")
 
 
+def held(content: Any, key: str, kind: str, otherwise: str) -> tuple[Any, dict[str, Any]]:
+    """Return an object that a pickle's mapping holds, and its attributes.
+
+    Args:
+        content: of the pickle.
+        key: of the object in the mapping.
+        kind: its class.
+        otherwise: what to conclude where there is no such key.
+
+    Raises:
+        InputError: there is no such key, or an object of another class.
+    """
+    if not isinstance(content, dict) or key not in content:
+        raise InputError(f"there is no '{key}', so it is {otherwise}")
+    found, state = persistent(content[key])
+    if found != kind:
+        raise InputError(f"a {found!r:.80} where an {kind} is expected")
+    return content[key], state
+
+
 @dataclass
 class TensorReader:
     """Makes tensors of records.

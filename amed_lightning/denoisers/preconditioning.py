@@ -15,6 +15,7 @@ cm is EDM's network in the consistency models' files (Song et al. 2023). vp is t
 (sigma_data = 1), where ``sigma^2 + 1 = exp(beta_d t^2 / 2 + beta_min t)``; t is not rounded to the steps of training.
 """
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ class Coefficients(NamedTuple):
     noise: Level
 
 
-class Preconditioned(nn.Module):
+class Preconditioned(nn.Module, ABC):
     """A network as a denoiser.
 
     Args:
@@ -54,9 +55,9 @@ class Preconditioned(nn.Module):
         super().__init__()
         self.model, self.sigma_data = model, sigma_data
 
+    @abstractmethod
     def coefficients(self, sigma: Level) -> Coefficients:
         """Return what surrounds the network at level ``sigma``."""
-        raise NotImplementedError
 
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise ``x`` at level ``sigma``; a negative label, or None, leaves the class open."""

@@ -120,7 +120,6 @@ def folders() -> Iterator[Finding]:
     caches = {
         "AMED_CACHE": cache_folder(),
         "HF_HOME": Path(os.environ.get("HF_HOME") or home / "huggingface"),
-        "TORCH_HOME": Path(os.environ.get("TORCH_HOME") or home / "torch"),
     }
     for variable, folder in caches.items():
         yield Finding(f"{variable}: {folder}, {_size(folder) / GIGABYTE:.2f} GB")

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import BatchSampler, Dataset
 
 from amed_lightning.config import InputError
 from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
@@ -181,7 +181,7 @@ class TestDevice:
     CUDA = torch.device("cuda")
 
     def test_batches_are_made_on_the_device_from_the_same_numbers(self, reader):
-        (batch,) = loader_for(reader, [[7, 299, 0]], self.CUDA, 0.5, 1)
+        (batch,) = loader_for(reader, BatchSampler([7, 299, 0], 3, drop_last=False), self.CUDA, 0.5, 1)
         expected = reader.read([7, 299, 0])
         for name in FIELDS[:3]:
             there = getattr(batch, name)
