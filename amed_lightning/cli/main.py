@@ -68,7 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         print(f"error: {bad_input}", file=sys.stderr)
         code = ExitCode.bad_input
+    finally:
+        _leave_group()
     sys.exit(code)
+
+
+def _leave_group() -> None:
+    """End the group of processes, if there is one: now and then gloo aborts a process that ends before its group."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _bad_input(error: BaseException | None) -> InputError | None:

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch.distributed as dist
 import yaml
 
 from amed_lightning import __version__
@@ -101,6 +102,20 @@ class TestEndings:
 
         self.verb(monkeypatch, run)
         assert refusal(capsys, "a-verb") == "error: --such and such: use another"
+
+    @pytest.mark.parametrize("ends", [0, SystemExit(85), main_module.InputError("no")], ids=["done", "asked", "refused"])
+    def test_a_group_of_processes_does_not_outlive_the_verb(self, monkeypatch, ends):
+        """Gloo's threads abort the process where it does, one time in five."""
+
+        def run(verb, rest):
+            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+            if ends:
+                raise ends
+            return ends
+
+        self.verb(monkeypatch, run)
+        call("a-verb")
+        assert not dist.is_initialized()
 
 
 def changed(path, value):
