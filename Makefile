@@ -26,7 +26,7 @@ unit: $(STAMP)
 	$(BIN)/pytest -n auto -m 'not slow and not gpu and not nightly and not slurm and not stress'
 
 slow: $(STAMP)
-	$(BIN)/pytest -n auto -m 'slow and not gpu'
+	$(BIN)/pytest -n auto -rs -m 'slow and not gpu'
 
 # Jobs on a SLURM of two nodes that the tests bring up here (root, Debian's packages); skipped, with the reason, elsewhere.
 slurm: $(STAMP)

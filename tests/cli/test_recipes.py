@@ -85,6 +85,8 @@ def expected(dataset, kind, nfe, recipe):
             "num_intervals": (evaluations + 1) // 2,
             "afs": evaluations % 2 == 1,
         },
+        "route": {"name": "network"},
+        "loss": "published",
         "scale_dir": recipe["scale_dir"],
         "scale_time": recipe["scale_time"],
         "learning_rate": 5e-3,
