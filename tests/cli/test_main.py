@@ -103,7 +103,7 @@ class TestEndings:
         self.verb(monkeypatch, run)
         assert refusal(capsys, "a-verb") == "error: --such and such: use another"
 
-    @pytest.mark.parametrize("ends", [0, SystemExit(85), main_module.InputError("no")], ids=["done", "asked", "refused"])
+    @pytest.mark.parametrize("ends", [None, SystemExit(85), main_module.InputError("no")])
     def test_a_group_of_processes_does_not_outlive_the_verb(self, monkeypatch, ends):
         """Gloo's threads abort the process where it does, one time in five."""
 
@@ -111,7 +111,7 @@ class TestEndings:
             dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
             if ends:
                 raise ends
-            return ends
+            return 0
 
         self.verb(monkeypatch, run)
         call("a-verb")
