@@ -1,0 +1,54 @@
+"""What README and docs promise is there: the files they name, the verbs they call, the example that they print."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from amed_lightning.cli.main import VERBS
+
+HOME = Path(__file__).parents[1]
+PAGES = [
+    HOME / "README.md",
+    *sorted((HOME / "docs").glob("*.md")),
+    HOME / "slurm/README.md",
+    HOME / "benchmarks/README.md",
+]
+TEXT = (HOME / "README.md").read_text()
+
+
+def identity(path):
+    return str(path.relative_to(HOME))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=identity)
+class TestPages:
+    def test_what_they_link_to_is_there(self, page):
+        targets = [target for target in re.findall(r"\]\(([^)#]+)", page.read_text()) if "://" not in target]
+        assert [target for target in targets if not (page.parent / target).exists()] == []
+
+    def test_the_configurations_and_suites_that_they_name_are_there(self, page):
+        named = re.findall(r"(?<![/\w])(?:configs|benchmarks|slurm)/[\w/.-]+\.(?:yaml|py|sbatch)", page.read_text())
+        assert [name for name in named if not (HOME / name).is_file()] == []
+
+    def test_the_verbs_that_they_call_are_verbs(self, page):
+        called = re.findall(r"\b(?:amed-lightning|lightning) ([a-z]+)\b(?= )", "\n".join(commands(page)))
+        assert set(called) <= VERBS.keys()
+
+    def test_their_yaml_is_yaml(self, page):
+        for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+            assert yaml.safe_load(block)
+
+
+def commands(page):
+    return re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def test_the_example_of_the_library_prints_that_a_higher_order_is_nearer(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    exec(compile(example, "README.md", "exec"), {})
+    errors = {line.split(":")[0]: float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()}
+    assert list(errors) == ["euler", "ipndm", "heun"]
+    assert errors["ipndm"] < errors["euler"] / 3
+    assert errors["heun"] < errors["euler"] / 3
