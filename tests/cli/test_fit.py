@@ -79,8 +79,8 @@ class TestConfigs:
     @pytest.mark.parametrize("path", FITS, ids=identity)
     @pytest.mark.usefixtures("small_shards")
     def test_a_fit_runs_one_step_and_exports(self, folder, path):
-        once = ("max_epochs", "limit_train_batches", "limit_val_batches", "log_every_n_steps")
-        options = [f"--trainer.{name}=1" for name in once]
+        once = ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches")
+        options = [f"--trainer.{name}=1" for name in (*once, "log_every_n_steps")]
         content = CONTENTS[path]
         if "teacher" in content["data"].get("init_args", {}):
             options += [f"--data.{name}=32" for name in ("trajectories", "validation_trajectories", "batch_size")]
