@@ -36,7 +36,7 @@ def totals(estimates: Sequence[Estimate], devices: int) -> Table:
         estimates: one per dataset.
         devices: that will share the work.
     """
-    table = Table(title=f"to come, on {devices} device{'s' if devices > 1 else ''}")
+    table = Table(title=f"the whole suite, finished cells too, on {devices} device{'s' if devices > 1 else ''}")
     for title in ("dataset", "cells", "excluded", "images", "network runs", "GiB", "s per run", "hours"):
         table.add_column(title, justify="left" if title == "dataset" else "right")
     for estimate in estimates:
