@@ -6,9 +6,9 @@ from ..bench.suites import PLAIN
 from .fits import FIT
 from .jobs import script, submit
 
-SHARDS = 10
+SHARDS = 20
 """Of training trajectories; there is one more to validate on."""
-BLOCKS = 4
+BLOCKS = 6
 
 
 def shards(folder):
