@@ -149,7 +149,7 @@ class TestFit:
     def test_two_processes_make_the_files_and_nearly_the_predictor_of_one(
         self, folder, route, solver, epochs, same_tables
     ):
-        """A batch is split, so that its mean is added up in another order; later stages' tables are of those weights."""
+        """A batch is split, so that its mean is added up in another order; later stages' tables follow that."""
         content = copy.deepcopy(FIT)
         options = content["model"]["init_args"]
         student = options["student"] = options["student"] | {"solver": {"name": solver}}
