@@ -8,8 +8,8 @@ others begin at stored trajectories, whose answers they know, and use them again
 * *differences*: central differences of the student's step
 * *table*: inner products at a grid of placements, and then no network run
 * *table, again*: another seed of the predictor, on the same table
-* *table, finer teacher*: the teacher is paid once, so it may be better than its student
-* *constants*, *coefficients*: what a predictor must beat; they come with the table
+* *finer teacher*: a table; the teacher is paid once, so it may be better than its student
+* *constants*, *coefficients*: what a predictor must beat; they come with a table
 
 One rule stops them all. The published scheme stops where the sum of its held-out losses first comes within 1 % of its
 best, the others where every interval's loss first is within 1 % of what it had then. What does not get there is shown
@@ -91,11 +91,6 @@ class Scheme:
     jointly: bool = True
     inner_levels: int = 1
     again: bool = False
-
-    @property
-    def has_baselines(self) -> bool:
-        """Whether constants and coefficients come with it that are to be shown."""
-        return self.name == "table"
 
 
 @dataclass(frozen=True)
@@ -352,8 +347,9 @@ class Comparison:
             predictor.load_state_dict(at.weights)
             whole = {"best_losses": best_of(looks).losses, "whole_fit_seconds": looks[-1].seconds}
             rows.append(self._row(scheme.name, predictor, at) | memory | whole | {"scheme": asdict(scheme)})
-            if scheme.has_baselines:
-                rows += [self._row(kind, self._baseline(kind, root), looks[0]) | memory for kind in BASELINES]
+            for kind in BASELINES:
+                if (path := root / f"{kind}.json").is_file() and not scheme.again:
+                    rows.append(self._row(f"{scheme.name}: {kind}", self._baseline(kind, path), looks[0]) | memory)
         return [row | self._beside(row, rows[0]) for row in rows]
 
     def _row(self, name: str, placer: Placer, cost: Look) -> dict[str, Any]:
@@ -385,9 +381,9 @@ class Comparison:
             "reached": max(losses) <= WITHIN,
         }
 
-    def _baseline(self, kind: str, root: Path) -> Placer:
+    def _baseline(self, kind: str, path: Path) -> Placer:
         """Load what a table's fit has written."""
-        solver = self.case.student.solver | {"placer": {kind: str(root / f"{kind}.json")}}
+        solver = self.case.student.solver | {"placer": {kind: str(path)}}
         placer = SamplerParts(replace(self.case.student, solver=solver), self.parts.model).configured_placer()
         assert isinstance(placer, nn.Module)
         return placer.to(self.device)
@@ -404,17 +400,28 @@ def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def schemes(published: int, stored: int, epochs: int, table_epochs: int) -> list[Scheme]:
+    """Return the published scheme and the others.
+
+    Args:
+        published: trajectories of the published scheme.
+        stored: trajectories of the others.
+        epochs: with the network.
+        table_epochs: without.
+    """
+    return [
+        Scheme("published", None, published, 1, "published", jointly=False),
+        Scheme("stored", {"name": "network"}, stored, epochs),
+        Scheme("differences", {"name": "differences"}, stored, epochs),
+        Scheme("table", {"name": "table"}, stored, table_epochs),
+        Scheme("table, again", {"name": "table"}, stored, table_epochs, again=True),
+    ]
+
+
 def digits(folder: Path) -> Case:
     """The shipped model."""
-    schemes = [
-        Scheme("published", None, 9984, 1, "published", jointly=False),
-        Scheme("stored", {"name": "network"}, 128, 80),
-        Scheme("differences", {"name": "differences"}, 128, 80),
-        Scheme("table", {"name": "table"}, 128, 200),
-        Scheme("table, again", {"name": "table"}, 128, 200, again=True),
-        Scheme("table, finer teacher", {"name": "table"}, 128, 200, inner_levels=5),
-    ]
-    return Case("digits", {"name": "digits"}, 64, 256, schemes, looks=39)
+    finer = Scheme("finer teacher", {"name": "table"}, 128, 200, inner_levels=5)
+    return Case("digits", {"name": "digits"}, 64, 256, [*schemes(9984, 128, 80, 200), finer], looks=39)
 
 
 def cifar10(folder: Path) -> Case:
@@ -425,14 +432,9 @@ def cifar10(folder: Path) -> Case:
     last = denoiser.model.dec["32x32_aux_conv"]
     nn.init.normal_(last.weight, std=last.weight[0].numel() ** -0.5)
     save_model(folder / "cifar10.json", denoiser, card)
-    schemes = [
-        Scheme("published", None, 32, 1, "published", jointly=False),
-        Scheme("stored", {"name": "network"}, 16, 2),
-        Scheme("differences", {"name": "differences"}, 16, 2),
-        Scheme("table", {"name": "table"}, 16, 100),
-        Scheme("table, again", {"name": "table"}, 16, 100, again=True),
-    ]
-    return Case("cifar10", {"name": "file", "path": str(folder / "cifar10.json")}, 16, 8, schemes, looks=2)
+    return Case(
+        "cifar10", {"name": "file", "path": str(folder / "cifar10.json")}, 16, 8, schemes(32, 16, 2, 100), looks=2
+    )
 
 
 CASES: dict[str, Callable[[Path], Case]] = {"digits": digits, "cifar10": cifar10}
@@ -441,7 +443,7 @@ CASES: dict[str, Callable[[Path], Case]] = {"digits": digits, "cifar10": cifar10
 def print_table(rows: Sequence[dict[str, Any]]) -> None:
     """Print the rows of a case."""
     titles = ("forward", "back", "x fewer", "seconds", "x fewer", "live MiB", "x fewer", "stored MiB", "roll-out")
-    print(f"\n{rows[0]['case']:22}{''.join(f'{title:>11}' for title in titles)}  losses / published: at the stop, best")
+    print(f"\n{rows[0]['case']:28}{''.join(f'{title:>11}' for title in titles)}  losses / published: at the stop, best")
     for row in rows:
         runs = f"{row['forward']:11}{row['backward']:11}{row['fewer_runs'] or math.inf:11.1f}"
         time = f"{row['seconds']:11.1f}{row['fewer_seconds']:11.1f}"
@@ -450,7 +452,7 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
             " ".join(f"{loss:.3f}" for loss in row[key]) for key in ("relative_losses", "relative_best_losses")
         )
         missed = "" if row["reached"] else "  (not reached)"
-        print(f"{row['name']:22}{runs}{time}{memory}{row['roll_out_rmse']:11.4f}  {losses}   {best}{missed}")
+        print(f"{row['name']:28}{runs}{time}{memory}{row['roll_out_rmse']:11.4f}  {losses}   {best}{missed}")
 
 
 def plot(comparisons: Sequence[Comparison], path: Path) -> None:
