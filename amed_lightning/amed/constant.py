@@ -17,6 +17,8 @@ from amed_lightning.solvers.placement import Placement
 from amed_lightning.tensors import Level
 
 ConstantKind: TypeAlias = Literal["constants", "coefficients"]
+SAME_LEVEL = 1e-6
+"""Relative distance of levels that differ by rounding alone."""
 
 
 class ConstantPlacer(nn.Module):
@@ -48,8 +50,14 @@ class ConstantPlacer(nn.Module):
         return {"kind": self.kind, "num_intervals": self.num_intervals}
 
     def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
-        """Return the interval's placement, of shape () or (batch, 1, 1, 1) as ``sigma`` is."""
-        own = (self.sigmas - sigma.reshape(-1, 1)).abs().argmin(1).reshape(sigma.shape)
+        """Return the interval's placement, of shape () or (batch, 1, 1, 1) as ``sigma`` is.
+
+        Raises:
+            RuntimeError: no interval begins at this level.
+        """
+        distances, own = (self.sigmas / sigma.reshape(-1, 1) - 1).abs().min(1)
+        torch._assert_async((distances < SAME_LEVEL).all(), f"no interval of these {self.kind} begins at this level")
+        own = own.reshape(sigma.shape)
         return Placement(
             ratio=self._entry(self.ratio, own, sigma),
             direction_scale=self._entry(self.direction_scale, own, sigma),

@@ -21,6 +21,8 @@ from amed_lightning.tensors import Level, per_sample
 
 EMBEDDING_SIZE, HIDDEN_SIZE, CODE_SIZE = 8, 128, 4
 LONGEST_PERIOD = 10_000.0
+WHOLE = (0.0, 1.0)
+"""Ratios from an interval's start to its end."""
 
 
 class AMEDPredictor(nn.Module):
@@ -30,6 +32,7 @@ class AMEDPredictor(nn.Module):
         feature_size: length of the denoiser's bottleneck features.
         scale_dir: bound of the direction scale's distance from 1; 0 leaves it at 1.
         scale_time: bound of the time scale's distance from 1; 0 leaves it at 1.
+        ratio_range: of the ratios; (0, 1) in the paper.
 
     >>> sum(weights.numel() for weights in AMEDPredictor(64, scale_dir=0.01).parameters())
     8950
@@ -37,9 +40,15 @@ class AMEDPredictor(nn.Module):
 
     kind = "predictor"
 
-    def __init__(self, feature_size: int, scale_dir: float = 0.01, scale_time: float = 0.0) -> None:
+    def __init__(
+        self,
+        feature_size: int,
+        scale_dir: float = 0.01,
+        scale_time: float = 0.0,
+        ratio_range: tuple[float, float] = WHOLE,
+    ) -> None:
         super().__init__()
-        self.scale_dir, self.scale_time = scale_dir, scale_time
+        self.scale_dir, self.scale_time, self.ratio_range = scale_dir, scale_time, ratio_range
         self.map_layer0 = nn.Linear(EMBEDDING_SIZE, EMBEDDING_SIZE)
         self.enc_layer0 = nn.Linear(feature_size, HIDDEN_SIZE)
         self.enc_layer1 = nn.Linear(HIDDEN_SIZE, CODE_SIZE)
@@ -54,9 +63,10 @@ class AMEDPredictor(nn.Module):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What builds it."""
-        feature_size = self.enc_layer0.in_features
-        return {"feature_size": feature_size, "scale_dir": self.scale_dir, "scale_time": self.scale_time}
+        """What builds it; the paper's range of ratios goes without saying, as in the first files."""
+        feature_size, ratios = self.enc_layer0.in_features, self.ratio_range
+        options = {"feature_size": feature_size, "scale_dir": self.scale_dir, "scale_time": self.scale_time}
+        return options if ratios == WHOLE else options | {"ratio_range": ratios}
 
     def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
         """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample.
@@ -68,8 +78,9 @@ class AMEDPredictor(nn.Module):
             code = self.enc_layer1(F.silu(self.enc_layer0(here.features.to(self.enc_layer0.weight.dtype))))
             ends = [self._embed(per_sample(level, batch)) for level in (sigma, sigma_next)]
             merged = torch.cat([code, *ends], 1)
+            low, high = self.ratio_range
             return Placement(
-                ratio=self.fc_r(merged).sigmoid().reshape(batch, 1, 1, 1),
+                ratio=low + (high - low) * self.fc_r(merged).sigmoid().reshape(batch, 1, 1, 1),
                 direction_scale=_scale(self.fc_scale_dir, merged, self.scale_dir),
                 time_scale=_scale(self.fc_scale_time, merged, self.scale_time),
             )

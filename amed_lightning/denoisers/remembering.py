@@ -40,12 +40,10 @@ class Remembering:
     Attributes:
         denoiser: answers what is new.
         known: everything that was asked.
-        trail: what was asked since the caller emptied it, repetitions included.
     """
 
     denoiser: Denoiser
     known: list[Question] = field(default_factory=list)
-    trail: list[Question] = field(default_factory=list)
 
     @property
     def cost(self) -> int:
@@ -58,12 +56,35 @@ class Remembering:
         if question is None:
             question = Question(x, sigma, self.denoiser(x, sigma, condition))
             self.known.append(question)
-        self.trail.append(question)
         return question.answer
 
     def remember(self, x: Images, here: Evaluation) -> None:
         """Take note of what the flow has said at ``x``."""
         self.known.append(Question(x, here.sigma, Denoised(here.denoised, here.features)))
+
+
+@dataclass
+class Noted:
+    """A denoiser, and what it is asked, for one caller.
+
+    Attributes:
+        denoiser: answers.
+        questions: in order, repetitions included.
+    """
+
+    denoiser: Denoiser
+    questions: list[Question] = field(default_factory=list)
+
+    @property
+    def cost(self) -> int:
+        """Network runs of an answer."""
+        return self.denoiser.cost
+
+    def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Ask, and take note."""
+        answer = self.denoiser(x, sigma, condition)
+        self.questions.append(Question(x, sigma, answer))
+        return answer
 
 
 def _equal(a: Images | Level, b: Images | Level) -> bool:

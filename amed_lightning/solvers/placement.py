@@ -24,7 +24,7 @@ class Placement:
         ratio: in (0, 1]; 0 is the interval's start, 1 its end, in ln sigma.
         direction_scale: factor on the second update, around 1.
         time_scale: factor on the level at the second evaluation, around 1.
-        start_scale: what a two-stage solver adds of the derivative at the interval's start; 0 in AMED.
+        start_scale: what is added of the derivative at the interval's start, over the whole interval; 0 in AMED.
     """
 
     ratio: Level | float

@@ -2,7 +2,8 @@
 
 An interval is two updates of the base solver around the placed level s, with the base's own history: both half-steps
 enter it, at the levels sigma and s, and its warm-up and final orders count half-steps. What the network adds in the
-second update is multiplied by the direction scale; its query level by the time scale.
+second update is multiplied by the direction scale; its query level by the time scale. A start scale adds as much of
+the derivative at the interval's start to the whole interval.
 """
 
 from dataclasses import dataclass, replace
@@ -10,13 +11,14 @@ from dataclasses import dataclass, replace
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
 from amed_lightning.solvers.multistep import OneEvaluation
-from amed_lightning.solvers.placement import Placer
+from amed_lightning.solvers.placed import PlacedSolver
+from amed_lightning.solvers.placement import Placement, Placer
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
 
 
 @dataclass(frozen=True)
-class Refined:
+class Refined(PlacedSolver):
     """Two updates of ``base`` per interval.
 
     Args:
@@ -26,7 +28,6 @@ class Refined:
 
     base: OneEvaluation
     placer: Placer
-    evaluations_per_interval: int = 2
 
     @property
     def is_multistep(self) -> bool:
@@ -43,11 +44,11 @@ class Refined:
         state = self.base.init(x, sigmas, known)
         return replace(state, updates_left=2 * state.updates_left)
 
-    def step(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level) -> SolverState:
-        """Advance by one interval."""
+    def step_at(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, place: Placement) -> SolverState:
+        """Advance by one interval, placed as the caller says."""
         here, nfe = state.evaluated(flow)
-        place = self.placer(here, state.sigma, sigma_next)
         scaled = flow.scaled(place.time_scale)
         halfway = self.base.update(scaled, replace(state, known=here, nfe=nfe), place.level(state.sigma, sigma_next))
         there, nfe = halfway.evaluated(scaled)
-        return self.base.update(flow, replace(halfway, known=there, nfe=nfe), sigma_next, place.direction_scale)
+        end = self.base.update(flow, replace(halfway, known=there, nfe=nfe), sigma_next, place.direction_scale)
+        return replace(end, x=end.x + place.start_scale * (sigma_next - state.sigma) * here.derivative)

@@ -30,12 +30,12 @@ def euler(placer: Placer | None = None) -> Solver:
     return _placed(Multistep(Equidistant(1)), placer)
 
 
-def heun(placer: Placer | None = None) -> Solver:
+def heun(placer: Placer | None = None) -> TwoStage:
     """Heun's method, EDM's sampler."""
     return TwoStage(second_order, placer or END)
 
 
-def dpm_solver_2(placer: Placer | None = None) -> Solver:
+def dpm_solver_2(placer: Placer | None = None) -> TwoStage:
     """DPM-Solver-2; a fixed placer gives it another ratio than 1/2."""
     return TwoStage(second_order, placer or MIDDLE)
 
@@ -79,7 +79,7 @@ def unipc(
     return _placed(UniPC(order, prediction, variant, lower_order_final), placer)
 
 
-def amed(placer: Placer | None = None) -> Solver:
+def amed(placer: Placer | None = None) -> TwoStage:
     """AMED-Solver; without a learned placer it is DPM-Solver-2."""
     return TwoStage(mean_direction, placer or MIDDLE)
 

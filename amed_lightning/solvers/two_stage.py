@@ -19,7 +19,8 @@ from typing import TypeAlias
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
-from amed_lightning.solvers.placement import Placer
+from amed_lightning.solvers.placed import PlacedSolver
+from amed_lightning.solvers.placement import Placement, Placer
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
 
@@ -39,7 +40,7 @@ def second_order(start: Images, placed: Images, ratio: Level | float) -> Images:
 
 
 @dataclass(frozen=True)
-class TwoStage:
+class TwoStage(PlacedSolver):
     """Evaluate at the interval's start and where the placer says; cross with their slope.
 
     Args:
@@ -49,18 +50,16 @@ class TwoStage:
 
     slope: Slope
     placer: Placer
-    evaluations_per_interval: int = 2
-    is_multistep: bool = False
-    warm_up_intervals: int = 0
+    is_multistep = False
+    warm_up_intervals = 0
 
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
         """Return the state at ``sigmas[0]``."""
         return SolverState(x, sigmas[0], known, (), len(sigmas) - 1, 0)
 
-    def step(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level) -> SolverState:
-        """Advance by one interval."""
+    def step_at(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, place: Placement) -> SolverState:
+        """Advance by one interval, placed as the caller says."""
         here, nfe = state.evaluated(flow)
-        place = self.placer(here, state.sigma, sigma_next)
         sigma_placed = place.level(state.sigma, sigma_next)
         x_placed = state.x + (sigma_placed - state.sigma) * here.derivative
         placed = flow.scaled(place.time_scale)(x_placed, sigma_placed)

@@ -24,6 +24,10 @@ Axis: TypeAlias = tuple[float, ...]
 AxisName: TypeAlias = Literal["ratio", "time_scale", "direction_scale"]
 AXES: tuple[AxisName, ...] = ("ratio", "time_scale", "direction_scale")
 """In the order in which nodes are counted: the last runs fastest."""
+LINEAR: tuple[AxisName, ...] = ("direction_scale",)
+"""An axis of one point says nothing about what a step is linear in."""
+ROUNDING = 1e-6
+"""By how much a placement in single precision may pass an axis' end."""
 
 
 def chebyshev(size: int, low: float, high: float) -> Axis:
@@ -75,13 +79,16 @@ class Nodes:
     def weights(self, place: Placement, like: Float[Tensor, "rows *_"]) -> Float[Tensor, "rows nodes"]:
         """Return what each node contributes at a placement of as many samples as ``like`` has rows.
 
-        Beyond the ends of an axis the answer at the end holds: polynomials do not extrapolate.
+        Raises:
+            RuntimeError: the placement lies beyond the ends of an axis, where polynomials know nothing.
         """
         total = like.new_ones(len(like), 1)
         for name, axis in zip(AXES, self._axes(), strict=True):
-            if len(axis) > 1:
+            if len(axis) > 1 or name not in LINEAR:
                 value = torch.as_tensor(getattr(place, name), dtype=like.dtype, device=like.device)
-                points = per_sample(value, len(like)).clamp(axis[0], axis[-1])
+                points = per_sample(value, len(like))
+                inside = (points >= axis[0] - ROUNDING) & (points <= axis[-1] + ROUNDING)
+                torch._assert_async(inside.all(), f"a {name} lies outside of the tabulated {axis[0]} to {axis[-1]}")
                 total = (total[:, :, None] * cardinals(axis, points)[:, None]).flatten(1)
         return total
 

@@ -8,7 +8,7 @@ all vectors it needs the inner products only:
 
     ``|x_teacher - x'|^2 = w^T G w``,   G the Gram matrix of ``(x_teacher - x, x, known answers, v at the nodes)``
 
-The weights w come out of the solver's own ``step``, run on the vectors' coordinates instead of the vectors; their
+The weights w come out of the solver's own ``step_at``, run on the vectors' coordinates instead of the vectors; their
 gradient with respect to the placement is autograd's. Interpolating v rather than the inner products keeps the error
 small beside the loss: ``|x_teacher - x|^2`` is up to a million times the loss, and the sums are float64 for the same
 reason.
@@ -26,7 +26,7 @@ from torch import Tensor
 from amed_lightning.flow.model import Condition, Denoised, Features
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
-from amed_lightning.solvers.placed_step import PlacedStep
+from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.teacher.nodes import AxisName, Nodes
@@ -83,9 +83,9 @@ class StepTable:
         nothing = self.features.new_zeros(len(self), 0, 0, 0)
         return Evaluation(self.sigmas[0], nothing, nothing, self.features, 0)
 
-    def losses(self, step: PlacedStep, place: Placement) -> Float[Tensor, "rows"]:
+    def losses(self, solver: PlacedSolver, place: Placement) -> Float[Tensor, "rows"]:
         """Return each sample's squared distance to the teacher, differentiable in the placement."""
-        return self.products(*[self.residual(step, place)] * 2)
+        return self.products(*[self.residual(solver, place)] * 2)
 
     def averaged(self, count: int) -> "StepTable":
         """Return ``count`` rows that each stand for all samples, whose mean their losses are.
@@ -105,18 +105,18 @@ class StepTable:
         """Return the inner products of two vectors given by their coordinates."""
         return ((a[:, None] @ self.gram)[:, 0] * b).sum(1)
 
-    def residual(self, step: PlacedStep, place: Placement) -> Weights:
+    def residual(self, solver: PlacedSolver, place: Placement) -> Weights:
         """Return the coordinates of what the step leaves to the teacher's state.
 
         Args:
-            step: of the student.
+            solver: of the student.
             place: numbers, or tensors of shape (rows, 1, 1, 1).
         """
         place = place.per_sample(self.gram)
         units = torch.eye(self.gram.shape[1] - 1, dtype=torch.float64, device=self.gram.device)
-        state = self._coordinates(step, units)
+        state = self._coordinates(solver, units)
         flow = ProbabilityFlow(Interpolant(self._slopes(place), torch.as_tensor(place.time_scale)))
-        end = step(flow, state, self.sigmas[1], place).x
+        end = solver.step_at(flow, state, self.sigmas[1], place).x
         return torch.cat([end.new_ones(len(self), 1), (state.x - end).flatten(1)], 1)
 
     def coarser(self, axis: AxisName) -> "StepTable":
@@ -160,7 +160,7 @@ class StepTable:
         """How often a step asks."""
         return (self.gram.shape[1] - self._fixed) // len(self.nodes)
 
-    def _coordinates(self, step: PlacedStep, units: Float[Tensor, "directions directions"]) -> SolverState:
+    def _coordinates(self, solver: PlacedSolver, units: Float[Tensor, "directions directions"]) -> SolverState:
         """Return the interval's start, its vectors replaced by their coordinates."""
         x, *pairs = (unit.reshape(1, -1, 1, 1).expand(len(self), -1, 1, 1) for unit in units[: self._fixed - 1])
         levels = [*(level.reshape(-1, 1, 1, 1) for level in self.past.unbind(1)), self.sigmas[0]]
@@ -168,7 +168,7 @@ class StepTable:
             Evaluation(level, denoised, derivative, self.features, 0)
             for level, derivative, denoised in zip(levels, pairs[::2], pairs[1::2], strict=True)
         )
-        return replace(step.solver.init(x, self.sigmas, known), history=tuple(history))
+        return replace(solver.init(x, self.sigmas, known), history=tuple(history))
 
     def _slopes(self, place: Placement) -> Iterator[Images]:
         """Yield the coordinates of the slope that each question finds."""

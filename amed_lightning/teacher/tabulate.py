@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amed_lightning.denoisers.remembering import Remembering
+from amed_lightning.denoisers.remembering import Noted, Remembering
 from amed_lightning.flow.model import Condition
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
-from amed_lightning.solvers.placed_step import PlacedStep
+from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.teacher.nodes import AXES, Axis, AxisName, Nodes
@@ -41,7 +41,7 @@ class Agreement:
 
 
 def tabulate(
-    step: PlacedStep,
+    solver: PlacedSolver,
     denoiser: Remembering,
     condition: Condition | None,
     start: SolverState,
@@ -52,7 +52,7 @@ def tabulate(
     """Ask at every node and keep the inner products.
 
     Args:
-        step: of the student.
+        solver: of the student.
         denoiser: the network; what it was asked before is not asked again.
         condition: labels, or None.
         start: of the interval, with the flow's answer there.
@@ -61,13 +61,13 @@ def tabulate(
         nodes: placements to ask at.
     """
     assert start.known is not None, "the flow's answer at the interval's start is not known"
-    flow = ProbabilityFlow(denoiser, condition)
     asked: list[list[Images]] = []
     for place in nodes.placements():
-        denoiser.trail.clear()
+        noted = Noted(denoiser)
         # Where past levels are one per sample, so is this one.
-        step(flow, start, sigmas[1], place.per_sample(start.x) if start.history else place)
-        asked.append([(q.x - q.answer.image) / (q.sigma / place.time_scale) for q in denoiser.trail])
+        everywhere = place.per_sample(start.x) if start.history else place
+        solver.step_at(ProbabilityFlow(noted, condition), start, sigmas[1], everywhere)
+        asked.append([(q.x - q.answer.image) / (q.sigma / place.time_scale) for q in noted.questions])
     answers = [vector for answer in (*start.history, start.known) for vector in (answer.derivative, answer.denoised)]
     slopes = [slope for question in zip(*asked, strict=True) for slope in question]
     vectors = (target.double() - start.x.double(), start.x, *answers, *slopes)
@@ -83,7 +83,7 @@ def tabulate(
 
 
 def tabulate_until_agreed(
-    step: PlacedStep,
+    solver: PlacedSolver,
     denoiser: Remembering,
     condition: Condition | None,
     start: SolverState,
@@ -93,11 +93,11 @@ def tabulate_until_agreed(
     agreement: Agreement,
 ) -> StepTable:
     """Tabulate, with more nodes on every axis that needs them; the arguments are those of :func:`tabulate`."""
-    make = partial(tabulate, step, denoiser, condition, start, sigmas, target)
+    make = partial(tabulate, solver, denoiser, condition, start, sigmas, target)
     while True:
         table = make(nodes)
         sizes = {axis: len(getattr(nodes, axis)) for axis in AXES}
-        found = {axis: disagreement(table, step, axis) for axis in AXES if sizes[axis] > 2}
+        found = {axis: disagreement(table, solver, axis) for axis in AXES if sizes[axis] > 2}
         short = [axis for axis, value in found.items() if not value <= agreement.bound]
         short = [axis for axis in short if 2 * sizes[axis] - 1 <= agreement.most]
         if not short:
@@ -106,26 +106,26 @@ def tabulate_until_agreed(
             nodes = nodes.finer(axis)
 
 
-def disagreement(table: StepTable, step: PlacedStep, axis: AxisName) -> float:
+def disagreement(table: StepTable, solver: PlacedSolver, axis: AxisName) -> float:
     """Return by how much of itself the mean loss changes where every second node of an axis is left out, at its worst.
 
     Args:
         table: an interval.
-        step: of a student.
+        solver: of a student.
         axis: whose nodes are left out.
     """
     places = _probes(table.nodes)
-    fine, coarse = (_mean_losses(each, step, places) for each in (table, table.coarser(axis)))
+    fine, coarse = (_mean_losses(each, solver, places) for each in (table, table.coarser(axis)))
     return float(((fine - coarse).abs() / fine.clamp(min=TINY)).max())
 
 
-def _mean_losses(table: StepTable, step: PlacedStep, places: list[Placement]) -> Float[Tensor, "places"]:
+def _mean_losses(table: StepTable, solver: PlacedSolver, places: list[Placement]) -> Float[Tensor, "places"]:
     """Return the mean loss where all samples are placed alike, for several placements."""
     if table.past.shape[1]:
-        return torch.stack([table.losses(step, place).mean() for place in places])
+        return torch.stack([table.losses(solver, place).mean() for place in places])
     averaged = table.averaged(len(places))
     entries = ([getattr(place, name) for place in places] for name in ("ratio", "direction_scale", "time_scale"))
-    return averaged.losses(step, Placement(*(averaged.gram.new_tensor(e).reshape(-1, 1, 1, 1) for e in entries)))
+    return averaged.losses(solver, Placement(*(averaged.gram.new_tensor(e).reshape(-1, 1, 1, 1) for e in entries)))
 
 
 def _probes(nodes: Nodes) -> list[Placement]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.probability_flow import ProbabilityFlow
-from amed_lightning.solvers.placed_step import PlacedStep
+from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level, squared_distance
@@ -28,10 +28,10 @@ DIRECTION_STEP = 0.05
 
 
 def through_network(
-    step: PlacedStep, flow: ProbabilityFlow, start: SolverState, sigma_next: Level, place: Placement, target: Images
+    solver: PlacedSolver, flow: ProbabilityFlow, start: SolverState, sigma_next: Level, place: Placement, target: Images
 ) -> tuple[SolverState, Losses]:
     """Take the step and leave its gradient to autograd."""
-    end = step(flow, start, sigma_next, place)
+    end = solver.step_at(flow, start, sigma_next, place)
     return end, squared_distance(end.x, target)
 
 
@@ -48,7 +48,7 @@ class ByDifferences:
 
     def __call__(
         self,
-        step: PlacedStep,
+        solver: PlacedSolver,
         flow: ProbabilityFlow,
         start: SolverState,
         sigma_next: Level,
@@ -58,12 +58,13 @@ class ByDifferences:
         """Return the state, and losses whose gradient in the placement is that of the differences."""
         flow = replace(flow, denoiser=Remembering(flow.denoiser))
         with torch.no_grad():
-            end = step(flow, start, sigma_next, place)
+            end = solver.step_at(flow, start, sigma_next, place)
             residual = end.x - target
             gradients = []
             for name, entry, size in self._steps(place):
                 ahead, behind = (
-                    step(flow, start, sigma_next, replace(place, **{name: entry + side * size})).x for side in (1, -1)
+                    solver.step_at(flow, start, sigma_next, replace(place, **{name: entry + side * size})).x
+                    for side in (1, -1)
                 )
                 slope = (ahead - behind) / (2 * size)
                 gradients.append((entry, 2 * (residual * slope).flatten(1).sum(1)))

@@ -34,11 +34,12 @@ class Baselines(pl.Callback):
         if self.student.is_multistep:
             return
         train, val = self.route.tables.values()
-        step = self.student.step
-        for fit in [fit_constants, fit_coefficients] if isinstance(step.solver, TwoStage) else [fit_constants]:
-            placer = fit(step, train)
+        solver = self.student.solver
+        for fit in [fit_constants, fit_coefficients] if isinstance(solver, TwoStage) else [fit_constants]:
+            placer = fit(solver, train)
             losses = [
-                float(table.losses(step, placer(table.start, table.sigmas[0], table.sigmas[1])).mean()) for table in val
+                float(table.losses(solver, placer(table.start, table.sigmas[0], table.sigmas[1])).mean())
+                for table in val
             ]
             self.losses[f"val/{placer.kind}"] = self.judge(losses)
             if trainer.is_global_zero:
@@ -50,7 +51,7 @@ class Baselines(pl.Callback):
         if self.route.warm_start and not self.student.is_multistep and not trainer.global_step:
             train, _ = self.route.tables.values()
             assert isinstance(self.student.placer, nn.Module)
-            approach(self.student.placer, fit_constants(self.student.step, train), train, self.student.scale_dir)
+            approach(self.student.placer, fit_constants(self.student.solver, train), train, self.student.scale_dir)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log their losses beside the predictor's."""

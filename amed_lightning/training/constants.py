@@ -18,14 +18,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from amed_lightning.amed.constant import ConstantKind, ConstantPlacer
-from amed_lightning.solvers.placed_step import PlacedStep
+from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.teacher.step_table import StepTable
 
 Ratios: TypeAlias = Float[Tensor, "tried"]
 Losses: TypeAlias = Float[Tensor, "tried"]
 Numbers: TypeAlias = Float[Tensor, "tried 3"]
-MIDDLE = torch.tensor([0.5], dtype=torch.float64)
 APPROACH_STEPS, APPROACH_RATE = 200, 1e-2
 REACHED = 0.9
 """Part of a bound that a sigmoid reaches soon enough."""
@@ -38,22 +37,22 @@ FACTORS: dict[ConstantKind, tuple[str, ...]] = {
 """What each kind chooses by least squares."""
 
 
-def fit_constants(step: PlacedStep, tables: Sequence[StepTable]) -> ConstantPlacer:
+def fit_constants(solver: PlacedSolver, tables: Sequence[StepTable]) -> ConstantPlacer:
     """Search each interval's ratio, with the best direction scale at each."""
-    return _placer("constants", tables, [_searched(step, table) for table in tables])
+    return _placer("constants", tables, [_searched(solver, table) for table in tables])
 
 
-def fit_coefficients(step: PlacedStep, tables: Sequence[StepTable]) -> ConstantPlacer:
+def fit_coefficients(solver: PlacedSolver, tables: Sequence[StepTable]) -> ConstantPlacer:
     """Weigh the derivatives at each interval's start and middle freely."""
-    return _placer("coefficients", tables, [best_factors("coefficients", step, table, MIDDLE)[0] for table in tables])
+    return _placer("coefficients", tables, [_middle(solver, table) for table in tables])
 
 
-def best_factors(kind: ConstantKind, step: PlacedStep, table: StepTable, ratios: Ratios) -> tuple[Numbers, Losses]:
+def best_factors(kind: ConstantKind, solver: PlacedSolver, table: StepTable, ratios: Ratios) -> tuple[Numbers, Losses]:
     """Choose, at each of several ratios, the factors that minimise the mean loss.
 
     Args:
         kind: which factors there are.
-        step: of the student.
+        solver: of the student.
         table: an interval of a one-step student.
         ratios: to choose at.
 
@@ -62,8 +61,8 @@ def best_factors(kind: ConstantKind, step: PlacedStep, table: StepTable, ratios:
     """
     means, names = table.averaged(len(ratios)), FACTORS[kind]
     unset = Placement(ratios.reshape(-1, 1, 1, 1), direction_scale=0.0)
-    without = means.residual(step, unset)
-    effects = [means.residual(step, replace(unset, **{name: 1.0})) - without for name in names]
+    without = means.residual(solver, unset)
+    effects = [means.residual(solver, replace(unset, **{name: 1.0})) - without for name in names]
     normal = torch.stack([torch.stack([means.products(a, b) for b in effects], -1) for a in effects], -2)
     right = torch.stack([-means.products(without, effect) for effect in effects], -1)
     factors = torch.linalg.solve(normal, right)
@@ -96,13 +95,18 @@ def approach(placer: nn.Module, constants: ConstantPlacer, tables: Sequence[Step
         optimizer.step()
 
 
-def _searched(step: PlacedStep, table: StepTable) -> Numbers:
+def _middle(solver: PlacedSolver, table: StepTable) -> Numbers:
+    """Weigh the derivatives where the second is halfway."""
+    return best_factors("coefficients", solver, table, table.gram.new_tensor([0.5]))[0]
+
+
+def _searched(solver: PlacedSolver, table: StepTable) -> Numbers:
     """Try ratios all over the table, then around the best."""
     low, high = table.nodes.ratio[0], table.nodes.ratio[-1]
     width, parts = (high - low) / RATIOS, torch.arange(RATIOS, dtype=torch.float64, device=table.gram.device)
     ratios = low + width * (parts + 0.5)
     for _ in range(2):
-        found, losses = best_factors("constants", step, table, ratios)
+        found, losses = best_factors("constants", solver, table, ratios)
         best = found[losses.argmin()]
         ratios = (best[0] + width * (2 * parts / (RATIOS - 1) - 1)).clamp(low + width / RATIOS, high)
     return best[None]

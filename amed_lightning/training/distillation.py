@@ -67,7 +67,8 @@ class AMEDDistillation(pl.LightningModule):
         self.export, self.jointly, self.learning_rate = export, jointly, learning_rate
         self.route = build("route", ROUTES, route or {"name": "network"})
         self.objective = Objective(loss, student.num_intervals)
-        self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time)
+        ratios = self.route.ratio_range(self.parts)
+        self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time, ratios)
         self.student = Student(self.parts, self.predictor, scale_dir, scale_time)
         self.register_buffer("best_loss", torch.tensor(torch.inf, dtype=torch.float64))
 

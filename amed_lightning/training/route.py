@@ -56,6 +56,10 @@ class Source(Protocol):
 class Route(Protocol):
     """How a predictor learns."""
 
+    def ratio_range(self, parts: SamplerParts) -> tuple[float, float]:
+        """Return the ratios between which a predictor may place a student's second evaluation."""
+        ...
+
     def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
         """Compute what is missing on disk before a fit."""
         ...

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from amed_lightning.amed.predictor import WHOLE
 from amed_lightning.runtime.processes import Processes
+from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.training.arrivals import ByDifferences, through_network
@@ -24,6 +26,10 @@ class Rollout:
 
     def __init__(self, arrive: Arrive) -> None:
         self.arrive = arrive
+
+    def ratio_range(self, parts: SamplerParts) -> tuple[float, float]:
+        """All of an interval."""
+        return WHOLE
 
     def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
         """Complete the trajectories."""

@@ -88,7 +88,7 @@ class Stages:
             weights = {name: value.to(self.tabulator.device) for name, value in self.learnt[passed].items()}
             sigma_next = sigmas[passed + 1]
             place: Placement = functional_call(self._placer, weights, (state.known, state.sigma, sigma_next))
-            end = student.step(flow, state, sigma_next, place)
+            end = student.solver.step_at(flow, state, sigma_next, place)
             state = replace(end, known=end.evaluated(flow)[0])
         return state
 

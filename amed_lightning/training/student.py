@@ -13,11 +13,12 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from amed_lightning.config import InputError, Spec
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.sampling.sampler import SamplerParts
-from amed_lightning.solvers.placed_step import PlacedStep
+from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement, Placer
-from amed_lightning.solvers.state import SolverState
+from amed_lightning.solvers.state import Solver, SolverState
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.tensors import Images, Level
 
@@ -45,7 +46,7 @@ class Arrive(Protocol):
 
     def __call__(
         self,
-        step: PlacedStep,
+        solver: PlacedSolver,
         flow: ProbabilityFlow,
         start: SolverState,
         sigma_next: Level,
@@ -56,6 +57,17 @@ class Arrive(Protocol):
         ...
 
 
+def placed(solver: Solver, spec: Spec) -> PlacedSolver:
+    """Return a solver as one that can be distilled.
+
+    Raises:
+        InputError: it places no second evaluation.
+    """
+    if not isinstance(solver, PlacedSolver):
+        raise InputError(f"solver '{spec['name']}': it places no evaluation, so nothing of it can be learnt")
+    return solver
+
+
 class Student:
     """A sampler's parts around a placer.
 
@@ -64,24 +76,27 @@ class Student:
         placer: learns.
         scale_dir: bound of its direction scales' distance from 1.
         scale_time: bound of its time scales' distance from 1.
+
+    Raises:
+        InputError: the solver has nothing to place.
     """
 
     def __init__(self, parts: SamplerParts, placer: Placer, scale_dir: float = 0.0, scale_time: float = 0.0) -> None:
         self.parts, self.placer = parts, placer
         self.scale_dir, self.scale_time = scale_dir, scale_time
         self.sampler = parts.sampler(placer)
-        self.step = PlacedStep(parts.solver)
+        self.solver = placed(self.sampler.solver, parts.config.solver)
 
     @property
     def is_multistep(self) -> bool:
         """Whether it goes on from its own states."""
-        return self.step.solver.is_multistep
+        return self.solver.is_multistep
 
     def start(self, teacher: Trajectories, index: int = 0) -> SolverState:
         """Return the state of the teacher at level number ``index``, as the student starts from it."""
         x, sigmas = teacher.states[:, index], self.sampler.sigmas[index:].to(teacher.states.device)
         known = self.sampler.known_at_start(x) if index == 0 else None
-        return self.step.solver.init(x, sigmas, known or teacher.evaluation(index, sigmas[0]))
+        return self.solver.init(x, sigmas, known or teacher.evaluation(index, sigmas[0]))
 
     def intervals(self, teacher: Trajectories, arrive: Arrive) -> Iterator[tuple[Interval, SolverState]]:
         """Run along the teacher's trajectories.
@@ -100,7 +115,7 @@ class Student:
             here, nfe = state.evaluated(flow)
             state = replace(state, known=here, nfe=nfe)
             place = self.placer(here, state.sigma, sigma_next)
-            end, losses = arrive(self.step, flow, state, sigma_next, place, teacher.states[:, number])
+            end, losses = arrive(self.solver, flow, state, sigma_next, place, teacher.states[:, number])
             yield Interval(number, place, losses), end
             if number < len(sigmas):
                 state = end.detach() if self.is_multistep else self.start(teacher, number)

@@ -13,7 +13,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from amed_lightning.runtime.processes import Processes
+from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds
+from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.teacher.step_table import StepTable
 from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.tables import TableFile, TableRecipe
@@ -21,7 +23,7 @@ from amed_lightning.teacher.tabulate import Agreement
 from amed_lightning.training.arrivals import through_network
 from amed_lightning.training.route import Batch, Order, Source
 from amed_lightning.training.stages import Stages
-from amed_lightning.training.student import Interval, Student
+from amed_lightning.training.student import Interval, Student, placed
 from amed_lightning.training.table_batch import TableBatch, TableExamples
 from amed_lightning.training.tabulator import TableOptions, Tabulator
 
@@ -32,7 +34,7 @@ class TableRoute:
     Args:
         agreement: of the mean loss with that from every second node, relative; the error is about its square.
         most_nodes: of an axis.
-        ratio_range: of the tabulated ratios; beyond it the answer at its end holds.
+        ratio_range: of the predictor's ratios, all of which are tabulated; one that suits the student, if none.
         scale_time: the tabulated time scales lie within this bound of 1; the student's bound, if none.
         batch_size: trajectories per network run.
         warm_start: begin a one-step student's predictor at the constants of its table.
@@ -61,6 +63,10 @@ class TableRoute:
         self.warm_start, self.stage_epochs = warm_start, stage_epochs
         self.tables: dict[Seeds, list[StepTable]] = {}
         self.stages: Stages | None = None
+
+    def ratio_range(self, parts: SamplerParts) -> tuple[float, float]:
+        """Return the tabulated ratios."""
+        return self.options.ratios(placed(parts.solver(FixedPlacement(0.5)), parts.config.solver), parts.sigmas)
 
     def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
         """Complete and read a one-step student's tables; for a multistep one, get ready for the first stage."""
@@ -99,7 +105,7 @@ class TableRoute:
             return
         for number, table in enumerate(batch.intervals, start=1):
             place = student.placer(table.start, table.sigmas[0], table.sigmas[1])
-            yield Interval(number, place, table.losses(student.step, place))
+            yield Interval(number, place, table.losses(student.solver, place))
 
     def state(self) -> dict[str, Any]:
         """Return what the stages that are over have learnt."""

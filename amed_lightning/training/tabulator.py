@@ -1,16 +1,19 @@
 """How a student's intervals are tabulated: its recipe, and the tables of a block of seeds."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 
+from amed_lightning.amed.predictor import WHOLE
 from amed_lightning.config import InputError, complete
 from amed_lightning.denoisers.gaussian import gaussian
-from amed_lightning.denoisers.remembering import Question, Remembering
+from amed_lightning.denoisers.remembering import Noted, Question, Remembering
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
+from amed_lightning.noise.schedules import Grid
 from amed_lightning.sampling.sampler import without_placer
 from amed_lightning.seeds import Seeds
-from amed_lightning.solvers.placed_step import PlacedStep
+from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.registry import SOLVERS, amed
 from amed_lightning.solvers.state import SolverState
@@ -24,8 +27,10 @@ from amed_lightning.training.student import Student
 
 FIRST_RATIOS, FIRST_SCALES = 5, 3
 """Nodes to begin with."""
-WHOLE, INNER = (0.0, 1.0), (0.1, 0.9)
-"""Tabulated ratios; rules with a history divide by the length of either part of an interval, and stay inside."""
+INNER = (0.1, 0.9)
+"""Ratios of rules with a history, which divide by the length of either part of an interval."""
+WATCHED = (Placement(0.3, 0.9, 1.1), Placement(0.8, 1.1, 0.9))
+"""Where a student is watched asking."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,15 @@ class TableOptions:
     scale_time: float | None
     batch_size: int
 
+    def ratios(self, solver: PlacedSolver, sigmas: Grid) -> tuple[float, float]:
+        """Return the range of a solver's ratios: of the tabulated ones, and so of its predictor's.
+
+        Args:
+            solver: of the student.
+            sigmas: its levels.
+        """
+        return self.ratio_range or (WHOLE if is_shared(solver, sigmas) else INNER)
+
     def recipe(self, student: Student, trajectories: str, seeds: Seeds) -> TableRecipe:
         """Return the recipe of a student's table.
 
@@ -61,34 +75,38 @@ class TableOptions:
                 f"route.scale_time is {bound}, but the student's goes up to {student.scale_time}; "
                 f"raise it, or leave it out"
             )
-        config, shared = student.parts.config, is_shared(student)
-        asks_again = len(_questions(student.step)) > 1
+        config, solver, sigmas = student.parts.config, student.solver, student.parts.sigmas
+        asks_again = any(len(asked) > 1 for asked in _questions(solver, sigmas))
+        own = complete("solver", SOLVERS, without_placer(config.solver), hidden=["placer"])
         return TableRecipe(
             trajectories=trajectories,
-            sigmas=tuple(student.parts.sigmas.tolist()),
+            sigmas=tuple(sigmas.tolist()),
             afs=config.afs,
             stream=seeds.stream.name,
             start=seeds.start,
             stop=seeds.stop,
             batch_size=self.batch_size,
             nodes=Nodes(
-                chebyshev(FIRST_RATIOS, *(self.ratio_range or (WHOLE if shared else INNER))),
+                chebyshev(FIRST_RATIOS, *self.ratios(solver, sigmas)),
                 _around_one(bound),
                 _around_one(student.scale_dir if asks_again else 0.0),
             ),
             agreement=self.agreement,
-            solver=None if shared else complete("solver", SOLVERS, without_placer(config.solver), hidden=["placer"]),
+            solver=None if is_shared(solver, sigmas) else own,
         )
 
 
-def is_shared(student: Student) -> bool:
-    """Whether a student asks the network, from the teacher's states, what AMED-Solver asks."""
-    own, others = _questions(student.step), _questions(PlacedStep(amed))
-    return (
-        not student.is_multistep
-        and len(own) == len(others)
-        and all(a.x.allclose(b.x) and a.sigma.allclose(b.sigma) for a, b in zip(own, others, strict=True))
-    )
+def is_shared(solver: PlacedSolver, sigmas: Grid) -> bool:
+    """Whether a solver asks the network, from the teacher's states, what AMED-Solver asks, in every interval."""
+    if solver.is_multistep:
+        return False
+    runs = zip(_questions(solver, sigmas), _questions(amed(), sigmas), strict=True)
+    return all(len(own) == len(others) and all(map(_is_same, own, others)) for own, others in runs)
+
+
+def _is_same(own: Question, other: Question) -> bool:
+    pairs = (own.x, other.x), (own.sigma, other.sigma)
+    return all(torch.allclose(a, b, rtol=1e-12, atol=0) for a, b in pairs)
 
 
 class Tabulator:
@@ -103,7 +121,7 @@ class Tabulator:
 
     def __init__(self, student: Student, reader: TrajectoryReader, recipe: TableRecipe, device: torch.device) -> None:
         self.student, self.reader, self.recipe, self.device = student, reader, recipe, device
-        self.step = student.step if recipe.solver else PlacedStep(amed)
+        self.solver = student.solver if recipe.solver else amed()
 
     def read(self, block: Seeds) -> Trajectories:
         """Return the teacher's trajectories of some seeds."""
@@ -133,7 +151,7 @@ class Tabulator:
         """
         with torch.no_grad():
             return tabulate_until_agreed(
-                self.step,
+                self.solver,
                 memory,
                 teacher.condition,
                 start,
@@ -154,11 +172,13 @@ def _around_one(bound: float) -> Axis:
     return chebyshev(FIRST_SCALES, 1 - bound, 1 + bound) if bound else (1.0,)
 
 
-def _questions(step: PlacedStep) -> list[Question]:
-    """Return what a step from a known start asks, watched on four pixels in an interval that is not the last."""
+def _questions(solver: PlacedSolver, sigmas: Grid) -> list[list[Question]]:
+    """Return what a solver's steps from known starts ask, interval by interval, watched on four pixels."""
     x = torch.tensor([[[[1.0, -2.0], [0.5, 3.0]]]], dtype=torch.float64)
-    sigmas = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
-    known = Evaluation(sigmas[0], x - sigmas[0] * x.square(), x.square(), x.new_zeros(1, 1), 0)
-    denoiser = Remembering(gaussian(torch.ones_like(x[0])))
-    step(ProbabilityFlow(denoiser), step.solver.init(x, sigmas, known), sigmas[1], Placement(0.3, 0.9, 1.1))
-    return denoiser.trail
+    asked = []
+    for index, place in product(range(len(sigmas) - 1), WATCHED):
+        ahead, noted = sigmas[index:], Noted(gaussian(torch.ones_like(x[0])))
+        known = Evaluation(ahead[0], x - ahead[0] * x.square(), x.square(), x.new_zeros(1, 1), 0)
+        solver.step_at(ProbabilityFlow(noted), solver.init(x, ahead, known), ahead[1], place)
+        asked.append(noted.questions)
+    return asked

@@ -323,6 +323,13 @@ class TestKinds:
             assert place.start_scale == (0.2, -0.1)[index]
             assert place.time_scale == 1.0
 
+    def test_a_level_at_which_no_interval_begins_is_an_error(self):
+        rounded = self.SIGMAS.float().double()
+        assert self.constant()(answer(features()), rounded[1], rounded[1] / 2).ratio == 0.6
+        for sigma in (self.SIGMAS[0] * 0.99, self.SIGMAS[:, None, None, None] * torch.tensor([[[[1.0]]], [[[1.01]]]])):
+            with pytest.raises(RuntimeError, match="no interval of these constants begins at this level"):
+                self.constant()(answer(features()), sigma, sigma / 2)
+
     def test_levels_given_per_sample_get_an_entry_each(self):
         levels = self.SIGMAS[torch.tensor([1, 0, 0, 1, 1])].reshape(-1, 1, 1, 1)
         place = self.constant()(answer(features()), levels, levels / 2)

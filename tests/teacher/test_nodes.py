@@ -60,10 +60,29 @@ class TestGrid:
         apart = [GRID.weights(Placement(value, 1.0, 1.05), points(0)) for value in (0.1, 0.7)]
         torch.testing.assert_close(together, torch.cat(apart))
 
-    def test_beyond_an_end_the_answer_at_the_end_holds(self):
-        like = points(0)
-        for outside, end in ((Placement(-0.2), Placement(0.0)), (Placement(1.3), Placement(1.0))):
-            assert GRID.weights(outside, like).equal(GRID.weights(end, like))
+    @pytest.mark.parametrize(
+        ("place", "name"),
+        [
+            (Placement(-0.01), "ratio"),
+            (Placement(points(0.5, 1.01).reshape(-1, 1, 1, 1)), "ratio"),
+            (Placement(0.5, 1.02), "direction_scale"),
+            (Placement(0.5, 1.0, 0.79), "time_scale"),
+        ],
+    )
+    def test_beyond_an_end_there_is_no_answer(self, place, name):
+        with pytest.raises(RuntimeError, match=f"a {name} lies outside of the tabulated"):
+            GRID.weights(place, points(0, 0))
+
+    def test_the_ends_belong_to_it_also_in_single_precision(self):
+        low, high = (torch.tensor(end, dtype=torch.float32) for end in (0.8, 1.2))
+        for end in (low, high):
+            assert GRID.weights(Placement(0.0, 1.0, end), points(0)).isfinite().all()
+
+    def test_an_axis_of_one_point_knows_that_point_alone_but_a_step_is_linear_in_its_direction_scale(self):
+        plain = Nodes(chebyshev(5, 0.0, 1.0))
+        assert plain.weights(Placement(0.4, 0.3), points(0)).equal(plain.weights(Placement(0.4), points(0)))
+        with pytest.raises(RuntimeError, match="a time_scale lies outside of the tabulated"):
+            plain.weights(Placement(0.4, 1.0, 1.01), points(0))
 
     def test_a_smooth_function_of_three_variables_is_interpolated(self):
         def f(place):

@@ -7,8 +7,8 @@ import torch
 
 from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.probability_flow import ProbabilityFlow
-from amed_lightning.solvers.placed_step import PlacedStep
-from amed_lightning.solvers.placement import Placement
+from amed_lightning.solvers.placed import PlacedSolver
+from amed_lightning.solvers.placement import FixedPlacement, Placement
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.teacher.nodes import Nodes, chebyshev
@@ -27,7 +27,7 @@ ASKING_AGAIN = replace(FINE, direction_scale=chebyshev(3, 0.95, 1.05))
 class Problem:
     """An interval: where it starts, where it should end, and the denoiser that is asked."""
 
-    step: PlacedStep
+    solver: PlacedSolver
     start: SolverState
     sigmas: torch.Tensor
     target: torch.Tensor
@@ -36,25 +36,25 @@ class Problem:
 
     def table(self, nodes=None):
         nodes = nodes or self.nodes
-        return tabulate(self.step, self.memory, None, self.start, self.sigmas, self.target, nodes)
+        return tabulate(self.solver, self.memory, None, self.start, self.sigmas, self.target, nodes)
 
     def losses(self, place):
-        end = self.step(ProbabilityFlow(mixture()), self.start, self.sigmas[1], place)
+        end = self.solver.step_at(ProbabilityFlow(mixture()), self.start, self.sigmas[1], place)
         return (end.x - self.target).square().sum((1, 2, 3))
 
 
 def problems(name, **options):
     """The three intervals of a solver, history and all; the targets are somewhere near."""
-    step = PlacedStep(lambda placer: SOLVERS[name](placer, **options))
+    solver = SOLVERS[name](FixedPlacement(0.5), **options)
     flow, spread = ProbabilityFlow(mixture()), SpreadPlacement()
     nodes = ASKING_AGAIN if name == "unipc" else FINE
-    state = step.solver.init(start(), SIGMAS)
+    state = solver.init(start(), SIGMAS)
     found = []
     for index, sigma_next in enumerate(SIGMAS[1:]):
         state = replace(state, known=state.evaluated(flow)[0])
-        end = step(flow, state, sigma_next, spread(state.known, state.sigma, sigma_next))
+        end = solver.step_at(flow, state, sigma_next, spread(state.known, state.sigma, sigma_next))
         target = end.x + 0.05 * start(seed=index + 1)
-        found.append(Problem(step, state, SIGMAS[index:], target, Remembering(mixture()), nodes))
+        found.append(Problem(solver, state, SIGMAS[index:], target, Remembering(mixture()), nodes))
         state = end
     return found
 
@@ -72,7 +72,7 @@ class TestLosses:
         for problem in problems(name):
             entries = somewhere()
             place = Placement(*entries)
-            found, expected = problem.table().losses(problem.step, place), problem.losses(place)
+            found, expected = problem.table().losses(problem.solver, place), problem.losses(place)
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
             gradients = [torch.autograd.grad(losses.sum(), entries) for losses in (found, expected)]
             for one, other in zip(*gradients, strict=True):
@@ -82,7 +82,7 @@ class TestLosses:
         problem = problems(name)[0]
         table = problem.table()
         asked = len(problem.memory.known)
-        table.losses(problem.step, Placement(*somewhere()))
+        table.losses(problem.solver, Placement(*somewhere()))
         assert len(problem.memory.known) == asked
 
     def test_they_are_those_of_all_samples_where_some_are_selected(self, name):
@@ -90,7 +90,7 @@ class TestLosses:
         table, place = problem.table(), Placement(0.4, 0.99, 1.07)
         rows = torch.tensor([5, 0, 3])
         torch.testing.assert_close(
-            table.select(rows).losses(problem.step, place), table.losses(problem.step, place)[rows]
+            table.select(rows).losses(problem.solver, place), table.losses(problem.solver, place)[rows]
         )
 
 
@@ -100,7 +100,7 @@ class TestSharing:
         table, place = problems("amed")[0].table(), Placement(0.63, 0.98, 0.9)
         problem = problems(name)[0]
         problem.target = problems("amed")[0].target
-        torch.testing.assert_close(table.losses(problem.step, place), problem.losses(place), rtol=1e-4, atol=0)
+        torch.testing.assert_close(table.losses(problem.solver, place), problem.losses(place), rtol=1e-4, atol=0)
 
 
 class TestNodes:
@@ -118,7 +118,7 @@ class TestNodes:
         table, place = problem.table(), Placement(*somewhere())
         finer = table.at(problem.nodes.finer("ratio"))
         assert len(finer.nodes) > len(table.nodes)
-        torch.testing.assert_close(finer.losses(problem.step, place), table.losses(problem.step, place))
+        torch.testing.assert_close(finer.losses(problem.solver, place), table.losses(problem.solver, place))
 
     def test_tables_of_parts_are_the_table_of_the_whole(self):
         problem = problems("ipndm")[1]
@@ -126,7 +126,7 @@ class TestNodes:
         halves = [table.select(torch.arange(0, 3)), table.select(torch.arange(3, 8)).at(FINE.finer("time_scale"))]
         whole = joined([replace(halves[0], disagreement=0.2), halves[1]])
         assert whole.disagreement == 0.2
-        torch.testing.assert_close(whole.losses(problem.step, place), table.losses(problem.step, place))
+        torch.testing.assert_close(whole.losses(problem.solver, place), table.losses(problem.solver, place))
 
     def test_the_answer_at_the_start_is_not_asked_for_again(self):
         problem = problems("amed")[0]
@@ -140,7 +140,7 @@ class TestAgreement:
 
     def made(self, problem, **options):
         return tabulate_until_agreed(
-            problem.step,
+            problem.solver,
             problem.memory,
             None,
             problem.start,
@@ -155,7 +155,7 @@ class TestAgreement:
         sizes = []
         for bound in (1e-1, 1e-2, 1e-3):
             table = self.made(problem, bound=bound)
-            found = [disagreement(table, problem.step, axis) for axis in ("ratio", "time_scale")]
+            found = [disagreement(table, problem.solver, axis) for axis in ("ratio", "time_scale")]
             assert table.disagreement == max(found) <= bound
             sizes.append(len(table.nodes))
         assert sizes[0] < sizes[1] < sizes[2]
@@ -171,7 +171,7 @@ class TestAgreement:
         table = self.made(problem, bound=1e-2)
         for ratio, time_scale in ((0.27, 0.85), (0.51, 1.0), (0.74, 1.17)):
             place = Placement(ratio, 1.0, time_scale)
-            found, exact = (losses.mean() for losses in (table.losses(problem.step, place), problem.losses(place)))
+            found, exact = (losses.mean() for losses in (table.losses(problem.solver, place), problem.losses(place)))
             assert float(abs(found / exact - 1)) < 1e-2
 
     def test_a_table_that_gives_up_says_by_how_much_it_misses(self):

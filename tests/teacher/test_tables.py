@@ -11,7 +11,6 @@ from amed_lightning.config import InputError
 from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.placed_step import PlacedStep
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.registry import amed
 from amed_lightning.teacher.nodes import Nodes, chebyshev
@@ -38,7 +37,7 @@ OTHER = {
     "interval": 1,
     "advanced_by": ("ef56",),
 }
-STEP = PlacedStep(amed)
+SOLVER = amed()
 
 
 def tabulated(block, bound=0.05):
@@ -47,12 +46,12 @@ def tabulated(block, bound=0.05):
     tables = []
     for index in range(2):
         x = block.noise(model.shape) * sigmas[index].float()
-        start = STEP.solver.init(x, sigmas[index:])
+        start = SOLVER.init(x, sigmas[index:])
         known = replace(start, known=start.evaluated(ProbabilityFlow(model.denoiser))[0])
         own = bound / 50 if block.start == 8 else bound
         tables.append(
             tabulate_until_agreed(
-                STEP, Remembering(model.denoiser), None, known, sigmas[index:], 0.9 * x, RECIPE.nodes, Agreement(own)
+                SOLVER, Remembering(model.denoiser), None, known, sigmas[index:], 0.9 * x, RECIPE.nodes, Agreement(own)
             )
         )
     return tables
@@ -81,8 +80,8 @@ class TestWriting:
         assert [len(block[0]) for block in blocks] == [4, 4, 2]
         place = Placement(0.37, 0.99)
         for index, table in enumerate(tables):
-            expected = torch.cat([block[index].losses(STEP, place) for block in blocks])
-            torch.testing.assert_close(table.losses(STEP, place), expected)
+            expected = torch.cat([block[index].losses(SOLVER, place) for block in blocks])
+            torch.testing.assert_close(table.losses(SOLVER, place), expected)
             assert table.features.equal(torch.cat([block[index].features for block in blocks]))
 
     def test_blocks_that_needed_different_nodes_are_joined_at_the_finest(self, tmp_path):
@@ -91,10 +90,9 @@ class TestWriting:
         assert len(complete(tmp_path).read()[0].nodes) == max(sizes)
 
     def test_any_number_of_processes_writes_the_same_bytes(self, tmp_path):
-        """The same blocks: threads, which stand in for processes here, need not agree to the last digit."""
-        blocks = {block: tabulated(block) for block in SEEDS.blocks(BATCH)}
-        complete(tmp_path / "one", compute=blocks.__getitem__)
-        complete(tmp_path / "three", processes=3, compute=blocks.__getitem__)
+        """Threads stand in for processes; they share the solver and the network."""
+        complete(tmp_path / "one")
+        complete(tmp_path / "three", processes=3)
         assert contents(tmp_path / "one") == contents(tmp_path / "three")
         assert len(contents(tmp_path / "one")) == 2
 

@@ -83,18 +83,18 @@ class Step:
         """Losses and their gradients by a route that runs the network."""
         leaves = Spread.leaves()
         place = Placement(leaves.ratio, leaves.direction_scale, leaves.time_scale)
-        _, losses = arrive(self.student.step, self.flow, self.start, self.sigma_next, place, self.target)
+        _, losses = arrive(self.student.solver, self.flow, self.start, self.sigma_next, place, self.target)
         return losses.detach(), *torch.autograd.grad(losses.sum(), [getattr(leaves, name) for name in ENTRIES])
 
     def table(self, nodes: Nodes) -> StepTable:
         memory = Remembering(self.flow.denoiser)
         with torch.no_grad():
-            return tabulate(self.student.step, memory, None, self.start, self.sigmas, self.target, nodes)
+            return tabulate(self.student.solver, memory, None, self.start, self.sigmas, self.target, nodes)
 
     def by_table(self, nodes: Nodes) -> tuple[torch.Tensor, ...]:
         table, leaves = self.table(nodes), Spread.leaves()
         place = Placement(leaves.ratio, leaves.direction_scale, leaves.time_scale)
-        losses = table.losses(self.student.step, place)
+        losses = table.losses(self.student.solver, place)
         return losses.detach(), *torch.autograd.grad(losses.sum(), [getattr(leaves, name) for name in ENTRIES])
 
     def by_forward_mode(self) -> tuple[torch.Tensor, ...]:
@@ -105,7 +105,7 @@ class Step:
             for name in ENTRIES:
                 value = getattr(place, name)
                 moving = replace(place, **{name: forward_ad.make_dual(value, torch.ones_like(value))})
-                end = self.student.step(self.flow, self.start, self.sigma_next, moving).x
+                end = self.student.solver.step_at(self.flow, self.start, self.sigma_next, moving).x
                 primal, tangent = forward_ad.unpack_dual(end)
                 residual = primal - self.target
                 gradients.append((2 * residual * tangent).sum((1, 2, 3), keepdim=True))
@@ -114,7 +114,7 @@ class Step:
 
 def nodes_around(student: Student) -> Nodes:
     """Nodes that hold what :class:`Spread` places, so close that the polynomials are exact to eight digits."""
-    asks_again = type(getattr(student.step.solver, "base", None)).__name__ == "UniPC"
+    asks_again = type(getattr(student.solver, "base", None)).__name__ == "UniPC"
     direction = chebyshev(3, 0.98, 1.02) if asks_again else (1.0,)
     return Nodes(chebyshev(7, 0.485, 0.515), chebyshev(5, 0.994, 1.006), direction)
 
@@ -134,9 +134,9 @@ def steps(model: DiffusionModel, num_intervals: int = 3, **solver: object) -> It
     student = Student(parts, Spread.leaves())
     found: list[Step] = []
 
-    def arrive(step, flow, start, sigma_next, place, target):
+    def arrive(solver, flow, start, sigma_next, place, target):
         found.append(Step(student, start.detach(), parts.sigmas[len(found) :], target))
-        return through_network(step, flow, start, sigma_next, place, target)
+        return through_network(solver, flow, start, sigma_next, place, target)
 
     for _ in student.intervals(teacher, arrive):
         yield found[-1]

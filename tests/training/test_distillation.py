@@ -1,6 +1,7 @@
 """Training is sampling with a loss between the steps."""
 
 import math
+from dataclasses import dataclass, replace
 
 import lightning.pytorch as pl
 import pytest
@@ -10,15 +11,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from amed_lightning.amed.files import load_predictor
 from amed_lightning.config import InputError
-from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.solvers.adams_bashforth import Equidistant
+from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import SolverState, trajectory
+from amed_lightning.solvers.two_stage import TwoStage, mean_direction
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
 from amed_lightning.training import distillation as distillation_module
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.reading import InMemory
+from amed_lightning.training.tables import TableRoute
+from amed_lightning.training.tabulator import is_shared
 
 from ..sampling.models import random_network
 from .runs import BATCH, BATCHES, INTERVALS, distillation, trainer, trajectories
@@ -112,6 +119,70 @@ STUDENTS = {
     "amed by differences": ("differences", {"name": "amed"}, 5 * INTERVALS, INTERVALS),
     "plugin by differences": ("differences", {"name": "ipndm"}, 6 * INTERVALS - 1, 2 * INTERVALS - 1),
 }
+
+
+class TestRatios:
+    """A predictor places where its route has looked, and nowhere else."""
+
+    @pytest.mark.parametrize(
+        ("solver", "route", "ratios"),
+        [
+            ({"name": "amed"}, {"name": "table"}, (0.0, 1.0)),
+            ({"name": "ipndm"}, {"name": "table"}, (0.1, 0.9)),
+            ({"name": "unipc", "order": 1}, {"name": "table"}, (0.1, 0.9)),
+            ({"name": "ipndm"}, {"name": "table", "ratio_range": (0.2, 0.7)}, (0.2, 0.7)),
+            ({"name": "ipndm"}, {"name": "network"}, (0.0, 1.0)),
+        ],
+    )
+    def test_its_range_is_the_table_s(self, tmp_path, solver, route, ratios):
+        module = distillation(tmp_path, solver=solver, route=route)
+        assert module.predictor.ratio_range == ratios
+        if isinstance(module.route, TableRoute):
+            axis = module.route.options.recipe(module.student, "ab12", Seeds(Stream.training, 0, 4)).nodes.ratio
+            assert (axis[0], axis[-1]) == ratios
+
+    def test_however_far_it_has_learnt_it_stays_there(self, tmp_path):
+        predictor = distillation(tmp_path, solver={"name": "ipndm"}, route={"name": "table"}).predictor
+        here = Evaluation(torch.tensor(2.0), *[torch.zeros(2, 1, 4, 4)] * 2, torch.zeros(2, 3), 0)
+        for bias, end in ((-1e4, 0.1), (1e4, 0.9)):
+            torch.nn.init.constant_(predictor.fc_r.bias, bias)
+            assert predictor(here, here.sigma, here.sigma / 2).ratio.flatten().tolist() == pytest.approx([end, end])
+
+    def test_a_solver_that_places_nothing_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"test_distillation\.alone': it places no evaluation"):
+            distillation(tmp_path, solver={"name": f"{__name__}.alone"})
+
+
+def alone(placer=None):
+    """A solver that leaves its placer unused."""
+    return Multistep(Equidistant(1))
+
+
+class TestSharing:
+    """One table serves every student that asks the network the same, in every interval."""
+
+    @dataclass(frozen=True)
+    class LateInTheLast(TwoStage):
+        """Asks at the end of the last interval, whatever it is told."""
+
+        def step_at(self, flow, state, sigma_next, place):
+            return super().step_at(
+                flow, state, sigma_next, replace(place, ratio=1.0) if state.updates_left == 1 else place
+            )
+
+    def test_one_interval_that_differs_makes_a_table_of_its_own(self):
+        sigmas = torch.tensor([4.0, 2.0, 1.0, 0.5], dtype=torch.float64)
+        assert is_shared(TwoStage(mean_direction, FixedPlacement(0.5)), sigmas)
+        assert not is_shared(self.LateInTheLast(mean_direction, FixedPlacement(0.5)), sigmas)
+        assert is_shared(self.LateInTheLast(mean_direction, FixedPlacement(1.0)), sigmas[:1])
+
+    @pytest.mark.parametrize("name", SOLVERS)
+    def test_the_solvers_that_share_are_those_that_ask_what_amed_asks(self, name):
+        sigmas = torch.tensor([4.0, 2.0, 1.0, 0.5], dtype=torch.float64)
+        assert is_shared(SOLVERS[name](FixedPlacement(0.5)), sigmas) == (name in SHARING)
+
+
+SHARING = ("amed", "heun", "dpm_solver_2", "euler")
 
 
 class TestCalls:
