@@ -15,6 +15,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from copy import deepcopy
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -165,9 +166,10 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
     add = parser.add_class_arguments if isinstance(factory, type) else parser.add_function_arguments
     add(factory, fail_untyped=False, skip=set(hidden))
     try:
-        options = parser.parse_object({str(key): value for key, value in spec.items() if key != "name"})
+        given = {str(key): deepcopy(value) for key, value in spec.items() if key != "name"}  # lists change when parsed
+        options = parser.parse_object(given)
     except jsonargparse.ArgumentError as error:
-        takes = ", ".join(p for p in options_of(kind, registry, name) if p not in hidden) or "no options"
+        takes = ", ".join(parser.get_defaults().as_dict()) or "no options"
         raise InputError(f"{kind} '{name}': {' '.join(str(error).split())}; it takes {takes}") from error
     return {"name": name, **options.as_dict()}
 

@@ -53,7 +53,7 @@ def read_published_predictor(path: Path) -> PublishedPredictor:
     """
     content = read_pickle(path)
     try:
-        module, settings = held(content, "model", "AMED_predictor", "no AMED predictor")
+        module, _, settings = held(content, "model", ("AMED_predictor",), "no AMED predictor")
         weights = dict(TensorReader(path.stat().st_size).tensors(module))
         feature_size = weights["enc_layer0.weight"].shape[1]
         predictor = AMEDPredictor(feature_size, *_bounds(settings))

@@ -1,11 +1,11 @@
 """``convert``: a published file becomes safetensors and a JSON. Nothing that it holds is run."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
-from jsonargparse.typing import PositiveInt
 
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.published import read_published_predictor
@@ -16,6 +16,7 @@ from amed_lightning.denoisers.files import save_weights
 from amed_lightning.denoisers.published import read_published
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.thresholding import Thresholded
+from amed_lightning.denoisers.untold import Untold
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 
 
@@ -26,20 +27,22 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--config", action="config", help="YAML file with these options")
     parser.add_argument("source", type=Path, help="a .pkl of EDM's, a .pt of OpenAI's, or a .pkl of AMED's")
     parser.add_argument("destination", type=Path, help="the .json to write; the weights go beside it")
-    parser.add_argument("--img_resolution", type=PositiveInt, default=256, help="of a .pt's images, in pixels")
-    parser.add_argument("--head_channels", type=PositiveInt, default=64, help="of each head of a .pt's attention")
+    parser.add_class_arguments(Untold)
     parser.add_argument(
         "--model", type=dict[str, Any] | None, default=None, help="name and options of the model of an AMED predictor"
     )
     options = parser.parse_args(list(arguments))
     if options.destination.suffix != ".json":
         raise InputError(f"{options.destination}: the description is a .json; the weights go beside it")
-    print(_network(options) if options.model is None else _predictor(options))
+    untold = Untold(**{field.name: options[field.name] for field in fields(Untold)})
+    if options.model is not None and untold.given:
+        raise InputError(f"--{next(iter(untold.given))}: an option of a network; an AMED predictor has its --model")
+    print(_network(options, untold) if options.model is None else _predictor(options))
     return 0
 
 
-def _network(options: jsonargparse.Namespace) -> str:
-    stored = read_published(options.source, options.img_resolution, options.head_channels)
+def _network(options: jsonargparse.Namespace, untold: Untold) -> str:
+    stored = read_published(options.source, untold)
     module = stored.classifier() if stored.card.is_classifier else stored.denoiser()
     save_weights(options.destination, stored.weights, stored.card)
     count = sum(weights.numel() for weights in module.parameters())

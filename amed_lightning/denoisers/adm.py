@@ -2,8 +2,8 @@
 
 Module and tensor names are those of EDM's files. guided-diffusion and consistency models use the same network under
 other names and in another dialect: their norms group at least one channel where EDM's group four, and the rounding of
-their frequencies differs. The consistency models' blocks shift where the others scale and shift, and guided-diffusion's
-network has three more outputs, which sampling ignores.
+their frequencies differs. Some of their networks have blocks that shift where the others scale and shift, resample by
+convolutions in place of blocks, or have as many outputs again, the variances, which sampling ignores.
 
 The classifier is the encoder and the middle, under a head that attends from the mean over all pixels.
 """
@@ -24,12 +24,16 @@ from amed_lightning.denoisers.layers import (
     conv3,
     frequencies,
     openai_frequencies,
+    resampling_convolution,
     silent,
 )
 from amed_lightning.denoisers.topology import Planned, Topology
 from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs
 from amed_lightning.flow.model import Features
 from amed_lightning.tensors import Images
+
+HEAD_CHANNELS = 64
+"""Channels of a head in EDM's networks."""
 
 
 class Trunk(nn.Module):
@@ -44,9 +48,14 @@ class Trunk(nn.Module):
         attn_resolutions: where blocks attend.
         dropout: probability, in training only.
         channel_mult_emb: size of the embedding, in units of ``model_channels``.
-        head_channels: of each head; a block with fewer channels does not attend.
+        head_channels: of each head, by default 64; a block with fewer channels does not attend.
+        num_heads: of every block that attends, in place of ``head_channels``.
         scale_shift: whether the embedding scales and shifts, or shifts alone.
+        resblock_updown: blocks change the resolution, or else convolutions do.
         dialect: whose norms and frequencies, see above.
+
+    Raises:
+        ValueError: channels that cannot be split into heads, or both ways to split them.
     """
 
     def __init__(
@@ -54,18 +63,23 @@ class Trunk(nn.Module):
         img_resolution: int,
         img_channels: int,
         model_channels: int = 192,
-        channel_mult: Sequence[int] = (1, 2, 3, 4),
+        channel_mult: Sequence[int | float] = (1, 2, 3, 4),
         num_blocks: int = 3,
         attn_resolutions: Sequence[int] = (32, 16, 8),
         dropout: float = 0.1,
         channel_mult_emb: int = 4,
-        head_channels: int = 64,
+        head_channels: int | None = None,
+        num_heads: int | None = None,
         scale_shift: bool = True,
+        resblock_updown: bool = True,
         dialect: Literal["edm", "openai"] = "edm",
     ) -> None:
         super().__init__()
         self.model_channels, self.width = model_channels, model_channels * channel_mult_emb
-        self.dropout, self.head_channels, self.dialect = dropout, head_channels, dialect
+        if head_channels and num_heads:
+            raise ValueError(f"head_channels {head_channels} and num_heads {num_heads}; one of them says the heads")
+        self.head_channels, self.num_heads = head_channels or HEAD_CHANNELS, num_heads
+        self.dropout, self.resblock_updown, self.dialect = dropout, resblock_updown, dialect
         self.style = BlockStyle(1.0, 1e-5, 4 if dialect == "edm" else 1, scale_shift, projects_resampled=False)
         levels = img_resolution, model_channels, channel_mult, num_blocks, attn_resolutions
         self.topology = Topology(*levels, stem_mult=channel_mult[0])
@@ -74,10 +88,14 @@ class Trunk(nn.Module):
         self.enc = nn.ModuleDict({f"{img_resolution}x{img_resolution}_conv": conv3(img_channels, self.topology.stem)})
         self.enc.update({planned.name: self.block(planned) for planned in self.topology.encoder()})
 
-    def block(self, planned: Planned) -> Block:
-        """Build a block."""
-        heads = planned.out_channels // self.head_channels if planned.attends else 0
+    def block(self, planned: Planned) -> nn.Module:
+        """Build a block, or the convolution in place of one."""
+        if planned.resample and not self.resblock_updown:
+            return resampling_convolution(planned.out_channels, planned.resample)
         channels = planned.in_channels, planned.out_channels
+        heads = (self.num_heads or channels[1] // self.head_channels) if planned.attends else 0
+        if heads and channels[1] % heads:
+            raise ValueError(f"{channels[1]} channels cannot be split into {heads} heads")
         return Block(*channels, self.width, self.style, self.dropout, heads, planned.resample)
 
     def embed(self, c_noise: Float[Tensor, "batch"]) -> Vectors:
@@ -92,8 +110,14 @@ class Trunk(nn.Module):
         """Return the output of every part of the encoder, by name."""
         outputs: dict[str, Maps] = {}
         for name, module in self.enc.items():
-            outputs[name] = x = module(x, embedding) if isinstance(module, Block) else module(x)
+            outputs[name] = x = run(module, x, embedding)
         return outputs
+
+
+def run(module: nn.Module, x: Maps, embedding: Vectors) -> Maps:
+    """Run a block, which sees the embedding, or a convolution."""
+    output: Maps = module(x, embedding) if isinstance(module, Block) else module(x)
+    return output
 
 
 class ADM(Trunk):
@@ -145,7 +169,7 @@ class ADM(Trunk):
             if "_block" in name:
                 x = block(torch.cat([x, skips.pop()], 1), embedding)
             else:
-                x = seen[name] = block(x, embedding)
+                x = seen[name] = run(block, x, embedding)
         output: Tensor = self.out_conv(F.silu(self.out_norm(x)))
         return output, seen[self.bottleneck].mean(1).flatten(1)
 
@@ -182,10 +206,15 @@ class NoisyClassifier(Trunk):
     Args:
         num_classes: among which it chooses.
         trunk: options of :class:`Trunk`.
+
+    Raises:
+        ValueError: ``num_heads``; its last attention has one head for so many channels.
     """
 
     def __init__(self, num_classes: int, **trunk: Any) -> None:
         super().__init__(**trunk)
+        if self.num_heads:
+            raise ValueError("a classifier's heads are said by head_channels, not by num_heads")
         self.middle = nn.ModuleDict({planned.name: self.block(planned) for planned in self.topology.middle()})
         last = self.topology.channels[-1]
         self.out_norm = self.style.norm(last)

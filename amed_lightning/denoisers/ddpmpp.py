@@ -30,7 +30,7 @@ from amed_lightning.denoisers.layers import (
     silent,
 )
 from amed_lightning.denoisers.topology import Planned, Topology
-from amed_lightning.denoisers.unet import Block, BlockStyle
+from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs
 from amed_lightning.flow.model import Features
 from amed_lightning.tensors import Images
 
@@ -57,6 +57,7 @@ class DDPMpp(nn.Module):
         encoder_type: what the encoder sees of the image below its first level.
         decoder_type: whether the output is the last level's, or the sum of every level's.
         resample_filter: in one dimension.
+        further_outputs: channels that the network says beside its answer.
 
     Raises:
         ValueError: no level works at the bottleneck's resolution.
@@ -80,6 +81,7 @@ class DDPMpp(nn.Module):
         encoder_type: Literal["standard", "skip", "residual"] = "standard",
         decoder_type: Literal["standard", "skip"] = "standard",
         resample_filter: Sequence[int] = MEAN,
+        further_outputs: int = 0,
     ) -> None:
         super().__init__()
         topology = Topology(img_resolution, model_channels, channel_mult, num_blocks, attn_resolutions, stem_mult=1)
@@ -107,11 +109,11 @@ class DDPMpp(nn.Module):
             self.dec[block.name] = add(block)
             if block.name.endswith(f"_block{num_blocks}") and (decoder_type == "skip" or block.level == 0):
                 raised = block.level < len(channel_mult) - 1 and decoder_type == "skip"
-                self.dec.update(_output(block, img_channels, style, raised))
+                self.dec.update(_output(block, img_channels + further_outputs, style, raised))
 
     def forward(
         self, x: Images, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None
-    ) -> tuple[Images, Features]:
+    ) -> tuple[Outputs, Features]:
         """Run the network, see :class:`~amed_lightning.denoisers.unet.UNet`."""
         embedding = self._embed(c_noise, labels)
         skips, features = self._encode(x, embedding)
@@ -135,7 +137,7 @@ class DDPMpp(nn.Module):
                 features = x.mean(1).flatten(1)
         return skips, features
 
-    def _decode(self, skips: list[Maps], embedding: Vectors) -> Images:
+    def _decode(self, skips: list[Maps], embedding: Vectors) -> Outputs:
         """Return the network's output."""
         x, output = skips[-1], None
         for name, module in self.dec.items():
@@ -180,9 +182,9 @@ def _image_beside(
     }
 
 
-def _output(block: Planned, img_channels: int, style: BlockStyle, raised: bool) -> dict[str, nn.Module]:
+def _output(block: Planned, channels: int, style: BlockStyle, raised: bool) -> dict[str, nn.Module]:
     """Return what a level of the decoder adds to the output, which first comes up from the level below."""
     level, _, _ = block.name.partition("_")
     up: dict[str, nn.Module] = {f"{level}_aux_up": Resample("up", style.taps)} if raised else {}
-    norm, conv = style.norm(block.out_channels), silent(conv3(block.out_channels, img_channels))
+    norm, conv = style.norm(block.out_channels), silent(conv3(block.out_channels, channels))
     return up | {f"{level}_aux_norm": norm, f"{level}_aux_conv": conv}

@@ -2,14 +2,26 @@
 
 The object's constructor arguments are the options of :class:`~amed_lightning.denoisers.ddpmpp.DDPMpp` or
 :class:`~amed_lightning.denoisers.adm.ADM`, and its tensors fit one to one. Its resampling filters are compared with the
-options' and dropped. The levels are those at which AMED and EDM's sampler use these networks, not the infinite range
-of the object itself; its ``use_fp16`` is left to the user's choice of precision.
+options' and dropped. An argument of the object itself that was left out is what the object's attribute of that name
+says, or else EDM's default. ``use_fp16`` is left to the user's choice of arithmetic; ``label_dropout`` is training's.
+
+============ ============================== ==========================================================================
+object       of which network               levels
+============ ============================== ==========================================================================
+EDMPrecond   EDM's own                      0.002 to 80, as AMED and EDM's sampler use it, or less if it says so
+VPPrecond    the baseline of score SDE's VP those of times epsilon_t and 1
+VEPrecond    the baseline of its VE         0.02 to 100, unless it says otherwise
+iDDPMPrecond the baseline of ADM            its u_{M-1} to u_0; its table u is compared with the formula's and dropped
+============ ============================== ==========================================================================
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from amed_lightning.config import InputError
@@ -18,6 +30,7 @@ from amed_lightning.denoisers.layers import MEAN, kernel
 from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.pickled_modules import TensorReader, held
 from amed_lightning.denoisers.pickles import read_pickle
+from amed_lightning.denoisers.preconditioning import IDDPM, VP
 
 ARCHITECTURES = {"SongUNet": "ddpmpp", "DhariwalUNet": "adm"}
 BOTTLENECK_RESOLUTION = 8
@@ -27,8 +40,71 @@ DEFAULT_LEVELS = range(4)
 LONGEST = 64
 """Entries of a list and letters of a word that an argument can have."""
 NO_NETWORK = "none of EDM's networks (name the model of an AMED predictor)"
-IRRELEVANT = ("use_fp16", "sigma_min", "sigma_max", "label_dropout")
+IRRELEVANT = ("use_fp16", "label_dropout")
 """Arguments that do not change the network here."""
+EDM_LEVELS = (0.002, 80.0)
+LAST_CONVOLUTIONS = ("model.out_conv.weight", "_aux_conv.weight")
+"""How the names of the tensors end that have a row for each output."""
+TABLE_TOLERANCE = 2e-3
+"""Relative error of a table of levels; the published one was computed in single precision."""
+
+Numbers = dict[str, Any]
+
+
+class Wrapper(NamedTuple):
+    """One of EDM's objects around a network.
+
+    Attributes:
+        preconditioning: a key of ``PRECONDITIONINGS``.
+        model_type: of the network, if its arguments do not say.
+        coefficients: of the preconditioning, and their defaults.
+        levels: arguments that say between which levels it works, and their defaults.
+        card: from all these numbers, what a card says of preconditioning and levels.
+        tables: from the coefficients, the tensors that it keeps beside the network's.
+    """
+
+    preconditioning: str
+    model_type: str
+    coefficients: Numbers
+    levels: Numbers
+    card: Callable[[Numbers, Numbers], dict[str, Any]]
+    tables: Callable[[Numbers], dict[str, Tensor]] = lambda coefficients: {}
+
+
+def _edm(coefficients: Numbers, levels: Numbers) -> dict[str, Any]:
+    smallest, largest = EDM_LEVELS
+    narrowed = {"sigma_min": max(smallest, levels["sigma_min"]), "sigma_max": min(largest, levels["sigma_max"])}
+    return coefficients | narrowed
+
+
+def _vp(coefficients: Numbers, levels: Numbers) -> dict[str, Any]:
+    form = VP(**coefficients)
+    ends = {"sigma_min": form.sigma(levels["epsilon_t"]), "sigma_max": form.sigma(1.0)}
+    return {"sigma_data": 1.0, "preconditioning_options": coefficients, **ends}
+
+
+def _ve(coefficients: Numbers, levels: Numbers) -> dict[str, Any]:
+    return {"sigma_data": 1.0, **levels}
+
+
+def _iddpm(coefficients: Numbers, levels: Numbers) -> dict[str, Any]:
+    ends = dict(zip(("sigma_min", "sigma_max"), IDDPM(**coefficients).levels, strict=True))
+    return {"sigma_data": 1.0, "preconditioning_options": coefficients, **ends}
+
+
+def _iddpm_tables(coefficients: Numbers) -> dict[str, Tensor]:
+    return {"u": IDDPM(**coefficients).u}
+
+
+WRAPPERS = {
+    "EDMPrecond": Wrapper("edm", "DhariwalUNet", {"sigma_data": 0.5}, {"sigma_min": 0.0, "sigma_max": math.inf}, _edm),
+    "VPPrecond": Wrapper("edm_vp", "SongUNet", {"beta_d": 19.9, "beta_min": 0.1, "M": 1000}, {"epsilon_t": 1e-5}, _vp),
+    "VEPrecond": Wrapper("edm_ve", "SongUNet", {}, {"sigma_min": 0.02, "sigma_max": 100.0}, _ve),
+    "iDDPMPrecond": Wrapper(
+        "edm_iddpm", "DhariwalUNet", {"C_1": 0.001, "C_2": 0.008, "M": 1000}, {}, _iddpm, _iddpm_tables
+    ),
+}
+"""EDM's table 1, column by column; the defaults are those of its constructors."""
 
 
 def read_edm(path: Path) -> StoredModel:
@@ -42,11 +118,12 @@ def read_edm(path: Path) -> StoredModel:
     """
     content = read_pickle(path)
     try:
-        network, state = held(content, "ema", "EDMPrecond", NO_NETWORK)
-        card = edm_card(_arguments(state))
+        network, kind, state = held(content, "ema", WRAPPERS, NO_NETWORK)
         tensors = dict(TensorReader(path.stat().st_size).tensors(network))
-        weights = _without_filters(tensors, card.network.get("resample_filter", MEAN))
-    except (ValueError, TypeError, IndexError) as error:
+        card = edm_card(_arguments(state), kind, state, _outputs(tensors))
+        tables = WRAPPERS[kind].tables(card.preconditioning_options)
+        weights = _without_filters(_without_tables(tensors, tables), card.network.get("resample_filter", MEAN))
+    except (ValueError, TypeError, IndexError, ArithmeticError) as error:
         raise InputError(f"{path}: {error}") from error
     return StoredModel(path, card, weights)
 
@@ -73,21 +150,74 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, int | float | None)
 
 
-def edm_card(arguments: Mapping[str, Any]) -> ModelCard:
+def edm_card(
+    arguments: Mapping[str, Any],
+    kind: str = "EDMPrecond",
+    attributes: Mapping[str, Any] = MappingProxyType({}),
+    outputs: int | None = None,
+) -> ModelCard:
     """Turn constructor arguments into a card.
 
+    Args:
+        arguments: of the object's constructor.
+        kind: the object's class, a key of ``WRAPPERS``.
+        attributes: of the object; a coefficient that is no argument is looked up there.
+        outputs: channels that the network says; twice the images' are noise and variance.
+
     Raises:
-        InputError: an unknown network, or no resolution.
+        InputError: an unknown network, no resolution, or a coefficient that is no number.
     """
-    options = {name: value for name, value in arguments.items() if name not in IRRELEVANT}
-    sigma_data, kind = options.pop("sigma_data", 0.5), options.pop("model_type", "DhariwalUNet")
-    if kind not in ARCHITECTURES or "img_resolution" not in options:
-        raise InputError(f"a network {kind!r:.80} of no known resolution; expected a {' or '.join(ARCHITECTURES)}")
-    levels = len(options.get("channel_mult", DEFAULT_LEVELS))
-    resolutions = [options["img_resolution"] >> level for level in range(levels)]
-    bottleneck = BOTTLENECK_RESOLUTION if BOTTLENECK_RESOLUTION in resolutions else resolutions[-1]
-    options["bottleneck_resolution"] = bottleneck
-    return ModelCard(options, sigma_data, architecture=ARCHITECTURES[kind])
+    options, wrapper = {name: value for name, value in arguments.items() if name not in IRRELEVANT}, WRAPPERS[kind]
+    coefficients = {
+        name: _number(name, options.pop(name, attributes.get(name, default)), default)
+        for name, default in wrapper.coefficients.items()
+    }
+    levels = {name: _number(name, options.pop(name, default), default) for name, default in wrapper.levels.items()}
+    model_type = options.pop("model_type", wrapper.model_type)
+    if model_type not in ARCHITECTURES or "img_resolution" not in options:
+        raise InputError(
+            f"a network {model_type!r:.80} of no known resolution; expected a {' or '.join(ARCHITECTURES)}"
+        )
+    resolutions = [
+        options["img_resolution"] >> level for level in range(len(options.get("channel_mult", DEFAULT_LEVELS)))
+    ]
+    options["bottleneck_resolution"] = (
+        BOTTLENECK_RESOLUTION if BOTTLENECK_RESOLUTION in resolutions else resolutions[-1]
+    )
+    if outputs is not None and outputs == 2 * options.get("img_channels", 0):
+        options["further_outputs"] = outputs - options["img_channels"]
+    described = {"architecture": ARCHITECTURES[model_type], "preconditioning": wrapper.preconditioning}
+    return ModelCard(options, **described, **wrapper.card(coefficients, levels))
+
+
+def _number(name: str, value: Any, default: float) -> float:
+    """Return a coefficient, whole where its default is.
+
+    Raises:
+        InputError: it is no such number.
+    """
+    whole = isinstance(default, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or math.isnan(value):
+        raise InputError(f"{name} is {value!r:.80}, where a {'whole ' if whole else ''}number is expected")
+    return value if whole else float(value)
+
+
+def _outputs(tensors: dict[str, Tensor]) -> int | None:
+    """Return how many channels the network says."""
+    return next((len(tensor) for name, tensor in tensors.items() if name.endswith(LAST_CONVOLUTIONS)), None)
+
+
+def _without_tables(tensors: dict[str, Tensor], tables: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the tables that follow from an object's coefficients.
+
+    Raises:
+        InputError: one does not.
+    """
+    for name, expected in tables.items():
+        found = tensors.get(name, expected)
+        if found.shape != expected.shape or not torch.allclose(found.double(), expected, rtol=TABLE_TOLERANCE, atol=0):
+            raise InputError(f"{name!r} is not the table that its constructor's arguments say")
+    return {name: tensor for name, tensor in tensors.items() if name not in tables}
 
 
 def _without_filters(tensors: dict[str, Tensor], taps: Sequence[int]) -> dict[str, Tensor]:

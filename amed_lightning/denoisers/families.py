@@ -1,16 +1,27 @@
 """Published models under the names of their families, from a published file or what ``convert`` made of it."""
 
 from pathlib import Path
+from typing import Any
 
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, Spec
 from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.guidance import classifier_guided
+from amed_lightning.denoisers.openai import told
 from amed_lightning.denoisers.precision import Precision, computed_in
 from amed_lightning.denoisers.published import read_published
 from amed_lightning.denoisers.thresholding import clipped
+from amed_lightning.denoisers.untold import TRAINING, AttentionOrder, Untold
 from amed_lightning.flow.model import DiffusionModel
 
-FAMILIES = {"edm": "edm", "cm": "consistency", "vp": "guided_diffusion"}
+FAMILIES = {
+    "edm": "edm",
+    "cm": "consistency",
+    "vp": "guided_diffusion",
+    "vp_discrete": "guided_diffusion",
+    "edm_vp": "edm",
+    "edm_ve": "edm",
+    "edm_iddpm": "edm",
+}
 """The name that takes models of each preconditioning."""
 
 
@@ -27,8 +38,10 @@ def edm(path: str, precision: Precision = "float32", channels_last: bool = False
 
 def consistency(
     path: str,
-    img_resolution: int = 256,
-    head_channels: int = 64,
+    img_resolution: int | None = None,
+    head_channels: int | None = None,
+    num_heads: int | None = None,
+    attention_order: AttentionOrder | None = None,
     precision: Precision = "float32",
     channels_last: bool = False,
 ) -> DiffusionModel:
@@ -37,54 +50,81 @@ def consistency(
     Args:
         path: of its ``.pt``, or of the ``.json`` that ``convert`` made of it.
         img_resolution: height and width of a ``.pt``'s images.
-        head_channels: of each head of a ``.pt``'s attention.
+        head_channels: of each head of a ``.pt``'s attention; 64 in the published ones.
+        num_heads: of a ``.pt``'s attention, the same in every block, in place of ``head_channels``.
+        attention_order: of a ``.pt``'s channels before attention.
         precision: of the network's products.
         channels_last: keep images with their channels side by side.
     """
-    stored = read_published(Path(path), img_resolution, head_channels)
-    return computed_in(of_family("cm", stored).model(), precision, channels_last)
+    untold = Untold(img_resolution, head_channels, num_heads, attention_order)
+    stored = read_published(Path(path), untold)
+    return computed_in(of_family("consistency", stored).model(), precision, channels_last)
 
 
 def guided_diffusion(
     path: str,
-    classifier: str | None = None,
+    classifier: str | Spec | None = None,
     scale: float = 1.0,
-    img_resolution: int = 256,
-    head_channels: int = 64,
     precision: Precision = "float32",
     channels_last: bool = False,
+    **untold: Any,
 ) -> DiffusionModel:
-    """ADM of guided-diffusion, whose answers are clipped to [-1, 1], with or without classifier guidance.
+    """ADM of guided- or improved-diffusion, whose answers are clipped to [-1, 1], with or without classifier guidance.
 
     Args:
         path: of the network's ``.pt``, or of the ``.json`` that ``convert`` made of it.
-        classifier: path of the classifier's.
+        classifier: path of the classifier's, or a mapping of ``path`` and what it does not tell. Unless it says so, its
+            resolution and training are the network's, and its ``head_channels`` those said of the network.
         scale: weight of the classifier's gradient.
-        img_resolution: height and width of a ``.pt``'s images.
-        head_channels: of each head of a ``.pt``'s attention.
         precision: of the network's products; the classifier computes in single precision.
         channels_last: keep images with their channels side by side.
+        untold: what a ``.pt`` does not tell.
     """
-    stored = of_family("vp", read_published(Path(path), img_resolution, head_channels))
+    said = Untold(**untold)
+    stored = of_family("guided_diffusion", read_published(Path(path), said))
     model = computed_in(stored.model(), precision, channels_last)
     if classifier is not None:
-        judge = read_published(Path(classifier), img_resolution, head_channels)
-        if any(judge.card.network[name] != stored.card.network[name] for name in ("img_resolution", "img_channels")):
-            raise InputError(f"{classifier}: a classifier of images of another shape than {path}'s")
+        judge = _judge(classifier, stored, said)
         model = classifier_guided(model, judge.classifier(), judge.card.network["num_classes"], judge.digest, scale)
     return clipped(model)
 
 
-def of_family(preconditioning: str, stored: StoredModel) -> StoredModel:
-    """Return a model of one preconditioning.
+def _judge(classifier: str | Spec, beside: StoredModel, said: Untold) -> StoredModel:
+    """Read the classifier beside a network.
 
     Args:
-        preconditioning: a key of ``FAMILIES``.
+        classifier: its path, or path and options.
+        beside: the network.
+        said: of the network.
+
+    Raises:
+        InputError: no such classifier, or one of other images or of another training.
+    """
+    options = {"path": classifier} if isinstance(classifier, str) else dict(classifier)
+    path = options.pop("path", None)
+    if not isinstance(path, str):
+        raise InputError(f"classifier {classifier}: expected a path, or a mapping with 'path' and its options")
+    alike = {name: told(beside.card).get(name) for name in ("img_resolution", *TRAINING)}
+    judge = read_published(Path(path), Untold(**options), Untold(**alike, head_channels=said.head_channels))
+    if any(judge.card.network[name] != beside.card.network[name] for name in ("img_resolution", "img_channels")):
+        raise InputError(f"{path}: a classifier of images of another shape than {beside.source}'s")
+    noise, own = ((card.preconditioning, card.preconditioning_options) for card in (beside.card, judge.card))
+    if noise != own:
+        raise InputError(f"{path}: a classifier that was trained on other noise than {beside.source}")
+    return judge
+
+
+def of_family(family: str, stored: StoredModel) -> StoredModel:
+    """Return a model of one family.
+
+    Args:
+        family: a value of ``FAMILIES``.
         stored: the model.
 
     Raises:
         InputError: it is of another, and so under another name.
     """
-    if stored.card.preconditioning != preconditioning:
-        raise InputError(f"{stored.source}: name it as '{FAMILIES[stored.card.preconditioning]}'")
+    own = FAMILIES[stored.card.preconditioning]
+    if own != family:
+        raise InputError(f"{stored.source}: name it as '{own}'")
     return stored

@@ -8,7 +8,7 @@ weights. Nothing in either file is executed. A published file becomes the same :
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from amed_lightning.config import InputError, digest, file_digest, write_atomically
-from amed_lightning.denoisers.model_card import ModelCard
-from amed_lightning.denoisers.preconditioning import Preconditioned, VPClassifier
+from amed_lightning.denoisers.model_card import IMPLIED, ModelCard
+from amed_lightning.denoisers.preconditioning import Preconditioned, PreconditionedClassifier
 from amed_lightning.flow.model import DiffusionModel
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -55,7 +55,7 @@ class StoredModel:
         """
         return self._filled(self.card.denoiser)
 
-    def classifier(self) -> VPClassifier:
+    def classifier(self) -> PreconditionedClassifier:
         """Build the classifier of noisy images, frozen, around these weights.
 
         Raises:
@@ -135,6 +135,8 @@ def read_model(path: Path) -> StoredModel:
     try:
         content = json.loads(path.read_bytes())
         expected = content.pop("weights_sha256")
+        if missing := [key.name for key in fields(ModelCard) if key.name not in content and key.name not in IMPLIED]:
+            raise InputError(f"there is no '{missing[0]}'")
         card = ModelCard(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a model card: {error}") from error

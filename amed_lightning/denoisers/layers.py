@@ -100,6 +100,13 @@ class ResampledConv2d(nn.Conv2d):
         return super().forward(self.resample(input))
 
 
+def resampling_convolution(channels: int, direction: Direction) -> nn.Conv2d:
+    """Halve by a convolution of stride 2, or repeat pixels and convolve (improved-diffusion)."""
+    if direction == "up":
+        return ResampledConv2d(channels, channels, 3, direction)
+    return nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+
 class FilteredConv2d(nn.Conv2d):
     """Convolve beyond the image's edge, then halve the resolution of all that."""
 

@@ -1,15 +1,26 @@
 """What a file of weights holds: the card that names architecture, options, preconditioning and levels."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
 
-from amed_lightning.config import InputError, build
+from amed_lightning.config import InputError, Part, build
 from amed_lightning.denoisers.adm import ADM, NoisyClassifier
 from amed_lightning.denoisers.ddpmpp import DDPMpp
-from amed_lightning.denoisers.preconditioning import EDMPreconditioned, Preconditioned, VPClassifier, VPPreconditioned
+from amed_lightning.denoisers.preconditioning import (
+    EDM,
+    IDDPM,
+    VE,
+    VP,
+    Consistency,
+    Preconditioned,
+    PreconditionedClassifier,
+    Preconditioning,
+    VPDiscrete,
+)
 from amed_lightning.noise.schedules import NoiseRange, scaled_linear_log_alphas
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
@@ -17,7 +28,16 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "adm": ADM,
     "noisy_classifier": NoisyClassifier,
 }
-IMPLIED = {"architecture": "ddpmpp", "preconditioning": "edm"}
+PRECONDITIONINGS: dict[str, Callable[..., Preconditioning]] = {
+    "edm": EDM,
+    "cm": Consistency,
+    "vp": VP,
+    "vp_discrete": VPDiscrete,
+    "edm_vp": VP,
+    "edm_ve": VE,
+    "edm_iddpm": IDDPM,
+}
+IMPLIED: dict[str, Any] = {"architecture": "ddpmpp", "preconditioning": "edm", "preconditioning_options": {}}
 """What a card leaves out: the first cards knew nothing else, and their digests name stores and predictors."""
 
 
@@ -33,6 +53,10 @@ class ModelCard:
         scaled_linear_betas: the schedule ``discrete`` uses Stable Diffusion's table for this model.
         architecture: a key of ``ARCHITECTURES``.
         preconditioning: a key of ``PRECONDITIONINGS``.
+        preconditioning_options: of the preconditioning.
+
+    Raises:
+        InputError: no such architecture or preconditioning, or deviation and levels that no model has.
     """
 
     network: dict[str, Any]
@@ -42,17 +66,31 @@ class ModelCard:
     scaled_linear_betas: bool = False
     architecture: str = IMPLIED["architecture"]
     preconditioning: str = IMPLIED["preconditioning"]
+    preconditioning_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_known("architecture", ARCHITECTURES, self.architecture)
+        _require_known("preconditioning", PRECONDITIONINGS, self.preconditioning)
+        if not isinstance(self.network, dict) or not isinstance(self.preconditioning_options, dict):
+            raise InputError("network and preconditioning_options are mappings")
+        positive = self.sigma_data, self.sigma_min, self.sigma_max
+        if not all(0 < value < math.inf for value in positive) or self.sigma_min >= self.sigma_max:
+            raise InputError(
+                f"sigma_data {positive[0]} and levels from {positive[1]} to {positive[2]}: no model has them"
+            )
+        if not isinstance(self.scaled_linear_betas, bool):
+            raise InputError(f"scaled_linear_betas is {self.scaled_linear_betas!r}; it is true or false")
 
     @property
     def content(self) -> dict[str, Any]:
         """What the file says."""
-        return {key: value for key, value in asdict(self).items() if IMPLIED.get(key) != value}
+        return {key: value for key, value in asdict(self).items() if key not in IMPLIED or IMPLIED[key] != value}
 
     @property
     def noise_range(self) -> NoiseRange:
         """The levels between which the model was trained."""
-        log_alphas = scaled_linear_log_alphas() if self.scaled_linear_betas else None
-        return NoiseRange(self.sigma_min, self.sigma_max, log_alphas)
+        table = scaled_linear_log_alphas() if self.scaled_linear_betas else self._preconditioning().log_alphas
+        return NoiseRange(self.sigma_min, self.sigma_max, table)
 
     @property
     def is_classifier(self) -> bool:
@@ -63,33 +101,37 @@ class ModelCard:
         """Build the denoiser, with fresh weights.
 
         Raises:
-            InputError: no such architecture, option or preconditioning; or a classifier's card.
+            InputError: no such option; or a classifier's card.
         """
         network = self._network()
         if isinstance(network, NoisyClassifier):
             raise InputError("a classifier of noisy images is no denoiser: name it as the classifier of one")
-        if self.preconditioning not in PRECONDITIONINGS:
-            known = ", ".join(PRECONDITIONINGS)
-            raise InputError(f"unknown preconditioning '{self.preconditioning}': use one of {known}")
-        return PRECONDITIONINGS[self.preconditioning](network, self)
+        return Preconditioned(network, self._preconditioning())
 
-    def classifier(self) -> VPClassifier:
+    def classifier(self) -> PreconditionedClassifier:
         """Build the classifier of noisy images, with fresh weights.
 
         Raises:
-            InputError: no such architecture or option; or a denoiser's card.
+            InputError: no such option; or a denoiser's card.
         """
         network = self._network()
         if not isinstance(network, NoisyClassifier):
             raise InputError("a denoiser is no classifier of noisy images")
-        return VPClassifier(network)
+        return PreconditionedClassifier(network, self._preconditioning())
 
-    def _network(self) -> nn.Module:
+    def _network(self) -> Any:
         return build("architecture", ARCHITECTURES, {**self.network, "name": self.architecture})
 
+    def _preconditioning(self) -> Preconditioning:
+        spec = {**self.preconditioning_options, "name": self.preconditioning}
+        return build("preconditioning", PRECONDITIONINGS, spec, sigma_data=self.sigma_data)
 
-PRECONDITIONINGS: dict[str, Callable[[Any, ModelCard], Preconditioned]] = {
-    "edm": lambda network, card: EDMPreconditioned(network, card.sigma_data),
-    "cm": lambda network, card: EDMPreconditioned(network, card.sigma_data, noise_scale=250.0),
-    "vp": lambda network, card: VPPreconditioned(network),
-}
+
+def _require_known(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> None:
+    """Refuse other names, import paths too: a card runs nothing but what is here.
+
+    Raises:
+        InputError: it is another.
+    """
+    if name not in registry:
+        raise InputError(f"unknown {kind} '{name}': use one of {', '.join(registry)}")

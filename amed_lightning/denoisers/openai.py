@@ -1,9 +1,9 @@
-"""guided-diffusion's and the consistency models' files (Dhariwal and Nichol 2021; Song et al. 2023).
+"""The files of guided-diffusion, improved-diffusion and the consistency models.
 
-They are state dicts (``.pt``) without a description. What the shapes of the tensors tell is read off them; the
-resolution and the channels of a head they do not tell. The networks are
-:class:`~amed_lightning.denoisers.adm.ADM`, whose bottleneck is the middle here, and its classifier, under the names of
-:mod:`~amed_lightning.denoisers.openai_names`.
+They are state dicts (``.pt``) without a description (Dhariwal and Nichol 2021; Nichol and Dhariwal 2021; Song et al.
+2023). What the shapes of the tensors tell is read off them; what they do not tell is
+:class:`~amed_lightning.denoisers.untold.Untold`. The networks are :class:`~amed_lightning.denoisers.adm.ADM`, whose
+bottleneck is the middle here, and its classifier, under the names of :mod:`~amed_lightning.denoisers.openai_names`.
 """
 
 import math
@@ -18,48 +18,66 @@ from amed_lightning.config import InputError
 from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.openai_names import CLASSIFIER_ALONE, LABELS, State, translated
+from amed_lightning.denoisers.preconditioning import RESCALED_STEPS, VPDiscrete
 from amed_lightning.denoisers.topology import Topology
+from amed_lightning.denoisers.untold import TRAINING, Shape, Untold
 
 VP_LEVELS = (0.01048384327441454, 152.16697692871094)
 """ADM's levels at times 1/1000 and 1, with the rounding errors that the published tables were made with."""
+LINEAR: dict[str, Any] = {"noise_schedule": "linear", "diffusion_steps": 1000}
+"""The training that is described in continuous time, as AMED's tool does."""
+UP_SAMPLED = (2, 6)
+"""Channels that an up-sampler sees: those of the noisy image and of the small one, grey or coloured."""
+CONSISTENCY_FUNCTIONS = ("cd_", "ct_")
+"""How the files of consistency functions are called; their tensors are shaped like those of EDM's denoisers."""
 
 
-def read_openai(path: Path, img_resolution: int = 256, head_channels: int = 64) -> StoredModel:
-    """Read a ``.pt`` of guided-diffusion (a U-Net or a classifier) or of the consistency models (EDM's U-Net).
+def read_openai(path: Path, untold: Untold) -> StoredModel:
+    """Read a ``.pt``: a U-Net or a classifier of guided-diffusion's, or EDM's U-Net of the consistency models.
 
     Args:
         path: of the file.
-        img_resolution: height and width of the images.
-        head_channels: of each head of the attention.
+        untold: what the file does not tell.
 
     Raises:
-        InputError: a missing or unreadable file, or another network's.
+        InputError: a missing or unreadable file, another network's, or an option that nobody has said.
     """
-    return openai_model(path, _state(path), img_resolution, head_channels)
+    return openai_model(path, _state(path), untold)
 
 
-def openai_model(source: Path, state: State, img_resolution: int, head_channels: int) -> StoredModel:
+def openai_model(source: Path, state: State, untold: Untold) -> StoredModel:
     """Find out what network tensors are of, and give them its names.
 
     Args:
         source: where they come from, for messages.
         state: the tensors under their names in the file.
-        img_resolution: height and width of the images.
-        head_channels: of each head of the attention.
+        untold: what they do not tell.
 
     Raises:
-        InputError: they are another network's.
+        InputError: they are another network's, or there is an option that nobody has said.
     """
     try:
-        card = _card(state, _options(state, img_resolution) | {"head_channels": head_channels})
-        weights = translated(state, _topology(card.network), head_channels, is_cm=card.preconditioning == "cm")
+        family = _family(source, state)
+        untold.require_always_asked(source, family)
+        network = _network(state, untold.img_resolution or 0)
+        untold = untold.settled(source, _shape(family, network))
+        weights = translated(state, _topology(network), untold.heads, untold.attention_order == "new")
+        card = _card(source, family, network | untold.split, untold)
+    except InputError:
+        raise
     except (KeyError, ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        options = " and ".join(f"{name} {value}" for name, value in untold.given.items())
         raise InputError(
-            f"{source}: not a U-Net or classifier of guided-diffusion or the consistency models for "
-            f"{img_resolution} pixels and {head_channels} channels a head: {reason}"
+            f"{source}: not a U-Net or classifier of guided-diffusion, improved-diffusion or the consistency models "
+            f"{f'with {options}' if options else ''}: {reason}"
         ) from error
     return StoredModel(source, card, weights)
+
+
+def told(card: ModelCard) -> dict[str, Any]:
+    """Return what a card tells that a state dict does not."""
+    return card.network | (LINEAR if card.preconditioning == "vp" else card.preconditioning_options)
 
 
 def _state(path: Path) -> State:
@@ -75,48 +93,88 @@ def _state(path: Path) -> State:
     return {str(name): value.float() for name, value in state.items()}
 
 
-def _card(state: State, options: dict[str, Any]) -> ModelCard:
-    """Say what the network is; only the consistency models' attention has kernels of two dimensions."""
-    if CLASSIFIER_ALONE in state:
-        options |= {"num_classes": len(state["out.2.c_proj.weight"])}
-        return _variance_preserving(options, "noisy_classifier")
-    options |= {
-        "label_dim": len(state[LABELS]) if LABELS in state else 0,
-        "bottleneck_resolution": None,
-        "further_outputs": len(state["out.2.weight"]) - options["img_channels"],
-    }
-    if state["middle_block.1.qkv.weight"].ndim == 4:
-        return ModelCard(options, sigma_data=0.5, architecture="adm", preconditioning="cm")
-    return _variance_preserving(options, "adm")
+def _family(source: Path, state: State) -> str:
+    """Tell whose network it is; only the consistency models' attention has kernels of two dimensions.
+
+    Raises:
+        InputError: no denoiser of images, though its tensors look like one's.
+    """
+    _, stem, attention = (
+        state[f"{name}.weight"] for name in ("time_embed.0", "input_blocks.0.0", "middle_block.1.qkv")
+    )
+    if CLASSIFIER_ALONE not in state:
+        sees, says = stem.shape[1], len(state["out.2.weight"])
+        if sees in UP_SAMPLED and says in (sees // 2, sees):
+            raise InputError(
+                f"{source}: an up-sampler, which sees a small image too; it is no model of images by itself"
+            )
+        if says not in (sees, 2 * sees):
+            raise ValueError(f"{says} outputs for images of {sees} channels")
+    if attention.ndim == 3:
+        return "guided_diffusion"
+    if source.name.startswith(CONSISTENCY_FUNCTIONS):
+        raise InputError(f"{source}: by its name a consistency function, which is no denoiser; use an edm_*.pt")
+    return "consistency"
 
 
-def _variance_preserving(options: dict[str, Any], architecture: str) -> ModelCard:
-    return ModelCard(options, 1.0, *VP_LEVELS, architecture=architecture, preconditioning="vp")
+def _card(source: Path, family: str, network: dict[str, Any], untold: Untold) -> ModelCard:
+    """Say what the network is.
+
+    Raises:
+        InputError: a training that its family does not have.
+    """
+    if family == "consistency":
+        if wrong := untold.given.keys() & TRAINING:
+            raise InputError(f"{source}: a network of the consistency models has no {min(wrong)}; leave it out")
+        return ModelCard(network, sigma_data=0.5, architecture="adm", preconditioning="cm")
+    architecture = "noisy_classifier" if "num_classes" in network else "adm"
+    training = {name: getattr(untold, name) for name in LINEAR}
+    if training == LINEAR:
+        return ModelCard(network, 1.0, *VP_LEVELS, architecture=architecture, preconditioning="vp")
+    rescaled = untold.diffusion_steps != RESCALED_STEPS and bool(untold.rescale_timesteps)
+    options = training | {"rescale_timesteps": rescaled}
+    levels = VPDiscrete(**options).levels
+    described = {"preconditioning": "vp_discrete", "preconditioning_options": options}
+    return ModelCard(network, 1.0, *levels, architecture=architecture, **described)
 
 
-def _topology(options: dict[str, Any]) -> Topology:
+def _topology(network: dict[str, Any]) -> Topology:
     names = ("img_resolution", "model_channels", "channel_mult", "num_blocks", "attn_resolutions")
-    return Topology(**{name: options[name] for name in names}, stem_mult=options["channel_mult"][0])
+    return Topology(**{name: network[name] for name in names}, stem_mult=network["channel_mult"][0])
 
 
-def _options(state: State, img_resolution: int) -> dict[str, Any]:
-    """Read the options that a U-Net and a classifier share off their tensors."""
+def _shape(family: str, network: dict[str, Any]) -> Shape:
+    sizes = network["model_channels"], network["num_blocks"], tuple(network["channel_mult"])
+    return Shape(*sizes, network.get("resblock_updown", True), family)
+
+
+def _network(state: State, img_resolution: int) -> dict[str, Any]:
+    """Read the options of a network off its tensors."""
     width, model_channels = state["time_embed.0.weight"].shape
     per_level = _blocks_per_level(state, img_resolution)
     firsts = range(1, _count(state, "input_blocks"), per_level)
     channels = [len(state[f"input_blocks.{first}.0.out_layers.0.weight"]) for first in firsts]
     attends = [f"input_blocks.{first}.1.qkv.weight" in state for first in firsts]
-    return {
+    network = {
         "img_resolution": img_resolution,
         "img_channels": state["input_blocks.0.0.weight"].shape[1],
         "model_channels": model_channels,
-        "channel_mult": [count // model_channels for count in channels],
+        "channel_mult": [n / model_channels if n % model_channels else n // model_channels for n in channels],
         "num_blocks": per_level - 1,
         "attn_resolutions": [img_resolution >> level for level, there in enumerate(attends) if there],
         "dropout": 0.0,
         "channel_mult_emb": width // model_channels,
         "dialect": "openai",
         "scale_shift": len(state["input_blocks.1.0.emb_layers.1.weight"]) == 2 * channels[0],
+    }
+    if any(name.endswith(".0.op.weight") for name in state):
+        network["resblock_updown"] = False
+    if CLASSIFIER_ALONE in state:
+        return network | {"num_classes": len(state["out.2.c_proj.weight"])}
+    return network | {
+        "label_dim": len(state[LABELS]) if LABELS in state else 0,
+        "bottleneck_resolution": None,
+        "further_outputs": len(state["out.2.weight"]) - network["img_channels"],
     }
 
 
@@ -129,10 +187,19 @@ def _blocks_per_level(state: State, img_resolution: int) -> int:
     if CLASSIFIER_ALONE in state:
         lowest = math.isqrt(state[CLASSIFIER_ALONE].shape[1] - 1)
         return blocks // (int(math.log2(img_resolution / lowest)) + 1)
-    ups = (f"output_blocks.{index}.{part}.in_layers.0.weight" for index in range(blocks) for part in (1, 2))
+    ends = [f"{part}.{end}.weight" for part in (1, 2) for end in ("in_layers.0", "conv")]
+    ups = (f"output_blocks.{index}.{end}" for index in range(blocks) for end in ends)
     first_up = next((name for name in ups if name in state), f"output_blocks.{blocks - 1}")
     return int(first_up.split(".")[1]) + 1
 
 
 def _count(state: State, blocks: str) -> int:
-    return len({name.split(".")[1] for name in state if name.startswith(f"{blocks}.")})
+    """Count blocks.
+
+    Raises:
+        ValueError: one is without tensors, as where means of pixels lead down.
+    """
+    numbers = {int(name.split(".")[1]) for name in state if name.startswith(f"{blocks}.")}
+    if numbers != set(range(len(numbers))):
+        raise ValueError(f"one of the {blocks} has no tensors, and networks that resample without any are not read")
+    return len(numbers)

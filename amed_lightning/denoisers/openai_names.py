@@ -9,10 +9,14 @@ here                     there
 ``dec.*_up``             the last part of the output block before
 ======================== ============================================================================================
 
+A part that changes the resolution is a block, or a convolution ``op`` (down) or ``conv`` (up).
+
 The rows of queries, keys and values are sorted by head, coordinate, then q, k, v here. There they are sorted by head,
-q, k, v, then coordinate in guided-diffusion's blocks, and by q, k, v, head, then coordinate in the consistency models'
-blocks and in the classifier's head.
+q, k, v, then coordinate in the legacy order, and by q, k, v, head, then coordinate in the new one, which the
+classifier's head has always.
 """
+
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -36,14 +40,14 @@ LABELS = "label_emb.weight"
 State = dict[str, Tensor]
 
 
-def translated(state: State, topology: Topology, head_channels: int, is_cm: bool) -> State:
+def translated(state: State, topology: Topology, heads: Callable[[int], int], new_order: bool) -> State:
     """Give tensors their names and layouts here.
 
     Args:
         state: the tensors of a file.
         topology: of its network.
-        head_channels: of each head.
-        is_cm: whether it is of the consistency models.
+        heads: how many attend in a block of so many channels.
+        new_order: whether the rows of its blocks' attention are sorted by q, k, v first.
 
     Raises:
         ValueError: a tensor has no place.
@@ -54,7 +58,7 @@ def translated(state: State, topology: Topology, head_channels: int, is_cm: bool
             if f"{there}.{kind}" in left:
                 tensor = left.pop(f"{there}.{kind}")
                 if here.endswith(".qkv"):
-                    tensor = _by_head_and_coordinate(tensor, head_channels, is_cm or here == "pool.qkv")
+                    tensor = _by_head_and_coordinate(tensor, heads(len(tensor) // 3), new_order or here == "pool.qkv")
                 if here.endswith((".qkv", ".proj")) and kind == "weight":
                     tensor = tensor.flatten(1) if here.startswith("pool.") else tensor.flatten(1)[..., None, None]
                 weights[f"model.{here}.{kind}"] = tensor
@@ -67,10 +71,9 @@ def translated(state: State, topology: Topology, head_channels: int, is_cm: bool
     return weights
 
 
-def _by_head_and_coordinate(rows: Tensor, head_channels: int, by_part: bool) -> Tensor:
+def _by_head_and_coordinate(rows: Tensor, heads: int, by_part: bool) -> Tensor:
     """Sort rows by head, coordinate, then q, k, v; they come by q, k, v and head, or by head and q, k, v."""
-    heads = len(rows) // (3 * head_channels)
-    split = rows.reshape(*((3, heads) if by_part else (heads, 3)), head_channels, *rows.shape[1:])
+    split = rows.reshape(*((3, heads) if by_part else (heads, 3)), -1, *rows.shape[1:])
     return split.movedim(0 if by_part else 1, 2).reshape(rows.shape)
 
 
@@ -80,6 +83,7 @@ def _modules(topology: Topology, is_classifier: bool) -> dict[str, str]:
     names = EMBEDDING | (POOL if is_classifier else OUTPUT) | {stem: "input_blocks.0.0"}
     for index, block in enumerate(topology.encoder(), 1):
         names |= _parts(f"enc.{block.name}", f"input_blocks.{index}.0", f"input_blocks.{index}.1")
+        names[f"enc.{block.name}"] = f"input_blocks.{index}.0.op"
     middle = "middle" if is_classifier else "dec"
     first, second = topology.middle()
     names |= _parts(f"{middle}.{first.name}", "middle_block.0", "middle_block.1")
@@ -94,6 +98,7 @@ def _decoder(topology: Topology) -> dict[str, str]:
     for block in list(topology.decoder())[2:]:
         if block.resample:
             names |= _parts(f"dec.{block.name}", f"output_blocks.{index}.{parts}")
+            names[f"dec.{block.name}"] = f"output_blocks.{index}.{parts}.conv"
         else:
             index, parts = index + 1, 2 if block.attends else 1
             names |= _parts(f"dec.{block.name}", f"output_blocks.{index}.0", f"output_blocks.{index}.1")

@@ -10,7 +10,7 @@ version, the system, a reference that says type and length, the list of referenc
 import io
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,13 +47,13 @@ def persistent(value: Any) -> tuple[str, dict[str, Any]]:
     raise InputError("not an object of a persistent class where one is expected")
 
 
-def held(content: Any, key: str, kind: str, otherwise: str) -> tuple[Any, dict[str, Any]]:
-    """Return an object that a pickle's mapping holds, and its attributes.
+def held(content: Any, key: str, kinds: Collection[str], otherwise: str) -> tuple[Any, str, dict[str, Any]]:
+    """Return an object that a pickle's mapping holds, its class and its attributes.
 
     Args:
         content: of the pickle.
         key: of the object in the mapping.
-        kind: its class.
+        kinds: the classes that it may be of.
         otherwise: what to conclude where there is no such key.
 
     Raises:
@@ -62,9 +62,9 @@ def held(content: Any, key: str, kind: str, otherwise: str) -> tuple[Any, dict[s
     if not isinstance(content, dict) or key not in content:
         raise InputError(f"there is no '{key}', so it is {otherwise}")
     found, state = persistent(content[key])
-    if found != kind:
-        raise InputError(f"a {found!r:.80} where an {kind} is expected")
-    return content[key], state
+    if found not in kinds:
+        raise InputError(f"a {found!r:.80} where an {' or '.join(kinds)} is expected")
+    return content[key], found, state
 
 
 @dataclass

@@ -1,23 +1,33 @@
 r"""Preconditioning: how a network F becomes a denoiser (Karras et al. 2022, eq. 7 and table 1).
 
-``D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)``. Here ``c_in`` is ``1 / sqrt(sigma_data^2 + sigma^2)`` throughout,
-so that the network sees inputs of unit variance.
+``D(x; sigma) = c_skip x + c_out F(c_in x; c_noise)``.
 
-========== =================================== ====================================== ==================
-           c_skip                              c_out                                  c_noise
-========== =================================== ====================================== ==================
-edm        sigma_data^2/(sigma_data^2+sigma^2) sigma sigma_data c_in                  ln(sigma) / 4
-cm         the same                            the same                               250 ln(sigma)
-vp         1                                   -sigma: F is the noise                 999 t(sigma)
-========== =================================== ====================================== ==================
+=========== =================================== ====================== ============================= ================
+            c_skip                              c_out                  c_in                          c_noise
+=========== =================================== ====================== ============================= ================
+edm         sigma_data^2/(sigma_data^2+sigma^2) sigma sigma_data c_in  1/sqrt(sigma_data^2+sigma^2)  ln(sigma) / 4
+cm          the same                            the same               the same                      250 ln(sigma)
+vp, edm_vp  1                                   -sigma: F is the noise 1/sqrt(1+sigma^2)             (M - 1) t(sigma)
+vp_discrete the same                            the same               the same                      step(sigma)
+edm_iddpm   the same                            the same               the same                      the nearest step
+edm_ve      1                                   sigma                  1                             ln(sigma / 2)
+=========== =================================== ====================== ============================= ================
 
-cm is EDM's network in the consistency models' files (Song et al. 2023). vp is the variance-preserving form of ADM
-(sigma_data = 1), where ``sigma^2 + 1 = exp(beta_d t^2 / 2 + beta_min t)``; t is not rounded to the steps of training.
+cm is EDM's network in the consistency models' files (Song et al. 2023). vp is the variance-preserving form of ADM, and
+edm_vp that of EDM's baseline, where ``sigma^2 + 1 = exp(beta_d t^2 / 2 + beta_min t)``; t is not rounded to the steps
+of training. vp_discrete is the same by a table of the steps' cumulative alphas, between which the step is linear in ln
+alpha. edm_iddpm is EDM's baseline on the cosine table, which is told the step whose level is nearest, as published:
+between two levels c_out and c_in follow sigma, and c_noise jumps in the middle. The data's standard deviation is taken
+as 1 in all but the first two.
 """
 
+import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,11 +35,13 @@ from torch import Tensor, nn
 from amed_lightning.denoisers.adm import NoisyClassifier
 from amed_lightning.denoisers.unet import UNet
 from amed_lightning.flow.model import Condition, Denoised
+from amed_lightning.noise.betas import BETAS, cosine_betas, log_alphas_of
+from amed_lightning.noise.discrete_time import DiscreteTime
 from amed_lightning.tensors import Images, Level, per_sample
 
-BETA_D, BETA_MIN = 19.9, 0.1
-LAST_STEP = 999
-"""The number of the last step that ADM was trained at, at time 1."""
+NoiseSchedule: TypeAlias = Literal["linear", "cosine"]
+RESCALED_STEPS = 1000
+"""Steps that a rescaled step is one of."""
 
 
 class Coefficients(NamedTuple):
@@ -41,27 +53,232 @@ class Coefficients(NamedTuple):
     noise: Level
 
 
-class Preconditioned(nn.Module, ABC):
-    """A network as a denoiser.
+@dataclass(frozen=True)
+class Preconditioning(ABC):
+    """What surrounds a network.
 
-    Args:
-        model: the network F.
+    Attributes:
         sigma_data: standard deviation of the data.
     """
 
-    cost = 1
+    sigma_data: float = 1.0
 
-    def __init__(self, model: UNet, sigma_data: float) -> None:
-        super().__init__()
-        self.model, self.sigma_data = model, sigma_data
+    @property
+    def log_alphas(self) -> tuple[float, ...] | None:
+        """Half the log of the cumulative alphas of a model of discrete steps."""
+        return None
 
     @abstractmethod
     def coefficients(self, sigma: Level) -> Coefficients:
         """Return what surrounds the network at level ``sigma``."""
 
+
+@dataclass(frozen=True)
+class EDM(Preconditioning):
+    """EDM's own form."""
+
+    sigma_data: float = 0.5
+
+    def coefficients(self, sigma: Level) -> Coefficients:
+        """Return what surrounds the network at level ``sigma``."""
+        variance = sigma.square() + self.sigma_data**2
+        scale = variance.sqrt()
+        return Coefficients(self.sigma_data**2 / variance, sigma * self.sigma_data / scale, scale, self.code(sigma))
+
+    def code(self, sigma: Level) -> Level:
+        """Return what the network is told of a level."""
+        return sigma.log() * 0.25
+
+
+class Consistency(EDM):
+    """EDM's form in the consistency models' files."""
+
+    def code(self, sigma: Level) -> Level:
+        """Return what the network is told of a level."""
+        return sigma.log() * 250.0
+
+
+@dataclass(frozen=True)
+class OfUnitVariance(Preconditioning):
+    """A form in which the data's standard deviation is 1.
+
+    Raises:
+        ValueError: it is said to be another.
+    """
+
+    def __post_init__(self) -> None:
+        if self.sigma_data != 1:
+            raise ValueError(f"sigma_data is {self.sigma_data}; this preconditioning takes it as 1")
+
+
+class NoisePrediction(OfUnitVariance):
+    """The variance-preserving form, in which the network says the noise."""
+
+    def coefficients(self, sigma: Level) -> Coefficients:
+        """Return what surrounds the network at level ``sigma``."""
+        return Coefficients(1.0, -sigma, (1 + sigma.square()).sqrt(), self.step(sigma))
+
+    @abstractmethod
+    def step(self, sigma: Level) -> Level:
+        """Return the step that the network is told at a level."""
+
+
+@dataclass(frozen=True)
+class VP(NoisePrediction):
+    """Steps of the variance-preserving SDE (Song et al. 2021), fractions included.
+
+    Attributes:
+        beta_d: slope of beta in time.
+        beta_min: beta at time 0.
+        M: number of steps in training; the last, M - 1, is at time 1.
+
+    Raises:
+        ValueError: betas that are not positive and rising, or fewer than two steps.
+    """
+
+    beta_d: float = 19.9
+    beta_min: float = 0.1
+    M: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beta_d <= 0 or self.beta_min < 0 or self.M < 2:
+            raise ValueError(f"beta_d {self.beta_d}, beta_min {self.beta_min}, M {self.M}: no noise that grows so")
+
+    def step(self, sigma: Level) -> Level:
+        """Return the step that the network is told at a level."""
+        root = (self.beta_min**2 + 2 * self.beta_d * sigma.square().log1p()).sqrt()
+        return (self.M - 1) * ((root - self.beta_min) / self.beta_d)
+
+    def sigma(self, t: float) -> float:
+        """Return the level at a time."""
+        return level(-(self.beta_d * t**2 / 2 + self.beta_min * t) / 2)
+
+
+class Discrete(NoisePrediction):
+    """A table of training's steps."""
+
+    @property
+    @abstractmethod
+    def log_alphas(self) -> tuple[float, ...]:
+        """Half the log of the cumulative alphas after each step."""
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """The levels of the first and of the last step."""
+        return level(self.log_alphas[0]), level(self.log_alphas[-1])
+
+    @cached_property
+    def _table(self) -> Tensor:
+        return torch.tensor(self.log_alphas, dtype=torch.float64, device="cpu")  # whatever the default device
+
+
+@dataclass(frozen=True)
+class VPDiscrete(Discrete):
+    """Steps of guided-diffusion's and improved-diffusion's trainings, fractions included.
+
+    Attributes:
+        noise_schedule: of the betas.
+        diffusion_steps: their number.
+        rescale_timesteps: whether the network is told its step as one of a thousand.
+    """
+
+    noise_schedule: NoiseSchedule = "cosine"
+    diffusion_steps: int = 1000
+    rescale_timesteps: bool = False
+
+    @cached_property
+    def log_alphas(self) -> tuple[float, ...]:
+        """Half the log of the cumulative alphas after each step."""
+        return log_alphas_of(BETAS[self.noise_schedule](self.diffusion_steps))
+
+    def step(self, sigma: Level) -> Level:
+        """Return the step that the network is told at a level."""
+        time = DiscreteTime(self._table.to(sigma.device)).of(sigma.double())
+        step = self.diffusion_steps * time - 1
+        return (step * RESCALED_STEPS / self.diffusion_steps if self.rescale_timesteps else step).to(sigma.dtype)
+
+
+@dataclass(frozen=True)
+class IDDPM(Discrete):
+    """EDM's form of Nichol and Dhariwal's models, on levels u_0 > ... > u_{M-1} > u_M = 0.
+
+    ``u_{j-1} = sqrt((u_j^2 + 1) / max(a_{j-1} / a_j, C_1) - 1)`` with ``a_j = sin^2(pi/2 j / (M (C_2 + 1)))``: u_j is
+    the level of step M - 1 - j of the cosine betas that are clipped at ``1 - C_1``.
+
+    Attributes:
+        C_1: smallest alpha of a step.
+        C_2: offset of the cosine.
+        M: number of steps.
+
+    Raises:
+        ValueError: alphas that are not between 0 and 1.
+    """
+
+    C_1: float = 0.001
+    C_2: float = 0.008
+    M: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.C_1 < 1 or self.C_2 < 0:
+            raise ValueError(f"C_1 {self.C_1}, C_2 {self.C_2}: no noise that grows so")
+
+    @cached_property
+    def log_alphas(self) -> tuple[float, ...]:
+        """Half the log of the cumulative alphas after each step."""
+        return log_alphas_of(cosine_betas(self.M, self.C_2, 1 - self.C_1))
+
+    @property
+    def u(self) -> Float[Tensor, "levels"]:
+        """The levels u_0 ... u_M."""
+        return torch.cat([(-2 * self._table).expm1().sqrt().flip(0), self._table.new_zeros(1)])
+
+    def step(self, sigma: Level) -> Level:
+        """Return the number of the nearest level, -1 for zero."""
+        rising = self.u.flip(0).to(sigma.device)
+        return torch.bucketize(sigma.detach().double(), (rising[1:] + rising[:-1]) / 2).to(sigma.dtype) - 1
+
+
+class VE(OfUnitVariance):
+    """EDM's form of the variance-exploding SDE (Song et al. 2021)."""
+
+    def coefficients(self, sigma: Level) -> Coefficients:
+        """Return what surrounds the network at level ``sigma``."""
+        return Coefficients(1.0, sigma, torch.ones_like(sigma), (sigma / 2).log())
+
+
+def level(log_alpha: float) -> float:
+    """Return a level, to ten digits: a card's digest does not depend on how a machine rounds its last bit.
+
+    Args:
+        log_alpha: half the log of the cumulative alpha.
+    """
+    return float(f"{math.sqrt(math.expm1(-2 * log_alpha)):.10g}")
+
+
+class Preconditioned(nn.Module):
+    """A network as a denoiser.
+
+    Args:
+        model: the network F; outputs beyond the image's channels are variances, unused.
+        preconditioning: what surrounds it.
+    """
+
+    cost = 1
+
+    def __init__(self, model: UNet, preconditioning: Preconditioning) -> None:
+        super().__init__()
+        self.model, self.preconditioning = model, preconditioning
+
+    @property
+    def sigma_data(self) -> float:
+        """Standard deviation of the data."""
+        return self.preconditioning.sigma_data
+
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise ``x`` at level ``sigma``; a negative label, or None, leaves the class open."""
-        at = self.coefficients(sigma.to(x.dtype))
+        at = self.preconditioning.coefficients(sigma.to(x.dtype))
         labels = self._one_hot(condition, x)
         output, features = self.model(x / at.scale, per_sample(at.noise, len(x)), labels)
         answer = output[:, : x.shape[1]].to(x.dtype)
@@ -74,63 +291,21 @@ class Preconditioned(nn.Module, ABC):
         return hot.to(like.dtype)
 
 
-class EDMPreconditioned(Preconditioned):
-    """EDM's denoiser.
-
-    Args:
-        model: the network F.
-        sigma_data: standard deviation of the data.
-        noise_scale: factor of ln(sigma) in c_noise.
-    """
-
-    def __init__(self, model: UNet, sigma_data: float = 0.5, noise_scale: float = 0.25) -> None:
-        super().__init__(model, sigma_data)
-        self.noise_scale = noise_scale
-
-    def coefficients(self, sigma: Level) -> Coefficients:
-        """Return what surrounds the network at level ``sigma``."""
-        variance = sigma.square() + self.sigma_data**2
-        scale = variance.sqrt()
-        return Coefficients(
-            self.sigma_data**2 / variance, sigma * self.sigma_data / scale, scale, sigma.log() * self.noise_scale
-        )
-
-
-class VPPreconditioned(Preconditioned):
-    """The denoiser of a variance-preserving model whose network says the noise.
-
-    Args:
-        model: the network F; outputs beyond the image's channels are variances, unused.
-    """
-
-    def __init__(self, model: UNet) -> None:
-        super().__init__(model, sigma_data=1.0)
-
-    def coefficients(self, sigma: Level) -> Coefficients:
-        """Return what surrounds the network at level ``sigma``."""
-        return Coefficients(1.0, -sigma, (1 + sigma.square()).sqrt(), training_step(sigma))
-
-
-class VPClassifier(nn.Module):
+class PreconditionedClassifier(nn.Module):
     """A classifier of noisy images beside a variance-preserving model.
 
     Args:
         model: the classifier of scaled images.
+        preconditioning: the model's; scale and step are the same.
     """
 
-    def __init__(self, model: NoisyClassifier) -> None:
+    def __init__(self, model: NoisyClassifier, preconditioning: Preconditioning) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.preconditioning = model, preconditioning
 
     def forward(self, x: Images, sigma: Level, labels: Condition) -> Float[Tensor, "batch"]:
         """Return log p(class | x; sigma) of each sample's own class."""
-        sigma = sigma.to(x.dtype)
-        logits = self.model(x / (1 + sigma.square()).sqrt(), per_sample(training_step(sigma), len(x)))
+        at = self.preconditioning.coefficients(sigma.to(x.dtype))
+        logits = self.model(x / at.scale, per_sample(at.noise, len(x)))
         own: Tensor = logits.log_softmax(1).gather(1, labels[:, None])
         return own[:, 0]
-
-
-def training_step(sigma: Level) -> Level:
-    """Return the step, 0 to 999 and anything between, that ADM was trained at when the level was sigma."""
-    root = (BETA_MIN**2 + 2 * BETA_D * sigma.square().log1p()).sqrt()
-    return LAST_STEP * ((root - BETA_MIN) / BETA_D)

@@ -52,10 +52,10 @@ class Topology:
 
     img_resolution: int
     model_channels: int
-    channel_mult: Sequence[int]
+    channel_mult: Sequence[int | float]
     num_blocks: int
     attn_resolutions: Sequence[int]
-    stem_mult: int
+    stem_mult: int | float
 
     def __post_init__(self) -> None:
         levels = len(self.channel_mult)
@@ -69,12 +69,12 @@ class Topology:
     @property
     def stem(self) -> int:
         """Channels of the first convolution."""
-        return self.model_channels * self.stem_mult
+        return round(self.model_channels * self.stem_mult)
 
     @property
     def channels(self) -> list[int]:
         """Channels of each level."""
-        return [self.model_channels * mult for mult in self.channel_mult]
+        return [round(self.model_channels * mult) for mult in self.channel_mult]
 
     @property
     def resolutions(self) -> list[int]:

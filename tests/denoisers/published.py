@@ -6,7 +6,7 @@ written from a list of their names and shapes.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from amed_lightning.denoisers.edm import edm_card
 from amed_lightning.denoisers.layers import Resample
+from amed_lightning.denoisers.untold import Untold
 
 from .persistent import edm_object, loss_object, predictor_object, write_pickle
 
@@ -48,22 +49,32 @@ class OpenAI:
     image_size: int = 256
     model_channels: int = 256
     num_res_blocks: int = 2
-    channel_mult: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    channel_mult: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
     attention: tuple[int, ...] = (32, 16, 8)
     num_classes: int = 1000
     head_channels: int = 64
     is_classifier: bool = False
     is_cm: bool = False
+    scale_shift: bool = True
+    resblock_updown: bool = True
+    learn_sigma: bool = True
+    sees: int = 3
+
+    def channels(self, level: int) -> int:
+        """Return the channels of a level."""
+        return int(self.model_channels * self.channel_mult[level])
 
 
-CONSISTENCY = OpenAI(num_classes=0, is_cm=True)
+CONSISTENCY = OpenAI(num_classes=0, is_cm=True, scale_shift=False, learn_sigma=False)
 GUIDED = OpenAI()
 CLASSIFIER = OpenAI(model_channels=128, is_classifier=True)
 TINY = OpenAI(16, 32, 1, (1, 2), (8,), num_classes=10, head_channels=16)
-TINY_CONSISTENCY = OpenAI(16, 32, 1, (1, 2), (8,), num_classes=0, head_channels=16, is_cm=True)
-TINY_CLASSIFIER = OpenAI(16, 32, 1, (1, 2), (8,), num_classes=10, head_channels=16, is_classifier=True)
+TINY_SIZES = ("image_size", "model_channels", "num_res_blocks", "channel_mult", "attention", "head_channels")
+TINY_CONSISTENCY = replace(CONSISTENCY, **{name: getattr(TINY, name) for name in TINY_SIZES})
+TINY_CLASSIFIER = replace(TINY, is_classifier=True)
 TINY_OPTIONS = {"img_resolution": 16, "head_channels": 16}
-"""What the files of the tiny networks do not tell."""
+"""What the files of the tiny networks do not tell, and nobody takes for granted."""
+UNTOLD = Untold(**TINY_OPTIONS)
 
 
 def edm_unconditional(folder: Path, seed: int = 0) -> Path:
@@ -145,17 +156,20 @@ def _edm_module(arguments: Mapping[str, Any]) -> torch.nn.Module:
 
 def openai_shapes(options: OpenAI) -> Shapes:
     """Return the names and shapes in a file of guided-diffusion or the consistency models."""
-    unit, levels = options.model_channels, list(enumerate(options.channel_mult))
+    unit, levels = options.model_channels, range(len(options.channel_mult))
     shapes = {"time_embed.0.weight": (4 * unit, unit), "time_embed.0.bias": (4 * unit,)}
     shapes |= {"time_embed.2.weight": (4 * unit, 4 * unit), "time_embed.2.bias": (4 * unit,)}
-    now = unit * options.channel_mult[0]
-    shapes |= {"input_blocks.0.0.weight": (now, 3, 3, 3), "input_blocks.0.0.bias": (now,)}
+    now = options.channels(0)
+    shapes |= _convolution("input_blocks.0.0", options.sees, now)
     skips, index = [now], 0
-    for level, mult in levels:
+    for level in levels:
         for block in range(options.num_res_blocks + bool(level)):
             leads_down, index = bool(level) and not block, index + 1
-            out = now if leads_down else unit * mult
-            shapes |= _residual(options, f"input_blocks.{index}.0", now, out)
+            out = now if leads_down else options.channels(level)
+            if leads_down and not options.resblock_updown:
+                shapes |= _convolution(f"input_blocks.{index}.0.op", now, now)
+            else:
+                shapes |= _residual(options, f"input_blocks.{index}.0", now, out)
             if not leads_down and options.image_size >> level in options.attention:
                 shapes |= _attention(options, f"input_blocks.{index}.1", out)
             now = out
@@ -168,20 +182,26 @@ def openai_shapes(options: OpenAI) -> Shapes:
         shapes["label_emb.weight"] = (options.num_classes, 4 * unit)
     for index in range(len(skips)):
         level = len(levels) - 1 - index // (options.num_res_blocks + 1)
-        out, parts = unit * options.channel_mult[level], 1
+        out, parts = options.channels(level), 1
         shapes |= _residual(options, f"output_blocks.{index}.0", now + skips.pop(), out)
         if options.image_size >> level in options.attention:
             shapes |= _attention(options, f"output_blocks.{index}.1", out)
             parts = 2
         if level and index % (options.num_res_blocks + 1) == options.num_res_blocks:
-            shapes |= _residual(options, f"output_blocks.{index}.{parts}", out, out)
+            up = f"output_blocks.{index}.{parts}"
+            shapes |= (
+                _residual(options, up, out, out) if options.resblock_updown else _convolution(f"{up}.conv", out, out)
+            )
         now = out
-    outputs = 3 if options.is_cm else 6
-    return shapes | _norm("out.0", now) | {"out.2.weight": (outputs, now, 3, 3), "out.2.bias": (outputs,)}
+    return shapes | _norm("out.0", now) | _convolution("out.2", now, 6 if options.learn_sigma else 3)
+
+
+def _convolution(name: str, channels: int, out: int) -> Shapes:
+    return {f"{name}.weight": (out, channels, 3, 3), f"{name}.bias": (out,)}
 
 
 def _residual(options: OpenAI, name: str, channels: int, out: int) -> Shapes:
-    embedded = out if options.is_cm else 2 * out
+    embedded = (1 + options.scale_shift) * out
     shapes = _norm(f"{name}.in_layers.0", channels) | _norm(f"{name}.out_layers.0", out)
     shapes |= {f"{name}.in_layers.2.weight": (out, channels, 3, 3), f"{name}.in_layers.2.bias": (out,)}
     shapes |= {f"{name}.emb_layers.1.weight": (embedded, 4 * options.model_channels)}

@@ -8,7 +8,7 @@ from torch import nn
 
 from amed_lightning.denoisers.ddpmpp import DDPMpp
 from amed_lightning.denoisers.layers import Resample
-from amed_lightning.denoisers.preconditioning import EDMPreconditioned
+from amed_lightning.denoisers.preconditioning import EDM, Preconditioned
 
 
 class StandIn(DDPMpp):
@@ -47,7 +47,7 @@ class TestPreconditioning:
     @pytest.mark.parametrize("sigma", [PER_SAMPLE, torch.tensor(2.5, dtype=torch.float64)], ids=["per sample", "one"])
     def test_its_coefficients_are_edms(self, sigma, sigma_data):
         network, x = StandIn(), images(1, 4)
-        answer = EDMPreconditioned(network, sigma_data)(x, sigma, None)
+        answer = Preconditioned(network, EDM(sigma_data))(x, sigma, None)
         total = sigma**2 + sigma_data**2
         torch.testing.assert_close(network.x, x / total.sqrt())
         torch.testing.assert_close(network.c_noise, (sigma.log() / 4).flatten().expand(3))
@@ -56,27 +56,27 @@ class TestPreconditioning:
         assert answer.features.equal(network.x.flatten(1))
 
     def test_the_data_have_half_unit_deviation_by_default(self):
-        assert EDMPreconditioned(StandIn()).sigma_data == 0.5
+        assert Preconditioned(StandIn(), EDM()).sigma_data == 0.5
 
     def test_single_precision_images_stay_so_under_a_level_in_double_precision(self):
         network = StandIn()
-        answer = EDMPreconditioned(network)(images(1, 4).float(), PER_SAMPLE, None)
+        answer = Preconditioned(network, EDM())(images(1, 4).float(), PER_SAMPLE, None)
         assert {value.dtype for value in (network.x, network.c_noise, answer.image)} == {torch.float32}
 
     def test_labels_are_one_hot_and_a_negative_one_is_a_zero_row(self):
         network = StandIn(label_dim=4)
-        EDMPreconditioned(network)(images(1, 4), PER_SAMPLE, torch.tensor([2, -1, 0]))
+        Preconditioned(network, EDM())(images(1, 4), PER_SAMPLE, torch.tensor([2, -1, 0]))
         expected = [[0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
         assert network.labels.equal(torch.tensor(expected, dtype=torch.float64))
 
     @pytest.mark.parametrize(("label_dim", "labels"), [(4, None), (0, torch.tensor([2, 1, 0])), (0, None)])
     def test_no_label_or_no_class_passes_none_to_the_network(self, label_dim, labels):
         network = StandIn(label_dim)
-        EDMPreconditioned(network)(images(1, 4), PER_SAMPLE, labels)
+        Preconditioned(network, EDM())(images(1, 4), PER_SAMPLE, labels)
         assert network.labels is None
 
     def test_an_evaluation_is_one_network_run(self):
-        assert EDMPreconditioned(StandIn()).cost == 1
+        assert Preconditioned(StandIn(), EDM()).cost == 1
 
 
 class TestNetwork:
@@ -87,7 +87,7 @@ class TestNetwork:
         last = network.enc[f"{bottleneck_resolution}x{bottleneck_resolution}_block{num_blocks - 1}"]
         outputs = []
         last.register_forward_hook(lambda module, inputs, output: outputs.append(output))
-        features = EDMPreconditioned(network)(images(), PER_SAMPLE, None).features
+        features = Preconditioned(network, EDM())(images(), PER_SAMPLE, None).features
         (output,) = outputs
         assert features.shape == (3, network.feature_size) == (3, bottleneck_resolution**2)
         for sample in range(3):
@@ -101,12 +101,12 @@ class TestNetwork:
         assert not network(x, code, torch.eye(3, dtype=torch.float64))[0].allclose(zero_row, atol=1e-3)
 
     def test_a_negative_label_and_no_label_give_the_same_image(self):
-        denoiser = EDMPreconditioned(small(label_dim=3))
+        denoiser = Preconditioned(small(label_dim=3), EDM())
         open_class = denoiser(images(), PER_SAMPLE, torch.full((3,), -1)).image
         torch.testing.assert_close(denoiser(images(), PER_SAMPLE, None).image, open_class)
 
     def test_a_sample_does_not_see_its_neighbours(self):
-        denoiser = EDMPreconditioned(small(label_dim=3))
+        denoiser = Preconditioned(small(label_dim=3), EDM())
         labels = torch.arange(3)
         together = denoiser(images(), PER_SAMPLE, labels)
         alone = denoiser(images()[1:2], PER_SAMPLE[1:2], labels[1:2])

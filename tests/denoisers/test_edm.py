@@ -223,7 +223,7 @@ class TestRefusal:
             (lambda: [1, 2], "no 'ema'"),
             (lambda: {"ema": 3}, "not an object of a persistent class"),
             (lambda: {"ema": torch.nn.Sigmoid()}, "not an object of a persistent class"),
-            (lambda: {"ema": Persistent("VPPrecond")}, "a 'VPPrecond' where an EDMPrecond is expected"),
+            (lambda: {"ema": Persistent("EDMLoss")}, "a 'EDMLoss' where an EDMPrecond or VPPrecond or .* is expected"),
             (lambda: {"ema": Persistent("EDMPrecond")}, "of no known resolution"),
         ],
     )

@@ -10,6 +10,7 @@ import torch
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.files import read_model, save_weights
 from amed_lightning.denoisers.openai import openai_model, read_openai
+from amed_lightning.denoisers.untold import Untold
 
 from .published import (
     CLASSIFIER,
@@ -18,7 +19,7 @@ from .published import (
     TINY,
     TINY_CLASSIFIER,
     TINY_CONSISTENCY,
-    TINY_OPTIONS,
+    UNTOLD,
     classifier,
     consistency,
     guided,
@@ -35,7 +36,7 @@ every_kind = pytest.mark.parametrize("options", TINIES.values(), ids=TINIES)
 
 
 def ours(state):
-    return openai_model(Path("a.pt"), dict(state), **TINY_OPTIONS)
+    return openai_model(Path("a.pt"), dict(state), UNTOLD)
 
 
 def built(stored):
@@ -63,7 +64,7 @@ class TestNames:
         shapes = openai_shapes(options)
         assert len(shapes) == tensors
         stored = openai_model(
-            Path("a.pt"), {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, 256, 64
+            Path("a.pt"), {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, Untold(256, 64)
         )
         module = built(stored)
         assert sum(weights.numel() for weights in module.parameters()) == parameters
@@ -110,7 +111,7 @@ class TestNames:
 class TestFiles:
     @pytest.mark.parametrize("write", [consistency, guided, classifier])
     def test_a_file_and_what_it_is_converted_to_are_one_model(self, tmp_path, write):
-        stored = read_openai(write(tmp_path), **TINY_OPTIONS)
+        stored = read_openai(write(tmp_path), UNTOLD)
         save_weights(tmp_path / "converted.json", stored.weights, stored.card)
         converted = read_model(tmp_path / "converted.json")
         assert converted.digest == stored.digest
@@ -122,29 +123,29 @@ class TestFiles:
         assert first.equal(second)
 
     def test_a_model_says_what_its_user_must_know(self, tmp_path):
-        model = read_openai(guided(tmp_path), **TINY_OPTIONS).model()
+        model = read_openai(guided(tmp_path), UNTOLD).model()
         assert (model.shape, model.num_classes, model.feature_size) == ((3, 16, 16), 10, 64)
         ends = (model.noise_range.sigma_min, model.noise_range.sigma_max)
         assert ends == pytest.approx((0.010484, 152.167), rel=1e-4)
-        model = read_openai(consistency(tmp_path), **TINY_OPTIONS).model()
+        model = read_openai(consistency(tmp_path), UNTOLD).model()
         assert (model.num_classes, model.noise_range.sigma_min, model.noise_range.sigma_max) == (0, 0.002, 80.0)
 
     def test_tensors_in_half_precision_are_read_as_single(self, tmp_path):
         path = guided(tmp_path)
         torch.save({name: value.half() for name, value in torch.load(path).items()}, path)
-        assert {value.dtype for value in read_openai(path, **TINY_OPTIONS).weights.values()} == {torch.float32}
+        assert {value.dtype for value in read_openai(path, UNTOLD).weights.values()} == {torch.float32}
 
     def test_torch_s_first_format_is_read_too(self, tmp_path):
         path = guided(tmp_path)
-        before = read_openai(path, **TINY_OPTIONS).digest
+        before = read_openai(path, UNTOLD).digest
         torch.save(torch.load(path), path, _use_new_zipfile_serialization=False)
-        assert read_openai(path, **TINY_OPTIONS).digest == before
+        assert read_openai(path, UNTOLD).digest == before
 
     def test_a_classifier_is_no_denoiser_and_a_denoiser_no_classifier(self, tmp_path):
         with pytest.raises(InputError, match=r"16x16_classifier\.pt: .*name it as the classifier of one"):
-            read_openai(classifier(tmp_path), **TINY_OPTIONS).model()
+            read_openai(classifier(tmp_path), UNTOLD).model()
         with pytest.raises(InputError, match=r"16x16_diffusion\.pt: a denoiser is no classifier"):
-            read_openai(guided(tmp_path), **TINY_OPTIONS).classifier()
+            read_openai(guided(tmp_path), UNTOLD).classifier()
 
 
 class Call:
@@ -168,7 +169,7 @@ class TestRefusal:
         monkeypatch.chdir(tmp_path)
         torch.save(content, "network.pt")
         with pytest.raises(InputError, match=rf"network\.pt: .*{message}") as refusal:
-            read_openai(tmp_path / "network.pt", **TINY_OPTIONS)
+            read_openai(tmp_path / "network.pt", UNTOLD)
         assert len(str(refusal.value).splitlines()) == 1
         assert not (tmp_path / "canary").exists()
 
@@ -178,11 +179,11 @@ class TestRefusal:
         content = path.read_bytes()
         path.write_bytes(content[: int(cut * len(content)) if cut < 1 else cut])
         with pytest.raises(InputError, match=r"16x16_diffusion\.pt: not a file of tensors"):
-            read_openai(path, **TINY_OPTIONS)
+            read_openai(path, UNTOLD)
 
     def test_a_missing_file_is_named(self, tmp_path):
         with pytest.raises(InputError, match=r"none\.pt: no such file"):
-            read_openai(tmp_path / "none.pt")
+            read_openai(tmp_path / "none.pt", UNTOLD)
 
     @every_kind
     def test_a_tensor_more_or_less_is_named(self, tmp_path, options):
@@ -196,12 +197,14 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"img_resolution": 16, "head_channels": 24}, "24 channels a head"),
+            ({"img_resolution": 16, "head_channels": 24}, "with .*head_channels 24.*: .* no multiple of 24"),
+            ({"img_resolution": 16, "num_heads": 3}, "with .*num_heads 3.*: .* no multiple of 3"),
+            ({"img_resolution": 16, "num_heads": 4}, "said by head_channels, not by num_heads"),
             ({"img_resolution": 15, "head_channels": 16}, "the network has no"),
-            ({"img_resolution": 64, "head_channels": 16}, "for 64 pixels"),
+            ({"img_resolution": 64, "head_channels": 16}, "with img_resolution 64"),
         ],
     )
     def test_options_of_another_network_are_refused(self, tmp_path, options, message):
         path = write_openai(tmp_path / "network.pt", TINY_CLASSIFIER)
         with pytest.raises(InputError, match=rf"network\.pt: .*{message}"):
-            read_openai(path, **options).classifier()
+            read_openai(path, Untold(**options)).classifier()

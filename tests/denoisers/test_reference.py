@@ -10,11 +10,11 @@ import torch
 from amed_lightning.denoisers.edm import read_edm
 from amed_lightning.denoisers.guidance import ClassifierGuidance
 from amed_lightning.denoisers.openai import read_openai
-from amed_lightning.denoisers.preconditioning import training_step
+from amed_lightning.denoisers.preconditioning import VP
 from amed_lightning.denoisers.thresholding import Clipped
 
 from .persistent import edm_object, write_pickle
-from .published import TINY_OPTIONS
+from .published import UNTOLD
 from .reference import reference
 
 SCALE = 2.0
@@ -38,11 +38,11 @@ def denoisers(instance, folder):
         return content, read_edm(path).denoiser(), None
     if instance == "d":
         torch.save(content.state, folder / "network.pt")
-        return content, read_openai(folder / "network.pt", **TINY_OPTIONS).denoiser(), None
+        return content, read_openai(folder / "network.pt", UNTOLD).denoiser(), None
     for part in ("model", "classifier"):
         torch.save(content.part(part), folder / f"{part}.pt")
-    classifier = read_openai(folder / "classifier.pt", **TINY_OPTIONS).classifier()
-    return content, read_openai(folder / "model.pt", **TINY_OPTIONS).denoiser(), classifier
+    classifier = read_openai(folder / "classifier.pt", UNTOLD).classifier()
+    return content, read_openai(folder / "model.pt", UNTOLD).denoiser(), classifier
 
 
 def answer(denoiser, content, dtype, labels=None):
@@ -92,13 +92,13 @@ def test_the_parts_of_guided_adm_are_the_published_ones(tmp_path):
     content, denoiser, classifier = denoisers("e", tmp_path)
     values = content.values
     x, sigma = values["x"].double(), values["sigma"].double().reshape(-1, 1, 1, 1)
-    close(training_step(sigma).flatten(), values["c_noise64"], 1e-9)
+    close(VP().step(sigma).flatten(), values["c_noise64"], 1e-9)
     noise = (x - answer(denoiser.double(), content, torch.float64, content.labels).image) / sigma
     close(noise, values["raw_eps64"], 1e-9)
     scale = (1 + sigma.square()).sqrt()
     scaled = (x / scale).requires_grad_()
     classifier = classifier.double()
-    close(classifier.model(scaled, training_step(sigma).flatten()), values["logits64"], 1e-9)
+    close(classifier.model(scaled, VP().step(sigma).flatten()), values["logits64"], 1e-9)
     (gradient,) = torch.autograd.grad(SCALE * classifier(scaled * scale, sigma, content.labels).sum(), scaled)
     close(gradient, values["grad64"], 1e-9)
 

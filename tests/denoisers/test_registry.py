@@ -15,13 +15,14 @@ from amed_lightning.denoisers.guidance import ClassifierGuidance
 from amed_lightning.denoisers.published import read_published
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.thresholding import Clipped
+from amed_lightning.denoisers.untold import NOTHING_SAID
 from amed_lightning.flow.probability_flow import analytic_first_step
 from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.solvers.registry import amed
 
 from . import published
-from .published import TINY_OPTIONS
+from .published import TINY_OPTIONS, UNTOLD
 
 SIGMA = torch.tensor([0.3, 20.0]).reshape(2, 1, 1, 1)
 LABELS = torch.tensor([4, 8])
@@ -85,7 +86,9 @@ class TestNames:
         converted = dict(specs[family])
         for key in ("path", "classifier"):
             if key in converted:
-                stored = read_published(Path(converted[key]), **TINY_OPTIONS)
+                stored = read_published(
+                    Path(converted[key]), UNTOLD if TINY_OPTIONS.items() <= converted.items() else NOTHING_SAID
+                )
                 save_weights(tmp_path / f"{key}.json", stored.weights, stored.card)
                 converted[key] = str(tmp_path / f"{key}.json")
         before, after = model(specs[family]), model(converted)
@@ -108,8 +111,8 @@ class TestNames:
         plain, guided, x = model(specs["guided"]), model(specs["classifier"]), states()
         assert answer(plain).image.abs().max() <= 1
         assert len({plain.digest, guided.digest, model(specs["classifier"], scale=3.0).digest}) == 3
-        network = read_published(Path(specs["classifier"]["path"]), **TINY_OPTIONS).denoiser()
-        judge = read_published(Path(specs["classifier"]["classifier"]), **TINY_OPTIONS).classifier()
+        network = read_published(Path(specs["classifier"]["path"]), UNTOLD).denoiser()
+        judge = read_published(Path(specs["classifier"]["classifier"]), UNTOLD).classifier()
         by_hand = Clipped(ClassifierGuidance(network, judge, 2.0))(x, SIGMA, LABELS)
         torch.testing.assert_close(answer(guided, x).image, by_hand.image, rtol=0, atol=0)
         assert not answer(guided, x).image.equal(answer(plain, x).image)
@@ -126,7 +129,7 @@ class TestNames:
         judge = str(published.write_openai(tmp_path / "other.pt", other))
         with pytest.raises(InputError, match="the model knows 10 classes and the classifier 7"):
             model(specs["classifier"], classifier=judge)
-        stored = read_published(Path(specs["classifier"]["classifier"]), **TINY_OPTIONS)
+        stored = read_published(Path(specs["classifier"]["classifier"]), UNTOLD)
         card = replace(stored.card, network=stored.card.network | {"img_resolution": 32})
         save_weights(tmp_path / "larger.json", stored.weights, card)
         with pytest.raises(InputError, match="of images of another shape"):
