@@ -11,7 +11,7 @@ from amed_lightning.bench.results import Results, read_facts, read_tensors
 from amed_lightning.bench.runner import run
 from amed_lightning.bench.sheet import Line
 from amed_lightning.bench.table import tables
-from amed_lightning.data.folder import to_pixels
+from amed_lightning.data.picture import to_pixels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.noise.schedules import Polynomial, levels
