@@ -42,7 +42,7 @@ REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {
 
 
 FEW_FOR_SPLITS, FEW_FOR_SHARES = 10 * NUM_SPLITS, 1000
-"""Images below which IS, and precision and recall, are said to be doubtful: ten to a split; shares to +-0.016."""
+"""Images below which IS, and precision and recall, are said to be doubtful: ten to a split; shares to ±0.016."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,12 @@ class Examiner:
         """
         size, generated = self.detector.feature_size, {"generated": total}
         both = generated | {"real": self.reference.moments.count}
+        error = 0.5 / min(count for count in both.values() if count) ** 0.5  # the standard error of one half
         doubts: list[tuple[str, str, Mapping[str, int | None], int, str]] = [
             ("fid", "FID", both, size + 1, f"the covariance of {size} features has full rank from {size + 1}"),
             ("is", "IS", generated, FEW_FOR_SPLITS, f"each of the {NUM_SPLITS} splits has fewer than ten"),
             ("kid", "KID", both, KID_SUBSET_SIZE, f"its subsets are of fewer than the usual {KID_SUBSET_SIZE}"),
-            ("precision_recall", "precision and recall", both, FEW_FOR_SHARES, "shares of so few have large errors"),
+            ("precision_recall", "precision and recall", both, FEW_FOR_SHARES, f"a share is known to ±{error:.3f}"),
         ]
         texts = []
         for metric, name, counts, needed, reason in doubts:
