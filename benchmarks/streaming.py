@@ -29,7 +29,8 @@ from typing import Any
 import torch
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from amed_lightning.data.folder import image_files, write_image
+from amed_lightning.data.folder import image_files
+from amed_lightning.data.picture import write_image
 from amed_lightning.denoisers.gaussian import GaussianMixture, exact_model
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.flow.model import DiffusionModel

@@ -4,7 +4,6 @@ Where memory runs out the block begins again with half the micro-batch. That mov
 it took, and a row made from it is not of the suite's protocol any more.
 """
 
-import os
 import time
 from typing import Any
 
@@ -14,7 +13,7 @@ from amed_lightning.bench.arithmetic import tensor_float_32
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, read_tensors, write_tensors
-from amed_lightning.data.folder import write_image
+from amed_lightning.data.picture import Record, write_image
 from amed_lightning.sampling.sampler import sample_seeds
 from amed_lightning.tensors import Bytes, Images, quantise
 
@@ -83,9 +82,10 @@ def _compute(
         kept.append(pixels[: max(0, num_kept - done)].cpu())
         done += len(images)
     sums = scores.sums()
+    record = Record("bench", cell.identity | {"nfe": cell.nfe}, [0, cell.protocol.total], facts)
     facts = facts | {"seconds": time.monotonic() - started, "nfe": cell.nfe}
     if results.keeps_images:
-        write_pictures(results, cell.key, seeds.start, torch.cat(kept))
+        write_pictures(results, cell.key, seeds.start, torch.cat(kept), record)
     if cell.planned.is_reference:
         write_tensors(results.images(cell.key, block), {"images": torch.cat(generated)})
     samples = {"samples": torch.cat(kept)[:NUM_SAMPLES]} if block == 0 else {}
@@ -99,11 +99,9 @@ def _reference_images(results: Results, key: str, block: int) -> Images:
     return read_tensors(path)["images"]
 
 
-def write_pictures(results: Results, key: str, first_seed: int, images: Bytes) -> None:
-    """Write images as PNG files, each whole or not at all."""
+def write_pictures(results: Results, key: str, first_seed: int, images: Bytes, record: Record) -> None:
+    """Write images as PNG files, which say what made them."""
     for seed, image in enumerate(images, first_seed):
         path = results.picture(key, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.stem}.{results.share.index}.{os.getpid()}.png")
-        write_image(unfinished, image)
-        unfinished.replace(path)
+        write_image(path, image, record)

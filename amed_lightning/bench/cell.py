@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from amed_lightning.amed.files import predictor_digest
 from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.bench.plan import Planned
 from amed_lightning.config import digest
-from amed_lightning.sampling.sampler import Sampler, predictor_path
+from amed_lightning.sampling.sampler import Sampler, identity
 from amed_lightning.seeds import Seeds, Stream
 
 QUANTISATION = "clip(127.5 x + 128, 0, 255), truncated"
@@ -86,14 +85,7 @@ class Cell:
     @cached_property
     def sampling(self) -> dict[str, Any]:
         """Everything that the images depend on, but for arithmetic and code."""
-        path, placer = predictor_path(self.planned.solver), self.sampler.placer
-        return {
-            "model": self.sampler.model.digest,
-            "solver": self.planned.rule | {"placer": placer if path is None else predictor_digest(path)},
-            "sigmas": self.sampler.sigmas.tolist(),
-            "afs": self.planned.afs,
-            "denoise_to_zero": self.planned.denoise_to_zero,
-        }
+        return identity(self.planned.config(self.sampler.model.denoiser.cost), self.sampler)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

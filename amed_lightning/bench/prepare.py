@@ -13,8 +13,8 @@ from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.reference import Examiner, examiner
-from amed_lightning.sampling.sampler import build_sampler
-from amed_lightning.seeds import Stream
+from amed_lightning.sampling.sampler import build_sampler, repeated_prompts
+from amed_lightning.seeds import Seeds, Stream
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Bench:
     examiner: Examiner
     reference: Cell | None
     cells: tuple[Cell, ...]
+
+    def caveats(self, total: int) -> list[str]:
+        """Say what is doubtful about scores of ``total`` samples."""
+        return [*self.examiner.caveats(total), *repeated_prompts(self.model, Seeds(Stream.evaluation, 0, total))]
 
     def to(self, device: torch.device) -> None:
         """Move all weights, in place."""

@@ -50,6 +50,7 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
         "stays_in_warm_up": config.num_intervals <= cell.sampler.solver.warm_up_intervals,
         "values": values | _over(ranges),
         "ranges": ranges,
+        "caveats": bench.caveats(protocol.total),
         "n": int(total.count),
         "seeds": [protocol.block(0).start, protocol.block(protocol.num_blocks - 1).stop],
         "seconds": seconds,

@@ -142,6 +142,7 @@ def _caption(rows: Sequence[Row], usual: str | None, has_secondary: bool) -> str
         spread = f", ± deviation over its {ranges} ranges of {total // ranges} seeds" if ranges > 1 else ""
         parts.append(f"n = {total} samples per cell{spread}, protocol {str(usual)[:12]}")
         parts.append("bold: the best of its NFE, and what lies within the spread of it")
+    parts += dict.fromkeys(caveat for row in rows for caveat in row.get("caveats", []))
     if any(row["stays_in_warm_up"] for row in rows):
         parts.append(f"{WARM_UP} too few intervals for its order: it stays in its warm-up")
     if unlike := sorted({_unlike(row) for row in rows if row["protocol"] != usual}):

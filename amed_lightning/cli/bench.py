@@ -53,8 +53,8 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     if fabric.is_global_zero:
         write_plan(suite, benches, results)
         for bench in benches:
-            if caveat := bench.examiner.caveat(suite.num_blocks * suite.block_size):
-                print(f"note: {bench.name}: {caveat}", file=sys.stderr)
+            for note in [*bench.examiner.reference.notes, *bench.caveats(suite.num_blocks * suite.block_size)]:
+                print(f"note: {bench.name}: {note}", file=sys.stderr)
     failed = fill(benches, results, fabric, fabric.device)
     if fabric.is_global_zero:
         digests = {f"{bench.name} model": bench.model.digest for bench in benches}

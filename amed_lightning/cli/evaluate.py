@@ -18,7 +18,7 @@ from amed_lightning.metrics.reference import examiner
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, sample_seeds
+from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, repeated_prompts, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import Bytes, Images, quantise
 
@@ -32,6 +32,7 @@ class Source:
         nfe: network runs that each took, if that is known.
         protocol: what its scores depend on besides the sampler.
         shapes: of its images, and of a teacher's if there is one.
+        notes: what a reader of the scores should know about the images.
         batches: images on the device; with them, before they became bytes, those of a teacher, if there is one.
     """
 
@@ -39,6 +40,7 @@ class Source:
     nfe: int | None
     protocol: dict[str, Any]
     shapes: Sequence[tuple[int, ...]]
+    notes: Sequence[str]
     batches: Iterator[tuple[Bytes, tuple[Images, Images] | None]]
 
 
@@ -94,7 +96,8 @@ def _score(options: Any, device: torch.device) -> dict[str, Any]:
     for shape in source.shapes:
         judge.require_shape(shape)
     scores, done = judge.scores(source.total), 0
-    if caveat := judge.caveat(source.total):
+    caveats = [*source.notes, *judge.reference.notes, *judge.caveats(source.total)]
+    for caveat in caveats:
         print(f"warning: {caveat}", file=sys.stderr)
     with progress("evaluate", source.total, "images") as advance, torch.inference_mode():
         for batch, pair in source.batches:
@@ -109,13 +112,14 @@ def _score(options: Any, device: torch.device) -> dict[str, Any]:
         "nfe": source.nfe,
         "scored": json.loads(canonical_json(options.sampler or options.images)),
         "protocol": digest([source.protocol, judge.digest, options.batch_size]),
+        "caveats": caveats,
     }
 
 
 def _files(options: Any, device: torch.device) -> Source:
     images = image_files(options.images)
     batches = ((batch.to(device), None) for batch, _ in images.batches(options.batch_size))
-    return Source(images.count, None, {"n": images.count}, [images.shape], batches)
+    return Source(images.count, None, {"n": images.count}, [images.shape], images.notes, batches)
 
 
 def _samples(options: Any, device: torch.device) -> Source:
@@ -130,7 +134,8 @@ def _samples(options: Any, device: torch.device) -> Source:
     shapes = [sampler.model.image_shape for sampler in samplers]
     drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
     batches = _sampled(samplers, drawn, options.batch_size, device)
-    return Source(len(seeds), samplers[0].nfe, protocol, shapes, batches)
+    notes = repeated_prompts(samplers[0].model, drawn)
+    return Source(len(seeds), samplers[0].nfe, protocol, shapes, notes, batches)
 
 
 def _sampled(

@@ -1,5 +1,6 @@
 """What the verbs' parsers share: options, and errors of one line."""
 
+import re
 from typing import NoReturn
 
 import jsonargparse
@@ -8,6 +9,7 @@ from amed_lightning.config import InputError
 
 PLAIN_WIDTH = 160
 """Columns of a table where there is no terminal."""
+SEED_RANGE = re.compile("([0-9]{1,20})(?:-([0-9]{1,20}))?")
 NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
 """How the lines begin that a parser adds around the one that names the key."""
 
@@ -41,20 +43,21 @@ def parser_for(verb: str, description: str) -> Parser:
     return parser
 
 
-def seed_range(text: str) -> range:
-    """Read ``first-last`` or one number.
+def seed_range(seeds: object) -> range:
+    """Read ``first-last`` or one number, from a command line or a YAML file.
 
     Raises:
         InputError: it is neither, or there is no such seed.
 
-    >>> seed_range("0-63")
-    range(0, 64)
+    >>> seed_range("0-63"), seed_range(7)
+    (range(0, 64), range(7, 8))
     """
     from amed_lightning.seeds import SEEDS_PER_STREAM  # brings torch, which not every verb needs
 
-    first, _, last = text.partition("-")
-    if not first.isdigit() or not (last or first).isdigit() or int(last or first) < int(first):
-        raise InputError(f"--seeds {text}: write a first and a last seed, like 0-63")
-    if int(last or first) >= SEEDS_PER_STREAM:
-        raise InputError(f"--seeds {text}: the last seed there is is {SEEDS_PER_STREAM - 1}")
-    return range(int(first), int(last or first) + 1)
+    written = SEED_RANGE.fullmatch(str(seeds))
+    first, last = (int(seed) for seed in (written[1], written[2] or written[1])) if written else (1, 0)
+    if last < first:
+        raise InputError(f"--seeds {seeds}: write a first and a last seed, like 0-63")
+    if last >= SEEDS_PER_STREAM:
+        raise InputError(f"--seeds {seeds}: the last seed there is is {SEEDS_PER_STREAM - 1}")
+    return range(first, last + 1)

@@ -1,5 +1,6 @@
 """``reference``: statistics of real images, computed once for every later score."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     images = build("dataset", DATASETS, options.dataset)
     statistics = statistics_of(detector, digest, images, options.features, options.batch_size, device)
     write_statistics(options.output, statistics)
+    for note in statistics.notes:
+        print(f"note: {note}", file=sys.stderr)
     classes = _balance(statistics.class_counts)
     print(f"{statistics.moments.count} images of shape {statistics.shape}{classes}: {options.output}")
     print(f"detector {digest[:12]}, dataset {statistics.dataset[:12]}")

@@ -3,23 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse.typing import PositiveInt
-from torchvision.utils import make_grid
 
 from amed_lightning.cli.parsing import parser_for, seed_range
 from amed_lightning.config import InputError, Spec, options_of
-from amed_lightning.data.folder import write_image
+from amed_lightning.data.output import VERB, images_to_replace, write_samples
+from amed_lightning.data.picture import Record
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
+from amed_lightning.runtime.provenance import provenance
+from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, identity, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import Bytes, quantise
-
-GRID_COLUMNS = 16
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -33,9 +33,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--guidance", type=float | None, default=None, help="scale of a text model's guidance")
     parser.add_argument("--batch_size", type=PositiveInt, default=64, help="samples per network run")
     parser.add_argument("--output", type=Path, default=Path("runs/samples"), help="folder, or a .png for a grid")
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier `sample` wrote there")
     options = parser.instantiate(parser.parse_args(list(arguments)))
-    sampler = build_sampler(_asked(options.sampler, options.prompt, options.guidance))
-    seeds = seed_range(options.seeds)
+    seeds, earlier = seed_range(options.seeds), images_to_replace(options.output, options.overwrite)
+    config = _asked(options.sampler, options.prompt, options.guidance)
+    sampler = build_sampler(config)
     _check_classes(options.classes, sampler.model.num_classes)
     fabric = launch(options.accelerator, 1)
     sampler.to(fabric.device)
@@ -45,7 +47,10 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         for state in sample_seeds(sampler, drawn, options.batch_size, fabric.device, options.classes):
             images.append(quantise(sampler.model.decode(state.x)).cpu())
             advance(len(images[-1]))
-    _write(options.output, seeds, torch.cat(images))
+    made_by = _made_by(config, sampler, options.classes, options.batch_size)
+    source = provenance(fabric.device, 1) | {"model": config.model["name"], "schedule": config.schedule}
+    record = Record(VERB, made_by, [seeds.start, seeds.stop], source)
+    write_samples(options.output, torch.cat(images), record, earlier)
     print(f"{len(drawn)} images at {state.nfe} network runs each: {options.output}")
     return 0
 
@@ -76,6 +81,16 @@ def _with_option(model: Spec, option: str, value: object, flag: str) -> Spec:
     raise InputError(f"{flag}: model '{name}' takes no {option}; leave the option out, or use a text-to-image model")
 
 
+def _made_by(config: SamplerConfig, sampler: Sampler, classes: Sequence[int], batch_size: int) -> dict[str, Any]:
+    """Return everything that an image depends on but its seed, for its file."""
+    return identity(config, sampler) | {
+        "nfe": sampler.nfe,
+        "conditions": sampler.model.conditions_digest(Stream.evaluation),
+        "classes": list(classes),
+        "batch_size": batch_size,
+    }
+
+
 def _check_classes(classes: Sequence[int], num_classes: int) -> None:
     if classes and not num_classes:
         raise InputError(
@@ -83,13 +98,3 @@ def _check_classes(classes: Sequence[int], num_classes: int) -> None:
         )
     if any(not 0 <= label < num_classes for label in classes):
         raise InputError(f"--classes {list(classes)}: this model's labels are 0 to {num_classes - 1}")
-
-
-def _write(output: Path, seeds: range, images: Bytes) -> None:
-    if output.suffix == ".png":
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_image(output, make_grid(images, nrow=GRID_COLUMNS, padding=1))
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    for seed, image in zip(seeds, images, strict=True):
-        write_image(output / f"{seed:06d}.png", image)

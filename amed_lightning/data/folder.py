@@ -1,99 +1,92 @@
 """Images as files: in a folder, or in a zip that is laid out like EDM's.
 
-Nested folders are searched; the order is that of the names. A ``dataset.json`` at the top gives labels, as EDM's tool
-writes it: ``{"labels": [["00000/img00000000.png", 6], ...]}``, or null where there are none.
+Nested folders are searched; the order is that of the names. Files that are not read are counted in the set's notes.
+A ``dataset.json`` at the top gives the labels of all images, as EDM's tool writes it:
+``{"labels": [["00000/img00000000.png", 6], ...]}``, or null where there are none.
 """
 
 import json
-import zlib
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
-
-import numpy as np
-import torch
-from PIL import Image
 
 from amed_lightning.config import InputError
 from amed_lightning.data.images import ImageSet, Label, Pixels
+from amed_lightning.data.listing import Listing, ending, endings, listing
+from amed_lightning.data.picture import LOSSY, UNREADABLE, Record, read_image
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 LABELS = "dataset.json"
-UNREADABLE = (OSError, BadZipFile, zlib.error, SyntaxError, ValueError, RuntimeError)
-"""What Pillow and zipfile raise for files that are damaged or of a kind that they do not know."""
-
-
-def write_image(path: Path, image: Pixels) -> None:
-    """Write one image of one (grey) or three channels."""
-    pixels = image.permute(1, 2, 0).cpu().numpy()
-    Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels).save(path)
-
-
-def to_pixels(picture: Image.Image, name: str) -> Pixels:
-    """Turn a decoded picture into a tensor.
-
-    Raises:
-        InputError: it is neither grey nor RGB, or has more than eight bits.
-    """
-    if picture.mode not in ("L", "RGB"):
-        raise InputError(f"{name}: an image of mode {picture.mode}; use 8-bit grey or RGB")
-    pixels = np.array(picture)
-    return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
 
 
 def image_files(path: Path) -> ImageSet:
-    """Return the PNG and JPEG files of a folder or a zip, which is not unpacked.
+    """Return the images of a folder or a zip, which is not unpacked.
 
     Args:
         path: of the folder or the zip.
 
     Raises:
-        InputError: there are no such files, or the labels are not EDM's; later, when they are read, that one is no
-            image or differs from the first in size or channels.
+        InputError: there are none, or what :func:`listing` refuses, or the labels are not EDM's or not those of these
+            images; later, when they are read, that one is no image, would be changed by reading, was made by another
+            sampler than the first, or differs from it in size or channels.
     """
     path = Path(path)
-    present, content = _open_folder(path) if path.is_dir() else _open_zip(path)
-    names = sorted(name for name in present if name.lower().endswith(SUFFIXES))
+    found = listing(path)
+    names, left_out = found.names, found.left_out(but=[LABELS])
     if not names:
-        raise InputError(f"{path}: no PNG or JPEG files there")
-    labels = _labels(content(LABELS), path / LABELS) if LABELS in present else {}
+        raise InputError(f"{path}: no images there" + (f"; left out: {left_out}" if left_out else ""))
+    labels = _labels(path / LABELS, _content(path, found, LABELS), names) if LABELS in found.others else {}
+    _, first = read_image(_content(path, found, names[0]), str(path / names[0]))
 
     def read(number: int) -> tuple[Pixels, Label]:
-        name = names[number]
-        try:
-            picture = Image.open(BytesIO(content(name)))
-            picture.load()
-        except UNREADABLE as error:
-            raise InputError(f"{path / name}: not a readable image") from error
-        return to_pixels(picture, str(path / name)), labels.get(name)
+        pixels, record = read_image(_content(path, found, names[number]), str(path / names[number]))
+        if differing := _differing(first, record):
+            raise InputError(
+                f"{path / names[number]}: not made by what made {names[0]} (another {', '.join(differing)}); "
+                "score the images of one sampler at a time"
+            )
+        return pixels, labels.get(names[number])
 
-    return ImageSet(len(names), read, lambda number: str(path / names[number]))
-
-
-def _open_folder(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
-    """Return the names below a folder, and a function that reads one."""
-    names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-    return names, lambda name: (path / name).read_bytes()
+    notes = [f"{path}: {note}" for note in _notes(names, left_out, first)]
+    return ImageSet(len(names), read, lambda number: str(path / names[number]), notes)
 
 
-def _open_zip(path: Path) -> tuple[list[str], Callable[[str], bytes]]:
-    """Return the names in a zip, and a function that reads one."""
+def _content(path: Path, found: Listing, name: str) -> bytes:
     try:
-        archive = ZipFile(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such folder or zip") from None
+        with found.open(name) as file:
+            return file.read()
     except UNREADABLE as error:
-        raise InputError(f"{path}: neither a folder nor a readable zip") from error
-    return archive.namelist(), archive.read
+        raise InputError(f"{path / name}: not a readable file ({error})") from error
 
 
-def _labels(content: bytes, path: Path) -> dict[str, int]:
+def _notes(names: Sequence[str], left_out: str, first: Record | None) -> Iterator[str]:
+    """Say what is not read, and what may be doubted about what is."""
+    if left_out:
+        yield f"left out: {left_out}"
+    if lossy := sum(endings()[ending(name)] in LOSSY for name in names):
+        kinds = " or ".join(LOSSY)
+        yield f"{lossy} of {len(names)} images are {kinds}: what that loses moves FID against images kept without loss"
+    if first is not None and len(names) != first.seeds[1] - first.seeds[0]:
+        yield f"{len(names)} images; the run that made {names[0]} had seeds {first.seeds[0]} to {first.seeds[1] - 1}"
+
+
+def _differing(first: Record | None, other: Record | None) -> list[str]:
+    """Return in what the makers of two images differ."""
+    one, another = ({} if record is None else record.made_by for record in (first, other))
+    return sorted(key for key in one.keys() | another.keys() if one.get(key) != another.get(key))
+
+
+def _labels(path: Path, content: bytes, names: Sequence[str]) -> dict[str, int]:
     """Read the labels by file name."""
     try:
-        labels = dict(json.loads(content)["labels"] or [])
+        pairs = json.loads(content)["labels"] or []
+        labels = dict(pairs)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f'{path}: expected {{"labels": [[<file>, <class>], ...]}} or null for no labels') from error
     if not all(isinstance(label, int) for label in labels.values()):
         raise InputError(f"{path}: a label is the number of a class")
+    if len(labels) < len(pairs):
+        raise InputError(f"{path}: labels a file twice")
+    if labels and (absent := sorted(labels.keys() - set(names))):
+        raise InputError(f"{path}: {len(absent)} labels are of files that are not among the images, like {absent[0]}")
+    if labels and (bare := sorted(set(names) - labels.keys())):
+        raise InputError(f"{path}: {len(bare)} images have no label, like {bare[0]}; label all, or write null for none")
     return labels

@@ -30,11 +30,13 @@ class ImageSet:
         count: number of images, at least one.
         read: returns the image of a number, and its label if it has one.
         name: returns what a message calls the image of a number.
+        notes: what a reader of their score should know: files left out, losses.
     """
 
     count: int
     read: Callable[[int], tuple[Pixels, Label]]
     name: Callable[[int], str]
+    notes: Sequence[str] = ()
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -56,7 +58,10 @@ class ImageSet:
     def _checked(self, number: int) -> tuple[Pixels, Label]:
         image, label = self.read(number)
         if tuple(image.shape) != self.shape:
-            raise InputError(f"{self.name(number)}: shape {tuple(image.shape)} where {self.name(0)} has {self.shape}")
+            raise InputError(
+                f"{self.name(number)}: shape {tuple(image.shape)} where {self.name(0)} has {self.shape}; "
+                "make channels and size of all images one"
+            )
         return image, label
 
 

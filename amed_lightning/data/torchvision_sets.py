@@ -1,5 +1,10 @@
-"""Datasets that torchvision reads, by the names that it gives them."""
+"""Datasets that torchvision reads, by the names that it gives them.
 
+Which part of a dataset is meant (``train``, ``split``, ...) has to be said: torchvision takes the training part in
+silence. Folders of one's own are not read here: torchvision leaves files out by their endings and turns all to RGB.
+"""
+
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +12,12 @@ import numpy as np
 import torchvision.datasets
 
 from amed_lightning.config import InputError
-from amed_lightning.data.folder import to_pixels
 from amed_lightning.data.images import ImageSet, Label, Pixels
+from amed_lightning.data.picture import to_pixels
+
+PARTS = ("background", "classes", "fold", "image_set", "partition", "split", "train", "version", "year")
+"""What the arguments are called that choose images."""
+FOLDERS = ("DatasetFolder", "ImageFolder")
 
 
 def torchvision_set(dataset: str, root: Path, options: dict[str, Any] | None = None) -> ImageSet:
@@ -20,12 +29,20 @@ def torchvision_set(dataset: str, root: Path, options: dict[str, Any] | None = N
         options: the class's other arguments, such as ``train: true`` or ``split: train``.
 
     Raises:
-        InputError: there is no such dataset, or it is not in the folder.
+        InputError: there is no such dataset, it is not in the folder, or which part of it is not said.
     """
+    if dataset in FOLDERS:
+        raise InputError(f"{dataset}: read a folder of your own as {{name: images, path: {root}}}")
     if dataset not in torchvision.datasets.__all__:
         raise InputError(f"torchvision has no dataset '{dataset}'; name a class of torchvision.datasets, like CIFAR10")
+    kind, options = getattr(torchvision.datasets, dataset), options or {}
+    for part, argument in signature(kind).parameters.items():
+        if part in PARTS and part not in options and argument.default is not Parameter.empty:
+            raise InputError(
+                f"{dataset}: options must say {part}; torchvision's choice is {{{part}: {argument.default}}}"
+            )
     try:
-        items = getattr(torchvision.datasets, dataset)(root=str(root), **(options or {}))
+        items = kind(root=str(root), **options)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{dataset} in {root}: {' '.join(str(error).split())}") from error
 

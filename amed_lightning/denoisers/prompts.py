@@ -6,9 +6,7 @@ of every other stream draw a training caption, after their noise. Published pred
 they are evaluated with; here that is refused.
 """
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -16,14 +14,13 @@ from typing import TypeAlias
 import torch
 
 from amed_lightning.config import InputError, digest
+from amed_lightning.denoisers.captions import checked, read_captions
 from amed_lightning.flow.model import Condition
 from amed_lightning.seeds import Seeds, Stream
 
 Source: TypeAlias = str | list[str]
 """A file of prompts, or the prompts themselves."""
 KINDS = ("training", "evaluation")
-CAPTION_COLUMNS = ("caption", "text")
-"""How a CSV file may call its captions; the published MS-COCO list says ``text``."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +66,10 @@ def prompt_lists(sources: Mapping[str, Source]) -> PromptLists:
     """Read the prompts of a model.
 
     Args:
-        sources: under ``training`` and ``evaluation``, a file (one prompt per line, or a ``.csv`` with a column
-            ``caption`` or ``text``) or a list.
+        sources: under ``training`` and ``evaluation``, a file that :func:`read_captions` reads, or a list.
 
     Raises:
-        InputError: another key, a file that cannot be read, an empty list, or a caption that is in both lists.
+        InputError: another key, a file that cannot be read, an empty list or caption, or one that is in both lists.
     """
     for kind in sources:
         if kind not in KINDS:
@@ -88,26 +84,12 @@ def prompt_lists(sources: Mapping[str, Source]) -> PromptLists:
 
 
 def _read(kind: str, source: Source) -> tuple[str, ...]:
+    if not isinstance(source, list):
+        return read_captions(Path(source))
     try:
-        lines = source if isinstance(source, list) else _read_file(Path(source))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{source}: not a readable file of prompts: {error}") from error
-    prompts = tuple(line.strip() for line in lines if line.strip())
-    if not prompts:
-        raise InputError(f"prompts: {_name(source, kind)} has no prompts")
-    return prompts
-
-
-def _read_file(path: Path) -> Sequence[str]:
-    content = path.read_text(encoding="utf-8-sig")
-    if path.suffix != ".csv":
-        return content.split("\n")
-    rows = csv.DictReader(io.StringIO(content))
-    columns = rows.fieldnames or ()
-    column = next((column for column in CAPTION_COLUMNS if column in columns), None)
-    if column is None:
-        raise InputError(f"{path}: no column {' or '.join(CAPTION_COLUMNS)}; its columns are {', '.join(columns)}")
-    return [row[column] or "" for row in rows]
+        return checked((f"prompt {number}", prompt) for number, prompt in enumerate(source, 1))
+    except ValueError as error:
+        raise InputError(f"prompts: {_name(source, kind)}: {error}") from error
 
 
 def _name(source: Source, kind: str) -> str:

@@ -17,6 +17,7 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 Generated = Float[Tensor, "generated features"]
 Real = Float[Tensor, "real features"]
 
+KID_DEGREE, KID_CONSTANT = 3, 1
 KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 2020
 NEIGHBOURS = 3
 ROWS_AT_ONCE = 1000
@@ -27,6 +28,10 @@ def kernel_distance(generated: Generated, real: Real) -> dict[str, float]:
     found = kid_features_to_metric(
         generated.double(),
         real.double(),
+        kid_kernel="poly",
+        kid_kernel_poly_degree=KID_DEGREE,
+        kid_kernel_poly_gamma=1 / real.shape[1],
+        kid_kernel_poly_coef0=KID_CONSTANT,
         kid_subsets=KID_SUBSETS,
         kid_subset_size=min(KID_SUBSET_SIZE, len(generated), len(real)),
         rng_seed=KID_SEED,

@@ -1,6 +1,6 @@
 """The examiner: a detector, the real images as it sees them, and the scores to compute."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,9 @@ from amed_lightning.data.images import ImageSet
 from amed_lightning.data.registry import DATASETS
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.detector import Detector
-from amed_lightning.metrics.feature_metrics import FEATURE_METRICS, NEIGHBOURS
+from amed_lightning.metrics.feature_metrics import FEATURE_METRICS, KID_SUBSET_SIZE, NEIGHBOURS
 from amed_lightning.metrics.files import load_detector
+from amed_lightning.metrics.inception_score import NUM_SPLITS
 from amed_lightning.metrics.scores import METRICS, GenerationScores
 from amed_lightning.metrics.statistics import Statistics, read_statistics, statistics_of
 from amed_lightning.runtime.cache import fetch
@@ -38,6 +39,10 @@ REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {
     "published": published_statistics,
 }
 """What real images can be given as: themselves, or the statistics that a detector made of them."""
+
+
+FEW_FOR_SPLITS, FEW_FOR_SHARES = 10 * NUM_SPLITS, 1000
+"""Images below which IS, and precision and recall, are said to be doubtful: ten to a split; shares to ±0.016."""
 
 
 @dataclass(frozen=True)
@@ -85,18 +90,27 @@ class Examiner:
             raise InputError(f"precision and recall need at least {NEIGHBOURS + 1} images, and there are {total}")
         return GenerationScores(self.reference, self.detector.num_classes, total, self.metrics)
 
-    def caveat(self, total: int) -> str | None:
-        """Say what is doubtful about the FID of ``total`` images, if there are too few for a covariance of full rank.
+    def caveats(self, total: int) -> list[str]:
+        """Say what is doubtful about scores of ``total`` images, because they or the real ones are few.
 
-        >>> print(examiner({"name": "digits"}, {"name": "digits"}).caveat(65))
-        None
+        >>> examiner({"name": "digits"}, {"name": "digits"}).caveats(100)
+        []
         """
-        counts = {"generated": total, "real": self.reference.moments.count}
-        needed = self.detector.feature_size + 1
-        few = [f"{count} {kind}" for kind, count in counts.items() if count is not None and count < needed]
-        if "fid" not in self.metrics or not few:
-            return None
-        return f"FID of {' and '.join(few)} images: the covariance of {needed - 1} features has full rank from {needed}"
+        size, generated = self.detector.feature_size, {"generated": total}
+        both = generated | {"real": self.reference.moments.count}
+        error = 0.5 / min(count for count in both.values() if count) ** 0.5  # the standard error of one half
+        doubts: list[tuple[str, str, Mapping[str, int | None], int, str]] = [
+            ("fid", "FID", both, size + 1, f"the covariance of {size} features has full rank from {size + 1}"),
+            ("is", "IS", generated, FEW_FOR_SPLITS, f"each of the {NUM_SPLITS} splits has fewer than ten"),
+            ("kid", "KID", both, KID_SUBSET_SIZE, f"its subsets are of fewer than the usual {KID_SUBSET_SIZE}"),
+            ("precision_recall", "precision and recall", both, FEW_FOR_SHARES, f"a share is known to ±{error:.3f}"),
+        ]
+        texts = []
+        for metric, name, counts, needed, reason in doubts:
+            few = [f"{count} {kind}" for kind, count in counts.items() if count is not None and count < needed]
+            if metric in self.metrics and few:
+                texts.append(f"{name} of {' and '.join(few)} images: {reason}")
+        return texts
 
 
 def examiner(

@@ -6,7 +6,7 @@ Ours add ``metadata``, a JSON that says which detector looked at which images, a
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -42,6 +42,7 @@ class Statistics:
         shape: channels, height and width of the images; None where a file does not say.
         class_counts: images of each class, where the images have labels.
         features: of each image in the set's order, in float32; none if they were not kept.
+        notes: on the images, where they were looked at and not read from a file of statistics.
     """
 
     moments: Moments
@@ -50,6 +51,7 @@ class Statistics:
     shape: tuple[int, ...] | None = None
     class_counts: Mapping[int, int] = field(default_factory=dict)
     features: Float[Tensor, "images features"] = field(default_factory=lambda: torch.empty(0, 0))
+    notes: Sequence[str] = ()
 
 
 def statistics_of(
@@ -91,7 +93,7 @@ def statistics_of(
             advance(len(batch))
     moments = Moments.from_sums(seen.count, total.cpu(), outer.cpu())
     features = torch.cat(kept) if keep_features else torch.empty(0, 0)
-    return Statistics(moments, seen.digest, detector_digest, images.shape, seen.class_counts, features)
+    return Statistics(moments, seen.digest, detector_digest, images.shape, seen.class_counts, features, images.notes)
 
 
 def write_statistics(path: Path, statistics: Statistics) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from amed_lightning.amed.files import KINDS, load_predictor
+from amed_lightning.amed.files import KINDS, load_predictor, predictor_digest
 from amed_lightning.config import InputError, Spec, build, complete
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.model import Condition, DiffusionModel
@@ -132,6 +132,14 @@ def sample_seeds(
         yield SolverState(state.x[: len(batch)], state.sigma, None, (), 0, state.nfe)
 
 
+def repeated_prompts(model: DiffusionModel, seeds: Seeds) -> list[str]:
+    """Say that seeds share their prompts, if the model has fewer prompts than there are seeds."""
+    distinct = len(seeds) if model.prompts is None else len(model.prompts.numbers(seeds, model.shape).unique())
+    if distinct == len(seeds):
+        return []
+    return [f"{len(seeds)} images of {distinct} prompts, which repeat: their scores are not those of as many prompts"]
+
+
 def without_placer(solver: Spec) -> Spec:
     """Return a solver's name and own options."""
     return {key: value for key, value in solver.items() if key != "placer"}
@@ -142,6 +150,24 @@ def predictor_path(solver: Spec) -> Path | None:
     placer = solver.get("placer")
     paths = [placer[kind] for kind in KINDS if kind in placer] if isinstance(placer, dict) else []
     return Path(paths[0]) if paths else None
+
+
+def identity(config: SamplerConfig, sampler: Sampler) -> Spec:
+    """Return everything that the image of a seed depends on, but for its label or prompt, arithmetic and code.
+
+    Args:
+        config: what describes the sampler.
+        sampler: as it was built from that.
+    """
+    path = predictor_path(config.solver)
+    rule = complete("solver", SOLVERS, without_placer(config.solver), hidden=["placer"])
+    return {
+        "model": sampler.model.digest,
+        "solver": rule | {"placer": sampler.placer if path is None else predictor_digest(path)},
+        "sigmas": sampler.sigmas.tolist(),
+        "afs": config.afs,
+        "denoise_to_zero": config.denoise_to_zero,
+    }
 
 
 class SamplerParts:

@@ -1,5 +1,6 @@
 """A block: what it leaves, and what it does where memory runs out."""
 
+import json
 import sys
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,9 @@ from amed_lightning.bench.results import Results, read_facts, read_tensors
 from amed_lightning.bench.runner import run
 from amed_lightning.bench.sheet import Line
 from amed_lightning.bench.table import tables
-from amed_lightning.data.folder import to_pixels
+from amed_lightning.config import canonical_json
+from amed_lightning.data.folder import image_files
+from amed_lightning.data.picture import record_in, to_pixels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.noise.schedules import Polynomial, levels
@@ -56,6 +59,17 @@ class TestPictures:
             expected = quantise(cell.sampler.sample(noise(24, 36)).x)
             with Image.open(results.picture(cell.key, 30)) as picture:
                 assert to_pixels(picture, "30").equal(expected[6])
+
+    def test_they_say_which_cell_and_how_many_images_they_belong_to(self, tmp_path, bench):
+        results = Results(tmp_path, keeps_images=True)
+        fill(bench, tmp_path, results=results)
+        for cell in bench.cells:
+            record = record_in(results.picture(cell.key, 30))
+            assert (record.verb, record.seeds) == ("bench", [0, 48])
+            assert record.made_by == json.loads(canonical_json(cell.identity | {"nfe": cell.nfe}))
+            assert list(image_files(tmp_path / "images" / cell.key).notes) == []
+            results.picture(cell.key, 47).unlink()
+            assert "47 images; the run that made 000000.png had" in image_files(tmp_path / "images" / cell.key).notes[0]
 
     def test_without_the_request_there_are_none(self, tmp_path, bench):
         fill(bench, tmp_path)

@@ -57,6 +57,11 @@ class TestRows:
             assert row["is_reference"] == (cell is bench.reference)
             assert row["dataset"] == "grey"
             assert row["n"] == 48
+            assert row["caveats"] == bench.examiner.caveats(48)
+            assert [caveat.split(":")[0] for caveat in row["caveats"]] == [
+                "FID of 48 generated images",
+                "IS of 48 generated images",
+            ]
             assert row["seconds"] > 0
             assert row["images_per_second"] == pytest.approx(48 / row["seconds"])
             assert row["provenance"]["world_size"] == 1

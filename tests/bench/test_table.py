@@ -107,6 +107,10 @@ class TestTables:
             "n = 48 samples per cell, ± deviation over its 2 ranges of 24 seeds, protocol 0123456789ab;"
         )
 
+    def test_the_caption_says_once_what_is_doubtful_about_the_scores(self):
+        doubts = ["FID of 48 generated images: few", "IS of 48 generated images: few"]
+        assert only([line(name, caveats=doubts) for name in "ab"]).caption.endswith("; ".join(["of it", *doubts]))
+
 
 FIGURES = {
     ("grey", "a", "logsnr", False, 5): [

@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 from amed_lightning.data.folder import image_files
+from amed_lightning.data.picture import record_in
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
 from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
@@ -65,6 +66,51 @@ class TestSample:
     def test_options_of_the_command_line_outdo_the_file(self, tmp_path, config, capsys):
         assert sample(config, tmp_path / "images", "--seeds", "0-3", "--sampler.num_intervals", "7") == 0
         assert "4 images at 7 network runs each" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("written", "seeds"), [(7, [7]), ("7", [7]), ("3-5", [3, 4, 5])])
+    def test_seeds_of_a_file_may_be_one_number(self, tmp_path, written, seeds, capsys):
+        (tmp_path / "sampler.yaml").write_text(yaml.safe_dump({"sampler": SAMPLER, "seeds": written}))
+        assert sample(tmp_path / "sampler.yaml", tmp_path / "images") == 0
+        names = sorted(path.name for path in (tmp_path / "images").iterdir())
+        assert names == [f"{seed:06d}.png" for seed in seeds]
+        if len(seeds) == 1:
+            options = ("--config", tmp_path / "sampler.yaml", "--accelerator", "cpu")
+            assert "at least two images, and there is 1" in refusal(capsys, "evaluate", *options)
+
+    @pytest.mark.parametrize("written", [-3, 3.0, True, None, [0, 63], "0-", "-3", "5-3", "²", "0-63-64", "9" * 5000])
+    @pytest.mark.parametrize("verb", ["sample", "evaluate"])
+    def test_what_is_no_range_of_seeds_is_refused(self, tmp_path, written, capsys, verb):
+        (tmp_path / "sampler.yaml").write_text(yaml.safe_dump({"sampler": SAMPLER, "seeds": written}))
+        line = refusal(capsys, verb, "--config", tmp_path / "sampler.yaml", "--accelerator", "cpu")
+        assert "write a first and a last seed, like 0-63" in line
+
+    def test_an_image_says_what_made_it(self, tmp_path, config):
+        assert sample(config, tmp_path / "images", "--seeds", "8-9") == 0
+        assert sample(config, tmp_path / "grid.png", "--seeds", "8-9") == 0
+        records = [record_in(path) for path in (*(tmp_path / "images").iterdir(), tmp_path / "grid.png")]
+        assert all(record == records[0] for record in records[:2])
+        assert records[2].made_by == records[0].made_by
+        made_by, built = records[0].made_by, build_sampler(SamplerConfig(**SAMPLER))
+        assert records[0].seeds == [8, 10]
+        assert made_by["model"] == built.model.digest
+        assert made_by["sigmas"] == built.sigmas.tolist()
+        assert (made_by["solver"]["name"], made_by["nfe"], made_by["batch_size"]) == ("ipndm", 4, 64)
+        assert records[0].provenance["versions"]["amed-lightning"]
+
+    @pytest.mark.parametrize("name", ["images", "grid.png"])
+    def test_what_is_there_already_is_replaced_only_when_asked_for(self, tmp_path, config, capsys, name):
+        assert sample(config, tmp_path / name, "--seeds", "0-9") == 0
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+        options = ("--config", config, "--output", tmp_path / name, "--accelerator", "cpu", "--seeds", "4-5")
+        line = refusal(capsys, "sample", *options, "--sampler.model", '{"name": "nothing that could be loaded"}')
+        assert "images already" in line
+        assert "--overwrite" in line
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+        assert sample(config, tmp_path / name, "--seeds", "4-5", "--overwrite") == 0
+        if name == "images":
+            assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["000004.png", "000005.png"]
+            assert read(tmp_path / name).equal(expected(4, 5))
+        assert record_in(next(tmp_path.rglob("*.png"))).seeds == [4, 6]
 
     def test_a_seed_beyond_the_last_is_refused(self, tmp_path, config, capsys):
         options = ("--config", config, "--output", tmp_path / "images", "--accelerator", "cpu")
@@ -156,4 +202,40 @@ class TestEvaluate:
 
     def test_a_folder_without_images_is_refused(self, tmp_path, capsys):
         line = refusal(capsys, "evaluate", "--images", tmp_path, "--accelerator", "cpu")
-        assert f"{tmp_path}: no PNG or JPEG files there" in line
+        assert f"{tmp_path}: no images there" in line
+
+    def test_what_was_left_out_is_said_and_kept_with_the_scores(self, tmp_path, config, capsys):
+        assert sample(config, tmp_path / "images", "--seeds", "0-99") == 0
+        (tmp_path / "images" / "notes.txt").write_text("mine")
+        (tmp_path / "images" / "._000000.png").write_bytes((tmp_path / "images" / "000000.png").read_bytes())
+        options = ["--images", tmp_path / "images", "--accelerator", "cpu", "--output", tmp_path / "row.json"]
+        assert call("evaluate", *options) == 0
+        note = f"{tmp_path / 'images'}: left out: 1 .txt (notes.txt), 1 hidden (._000000.png)"
+        shown = capsys.readouterr()
+        assert f"warning: {note}" in shown.err.splitlines()
+        assert "n = 100" in shown.out
+        assert json.loads((tmp_path / "row.json").read_text())["caveats"] == [note]
+
+    def test_real_images_that_were_left_out_are_said_too(self, tmp_path, config, capsys):
+        assert sample(config, tmp_path / "images", "--seeds", "0-99") == 0
+        (tmp_path / "images" / "notes.txt").write_text("mine")
+        dataset = ["--dataset.name", "images", "--dataset.path", tmp_path / "images"]
+        assert call("evaluate", "--config", config, "--seeds", "0-99", "--accelerator", "cpu", *dataset) == 0
+        assert "left out: 1 .txt (notes.txt)" in capsys.readouterr().err
+        assert call("reference", "--accelerator", "cpu", *dataset, "--output", tmp_path / "stats.npz") == 0
+        assert "left out: 1 .txt (notes.txt)" in capsys.readouterr().err
+
+    def test_images_of_two_samplers_have_no_score(self, tmp_path, config, capsys):
+        for name, seeds, intervals in (("images", "0-31", "4"), ("other", "32-63", "2")):
+            assert sample(config, tmp_path / name, "--seeds", seeds, "--sampler.num_intervals", intervals) == 0
+        for image in (tmp_path / "other").iterdir():
+            image.rename(tmp_path / "images" / image.name)
+        line = refusal(capsys, "evaluate", "--images", tmp_path / "images", "--accelerator", "cpu")
+        assert "000032.png: not made by what made 000000.png (another nfe, sigmas)" in line
+
+    def test_half_of_a_sample_is_said_to_be_half(self, tmp_path, config, capsys):
+        assert sample(config, tmp_path / "images", "--seeds", "0-199") == 0
+        for image in sorted((tmp_path / "images").iterdir())[100:]:
+            image.unlink()
+        assert call("evaluate", "--images", tmp_path / "images", "--accelerator", "cpu") == 0
+        assert "100 images; the run that made 000000.png had seeds 0 to 199" in capsys.readouterr().err

@@ -97,7 +97,7 @@ class TestSample:
         ("options", "message"),
         [
             (["--classes", "[1]"], "--classes: this model takes no labels"),
-            (["--prompt", " "], "prompts: the evaluation list has no prompts"),
+            (["--prompt", " "], "prompts: the evaluation list: prompt 1 is empty"),
         ],
     )
     def test_what_a_text_model_does_not_take_is_refused(self, tmp_path, capsys, model, options, message):

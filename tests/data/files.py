@@ -8,7 +8,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import torch
 from torch import Tensor
 
-from amed_lightning.data.folder import write_image
+from amed_lightning.data.picture import write_image
 
 
 def pictures(count: int = 10, channels: int = 3, size: int = 8, seed: int = 0) -> Tensor:

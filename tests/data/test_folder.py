@@ -2,13 +2,13 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from amed_lightning.config import InputError
-from amed_lightning.data.folder import image_files, write_image
+from amed_lightning.data.folder import image_files
+from amed_lightning.data.picture import Record, write_image
 
 from .files import edm_name, pictures, write_folder, write_zip
 
@@ -51,12 +51,18 @@ class TestReading:
         assert found.equal(pictures(3, channels=1))
         assert labels == [None] * 3
 
-    def test_jpeg_files_are_images_too_and_other_files_are_not(self, tmp_path):
-        (tmp_path / "readme.txt").write_text("no image")
-        Image.fromarray(np.full((8, 8, 3), 77, np.uint8)).save(tmp_path / "a.JPG")
-        found, _ = everything(image_files(tmp_path))
-        assert found.shape == (1, 3, 8, 8)
-        assert (found.int() - 77).abs().max() <= 2
+    def test_every_format_counts_with_endings_in_any_case(self, tmp_path):
+        endings = ["png", "BMP", "tif", "Tiff", "ppm", "PNM", "webp", "jpeg", "JPG", "jfif"]
+        for number, (ending, image) in enumerate(zip(endings, pictures(), strict=True)):
+            lossless = {"lossless": True} if ending == "webp" else {}
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / f"{number}.{ending}", **lossless)
+        images = image_files(tmp_path)
+        assert everything(images)[0][:7].equal(pictures()[:7])
+        assert images.count == 10
+        (note,) = images.notes
+        assert note == (
+            f"{tmp_path}: 4 of 10 images are JPEG or WEBP: what that loses moves FID against images kept without loss"
+        )
 
     def test_an_image_is_read_when_it_is_asked_for(self, folder):
         images = image_files(folder)
@@ -64,7 +70,7 @@ class TestReading:
             (folder / edm_name(number)).unlink()
         batches = images.batches(4)
         assert next(batches)[0].equal(pictures()[:4])
-        with pytest.raises(InputError, match="not a readable image"):
+        with pytest.raises(InputError, match=r"img00000004.png: not a readable file \(.*No such file"):
             next(batches)
 
 
@@ -88,7 +94,7 @@ class TestRefusals:
         path = write_zip(tmp_path / "images.zip", folder)
         content, wanted = path.read_bytes(), (folder / edm_name(7)).read_bytes()
         path.write_bytes(content.replace(wanted, wanted[:50] + bytes(len(wanted) - 50)))
-        with pytest.raises(InputError, match=r"images.zip/00003/img00000007.png: not a readable image"):
+        with pytest.raises(InputError, match=r"images.zip/00003/img00000007.png: not a readable (file|image)"):
             everything(image_files(path))
 
     def test_another_size_is_refused_by_name(self, folder):
@@ -96,15 +102,21 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"img00000005.png: shape \(3, 4, 4\) where .*img00000000.png has \(3, 8"):
             everything(image_files(folder))
 
-    @pytest.mark.parametrize("mode", ["RGBA", "I;16", "P"])
-    def test_a_kind_of_image_that_would_be_changed_silently_is_refused(self, tmp_path, mode):
-        Image.new(mode, (8, 8)).save(tmp_path / "a.png")
-        with pytest.raises(InputError, match=f"a.png: an image of mode {mode}; use 8-bit grey or RGB"):
-            everything(image_files(tmp_path))
+    def test_grey_among_rgb_is_refused_by_name(self, folder):
+        write_image(folder / edm_name(5), pictures(1, channels=1)[0])
+        with pytest.raises(
+            InputError, match=r"img00000005.png: shape \(1, 8, 8\) where .*; make channels and size of all"
+        ):
+            everything(image_files(folder))
 
     def test_a_place_without_images_is_refused(self, tmp_path):
-        with pytest.raises(InputError, match="no PNG or JPEG files there"):
+        with pytest.raises(InputError, match=r"no images there$"):
             image_files(tmp_path)
+        (tmp_path / "images").mkdir()
+        write_folder(tmp_path / "elsewhere", pictures(2))
+        (tmp_path / "images" / "a").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(InputError, match=r"images: no images there; left out: 1 link to a folder \(a\)"):
+            image_files(tmp_path / "images")
 
     @pytest.mark.parametrize(
         "content", ["{", "[]", "{}", '{"labels": [1, 2]}', '{"labels": [["a.png", [0.5]]]}', '{"labels": [["a", "b"]]}']
@@ -114,7 +126,61 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"dataset.json: "):
             image_files(folder)
 
-    def test_labels_are_found_by_name(self, folder):
-        (folder / "dataset.json").write_text(json.dumps({"labels": LABELS[5:]}))
-        _, labels = everything(image_files(folder))
-        assert labels == [None] * 5 + [number % 3 for number in range(5, 10)]
+    @pytest.mark.parametrize(
+        ("labels", "message"),
+        [
+            (LABELS[5:], r"dataset.json: 5 images have no label, like 00000/img00000000.png"),
+            ([*LABELS, ["z.png", 1]], r"dataset.json: 1 labels are of files that are not among the images, like z.png"),
+            ([*LABELS, LABELS[0]], r"dataset.json: labels a file twice"),
+        ],
+    )
+    def test_labels_of_other_images_are_refused(self, folder, labels, message):
+        (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+        with pytest.raises(InputError, match=message):
+            image_files(folder)
+
+    def test_labels_are_found_by_name_and_not_by_their_order(self, folder):
+        (folder / "dataset.json").write_text(json.dumps({"labels": LABELS[::-1]}))
+        assert everything(image_files(folder))[1] == [number % 3 for number in range(10)]
+
+
+class TestMakers:
+    """Images that a sampler made are told from another's, wherever they are copied."""
+
+    @staticmethod
+    def record(seeds=(0, 10), **changes):
+        return Record("sample", {"model": "abc", "nfe": 5} | changes, list(seeds), {"commit": None})
+
+    def write(self, folder, numbers, record):
+        folder.mkdir(exist_ok=True)
+        for number in numbers:
+            write_image(folder / f"{number:06d}.png", pictures()[number], record)
+        return folder
+
+    def test_images_of_one_sampler_are_one_set(self, tmp_path):
+        self.write(tmp_path, range(10), self.record())
+        images = image_files(tmp_path)
+        assert everything(images)[0].equal(pictures())
+        assert list(images.notes) == []
+
+    @pytest.mark.parametrize("other", [{"nfe": 3}, {"nfe": 3, "afs": True}, None])
+    def test_those_of_two_are_refused(self, tmp_path, other):
+        self.write(tmp_path, range(4), self.record())
+        self.write(tmp_path, range(4, 10), None if other is None else self.record(**other))
+        differing = "model, nfe" if other is None else ", ".join(sorted(other))
+        with pytest.raises(
+            InputError, match=rf"000004.png: not made by what made 000000.png \(another {differing}\); score the images"
+        ):
+            everything(image_files(write_zip(tmp_path / "both.zip", tmp_path)))
+
+    def test_half_of_a_run_is_said_to_be_half(self, tmp_path):
+        self.write(tmp_path, range(6), self.record())
+        (note,) = image_files(tmp_path).notes
+        assert note == f"{tmp_path}: 6 images; the run that made 000000.png had seeds 0 to 9"
+
+    def test_two_runs_of_one_sampler_over_other_seeds_are_one_set_and_said(self, tmp_path):
+        self.write(tmp_path, range(4), self.record(seeds=(0, 4)))
+        self.write(tmp_path, range(4, 10), self.record(seeds=(4, 10)))
+        images = image_files(tmp_path)
+        assert everything(images)[0].equal(pictures())
+        assert "10 images; the run that made 000000.png had seeds 0 to 3" in images.notes[0]

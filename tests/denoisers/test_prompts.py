@@ -52,35 +52,20 @@ class TestDigest:
 
 
 class TestReading:
-    def test_a_file_has_a_prompt_per_line(self, tmp_path):
-        (tmp_path / "a.txt").write_text('a cat\n\n  a dog, "two" cats \nein Bär\n', encoding="utf-8")
-        assert prompt_lists({"training": str(tmp_path / "a.txt")}).training == ("a cat", 'a dog, "two" cats', "ein Bär")
-
-    @pytest.mark.parametrize("column", ["caption", "text"])
-    def test_a_csv_file_has_a_column_of_captions(self, tmp_path, column):
-        (tmp_path / "a.csv").write_text(f'\ufeff{column},n\n"a cat, asleep",2\n"a ""dog""\nand a man",3\n')
-        lists = prompt_lists({"evaluation": str(tmp_path / "a.csv")})
-        assert lists.evaluation == ("a cat, asleep", 'a "dog"\nand a man')
-
     def test_a_list_stands_for_itself(self):
-        assert prompt_lists({"training": ["x"], "evaluation": ["a", "b"]}) == PromptLists(("x",), ("a", "b"))
+        assert prompt_lists({"training": ["x "], "evaluation": ["a", "b"]}) == PromptLists(("x",), ("a", "b"))
         assert prompt_lists({}) == PromptLists()
 
     @pytest.mark.parametrize(
-        ("name", "content", "message"),
+        ("prompts", "message"),
         [
-            ("a.txt", b" \n\n", "a.txt has no prompts"),
-            ("a.txt", b"\xff\xfe\xfd", "a.txt: not a readable file of prompts"),
-            ("a.csv", b"image,words\n1,a cat\n", "a.csv: no column caption or text; its columns are image, words"),
-            ("a.csv", b"", "a.csv: no column caption or text"),
-            ("a.csv", b"image,text\n1\n", "a.csv has no prompts"),
-            ("a.csv", b"text\n" + 200_000 * b"a", "a.csv: not a readable file of prompts: field larger"),
+            ([], "prompts: the evaluation list: there are no prompts"),
+            (["a", " ", "b"], "prompts: the evaluation list: prompt 2 is empty; as seed k takes prompt k, fill it"),
         ],
     )
-    def test_a_file_without_prompts_is_refused_by_name(self, tmp_path, name, content, message):
-        (tmp_path / name).write_bytes(content)
+    def test_a_list_with_an_empty_prompt_is_refused(self, prompts, message):
         with pytest.raises(InputError, match=message):
-            prompt_lists({"training": str(tmp_path / name)})
+            prompt_lists({"evaluation": prompts})
 
     def test_a_missing_file_and_an_unknown_key_are_refused(self, tmp_path):
         with pytest.raises(InputError, match=r"nowhere.txt: not a readable file"):

@@ -43,6 +43,23 @@ class TestKernelDistance:
         assert found["kid"] == pytest.approx(discrepancy(generated.double().numpy(), real.double().numpy()), rel=1e-10)
         assert found["kid_deviation"] == pytest.approx(0, abs=1e-10)
 
+    @pytest.mark.parametrize(("subsets", "size", "fewer"), [(100, 20, "KID_SUBSET_SIZE"), (1, 1000, "KID_SUBSETS")])
+    def test_it_is_the_mean_over_a_hundred_subsets_of_a_thousand_from_the_seed_2020(
+        self, monkeypatch, subsets, size, fewer
+    ):
+        """Every constant stands here once more; both numbers at once take half a minute, so one of them is less."""
+        monkeypatch.setattr(feature_metrics, fewer, {"KID_SUBSET_SIZE": 20, "KID_SUBSETS": 1}[fewer])
+        generated, real = cloud(1010, seed=0, shift=0.3).double(), cloud(1005, seed=1).double()
+        draws, expected = np.random.RandomState(2020), []
+        for _ in range(subsets):
+            x, y = (each.numpy()[draws.choice(len(each), size, replace=False)] for each in (generated, real))
+            within = [((z @ z.T / 6 + 1) ** 3, np.eye(size, dtype=bool)) for z in (x, y)]
+            between = ((x @ y.T / 6 + 1) ** 3).mean()
+            expected.append(sum(kernel[~same].mean() for kernel, same in within) - 2 * between)
+        found = kernel_distance(generated, real)
+        assert found["kid"] == pytest.approx(np.mean(expected), rel=1e-9)
+        assert found["kid_deviation"] == pytest.approx(np.std(expected), rel=1e-9, abs=1e-12)
+
     def test_its_subsets_are_the_same_each_time_and_have_a_spread(self, monkeypatch):
         monkeypatch.setattr(feature_metrics, "KID_SUBSET_SIZE", 100)
         generated, real = cloud(150, seed=0, shift=0.5), cloud(200, seed=1)

@@ -11,6 +11,8 @@ from amed_lightning.metrics.files import digits_classifier, save_detector
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.tensors import dequantise
 
+from ..data.files import write_folder
+
 DIGITS = {"name": "digits"}
 
 
@@ -121,10 +123,30 @@ class TestMetrics:
         with pytest.raises(InputError, match="precision and recall need at least 4 images, and there are 3"):
             judge.scores(3)
 
-    def test_too_few_images_for_a_full_covariance_are_said(self, judge):
-        assert judge.caveat(65) is None
-        assert "FID of 64 generated images: the covariance of 64 features has full rank from 65" in judge.caveat(64)
-        assert examiner(DIGITS, DIGITS, ["is"]).caveat(64) is None
+    @pytest.mark.parametrize(
+        ("metrics", "enough", "text"),
+        [
+            (["fid"], 65, "FID of 64 generated images: the covariance of 64 features has full rank from 65"),
+            (["is"], 100, "IS of 99 generated images: each of the 10 splits has fewer than ten"),
+            (["kid"], 1000, "KID of 999 generated images: its subsets are of fewer than the usual 1000"),
+            (["precision_recall"], 1000, "precision and recall of 999 generated images: a share is known to ±0.016"),
+        ],
+    )
+    def test_scores_of_few_images_are_said_to_be_doubtful(self, metrics, enough, text):
+        judge = examiner(DIGITS, DIGITS, metrics)
+        assert judge.caveats(enough) == []
+        assert judge.caveats(enough - 1) == [text]
+
+    def test_few_real_images_are_doubtful_too_but_for_the_inception_score(self, tmp_path):
+        images, _ = digits()
+        dataset = {"name": "images", "path": str(write_folder(tmp_path, images[:50]))}
+        judge = examiner(DIGITS, dataset, ["fid", "is", "kid", "precision_recall"])
+        assert [caveat.split(" images")[0] for caveat in judge.caveats(70)] == [
+            "FID of 50 real",
+            "IS of 70 generated",
+            "KID of 70 generated and 50 real",
+            "precision and recall of 70 generated and 50 real",
+        ]
 
 
 @pytest.mark.gpu

@@ -1,6 +1,7 @@
 """A sample is a function of its seed and the sampler; what does not fit together is refused in one line."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,18 @@ import torch
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.prompts import PromptLists
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.probability_flow import ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import Discrete, levels
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, build_sampler, predictor_path, sample_seeds
+from amed_lightning.sampling.sampler import (
+    SamplerConfig,
+    SamplerParts,
+    build_sampler,
+    predictor_path,
+    repeated_prompts,
+    sample_seeds,
+)
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, network_runs
@@ -37,6 +46,16 @@ def images(sampler, start, stop, **options):
 @pytest.fixture(params=[0, 3], ids=["without labels", "with labels"])
 def network(request, tmp_path):
     return build("model", DENOISERS, random_network(tmp_path, request.param))
+
+
+def test_prompts_that_repeat_are_said_to_repeat():
+    lists = PromptLists(training=("a",), evaluation=("b", "c", "d"))
+    plain = build("model", DENOISERS, EXACT)
+    seeds = [Seeds(Stream.evaluation, *ends) for ends in ((0, 3), (2, 5), (0, 4))]
+    said = [repeated_prompts(replace(plain, prompts=lists), each) for each in seeds]
+    assert said[:2] == [[], []]
+    assert said[2] == ["4 images of 3 prompts, which repeat: their scores are not those of as many prompts"]
+    assert repeated_prompts(plain, seeds[2]) == []
 
 
 class TestSeeds:

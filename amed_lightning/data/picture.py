@@ -1,0 +1,156 @@
+"""One image and its file: the exact bytes of its pixels, or a refusal; and what made it, if the file says so.
+
+What Pillow can open and these formats hold without loss is read as it is: 8-bit grey and RGB, fewer bits of grey, and
+palettes, whose colours are 8-bit (grey if all of them are). What would have to be changed is refused by name: more than
+eight bits, which Pillow cuts off, transparency, several frames, CMYK, and pixels that an EXIF entry wants turned.
+
+An image that this package makes says in its PNG file what made it (a ``Record``), so that images of two samplers are
+told apart wherever they are copied.
+"""
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from amed_lightning.config import InputError, canonical_json
+from amed_lightning.data.images import Pixels
+
+FORMATS = ("PNG", "BMP", "GIF", "JPEG", "PPM", "TIFF", "WEBP")
+"""By Pillow's names. GIF and TIFF are read if they hold one image, PPM stands for its kin (PGM, PBM)."""
+LOSSY = ("JPEG", "WEBP")
+CHANNELS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+"""Pillow's modes that hold 8-bit grey or RGB, where nothing is transparent."""
+ORIENTATION, UPRIGHT = 0x0112, 1
+MAX_BYTE = 255
+KEYWORD = "amed-lightning"
+UNREADABLE = (
+    *(OSError, BadZipFile, zlib.error, SyntaxError, ValueError, TypeError, RuntimeError),
+    Image.DecompressionBombError,
+)
+"""What Pillow and zipfile raise for files that are damaged or of a kind that they do not know."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What made an image.
+
+    Attributes:
+        verb: that wrote it.
+        made_by: everything that the image depends on but its seed; the images of one sampler share it.
+        seeds: the first seed of the run that wrote it, and the one after the last.
+        provenance: of that run.
+    """
+
+    verb: str
+    made_by: dict[str, Any]
+    seeds: Sequence[int]
+    provenance: dict[str, Any]
+
+
+def write_image(path: Path, image: Pixels, record: Record | None = None) -> None:
+    """Write one image of one (grey) or three channels as PNG, whole or not at all.
+
+    Args:
+        path: of the file.
+        image: to write.
+        record: what made it.
+    """
+    pixels = image.permute(1, 2, 0).cpu().numpy()
+    notes = PngInfo()
+    if record is not None:
+        notes.add_text(KEYWORD, canonical_json(asdict(record)), zip=True)
+    unfinished = path.with_name(f".{path.stem}.{uuid4().hex}.png")
+    try:
+        Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels).save(unfinished, pnginfo=notes)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_image(content: bytes, name: str) -> tuple[Pixels, Record | None]:
+    """Decode a file and, if it says so, tell what made it.
+
+    Args:
+        content: of the file.
+        name: that messages call it by.
+
+    Raises:
+        InputError: it is no image, is damaged, or is of a kind that cannot be read as it is.
+    """
+    try:
+        picture = Image.open(BytesIO(content))
+        reason = _changed_by_reading(picture)
+        picture.load()
+    except UNREADABLE as error:
+        raise InputError(f"{name}: not a readable image") from error
+    if reason:
+        raise InputError(f"{name}: {reason}")
+    return to_pixels(picture, name), _record(picture, name)
+
+
+def record_in(path: Path) -> Record | None:
+    """Tell what made an image; nothing does where a file is no image."""
+    try:
+        with Image.open(path) as picture:
+            return _record(picture, str(path))
+    except UNREADABLE:
+        return None
+
+
+def _record(picture: Image.Image, name: str) -> Record | None:
+    said = picture.info.get(KEYWORD)
+    try:
+        return None if said is None else Record(**json.loads(said))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}: says in a way that this version cannot read what made it") from error
+
+
+def _changed_by_reading(picture: Image.Image) -> str | None:
+    """Say what Pillow would change without a word; to be asked before the pixels are decoded."""
+    if picture.format not in FORMATS:
+        return f"an image of format {picture.format}; turn it into PNG ({', '.join(FORMATS)} are read)"
+    if any(_is_cut(codec, args) for codec, _, _, args in getattr(picture, "tile", [])):
+        return "samples of another depth than 8 bits; turn it into 8-bit grey or RGB"
+    if (frames := getattr(picture, "n_frames", 1)) > 1:
+        return f"{frames} images in one file; give each a file of its own"
+    if (turned := picture.getexif().get(ORIENTATION, UPRIGHT)) != UPRIGHT:
+        return f"an EXIF orientation of {turned}: turn the pixels themselves, and take the entry out"
+    return None
+
+
+def _is_cut(codec: str, args: Any) -> bool:
+    """Whether a decoder is asked to bring samples to 8 bits: from 16, or from a PPM's own greatest value."""
+    stored, *rest = (args,) if isinstance(args, str) else args
+    return ";16" in str(stored) or (codec.startswith("ppm") and rest != [MAX_BYTE])
+
+
+def to_pixels(picture: Image.Image, name: str) -> Pixels:
+    """Turn a decoded picture into a tensor.
+
+    Raises:
+        InputError: it is neither grey nor RGB, has more than eight bits, or is transparent somewhere.
+    """
+    if picture.mode not in CHANNELS:
+        raise InputError(f"{name}: an image of mode {picture.mode}; use 8-bit grey or RGB")
+    if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise InputError(f"{name}: transparent in places; lay it on a background, in 8-bit grey or RGB")
+    pixels = np.array(picture.convert(CHANNELS[picture.mode]))
+    if picture.mode == "P" and _has_grey_palette(picture):
+        pixels = pixels[:, :, 0]
+    return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
+
+
+def _has_grey_palette(picture: Image.Image) -> bool:
+    colours = np.array(picture.getpalette("RGB")).reshape(-1, 3)
+    return bool((colours == colours[:, :1]).all())
