@@ -5,7 +5,6 @@ from pathlib import Path
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.guidance import classifier_guided
-from amed_lightning.denoisers.precision import Precision, computed_in
 from amed_lightning.denoisers.published import read_published
 from amed_lightning.denoisers.thresholding import clipped
 from amed_lightning.flow.model import DiffusionModel
@@ -14,23 +13,19 @@ FAMILIES = {"edm": "edm", "cm": "consistency", "vp": "guided_diffusion"}
 """The name that takes models of each preconditioning."""
 
 
-def edm(path: str, precision: Precision = "float32", channels_last: bool = False) -> DiffusionModel:
+def edm(path: str) -> DiffusionModel:
     """One of EDM's networks.
 
     Args:
         path: of its ``.pkl``, or of the ``.json`` that ``convert`` made of it.
-        precision: of the network's products.
-        channels_last: keep images with their channels side by side.
     """
-    return computed_in(of_family("edm", read_published(Path(path))).model(), precision, channels_last)
+    return of_family("edm", read_published(Path(path))).model()
 
 
 def consistency(
     path: str,
     img_resolution: int = 256,
     head_channels: int = 64,
-    precision: Precision = "float32",
-    channels_last: bool = False,
 ) -> DiffusionModel:
     """EDM's network among the consistency models.
 
@@ -38,11 +33,9 @@ def consistency(
         path: of its ``.pt``, or of the ``.json`` that ``convert`` made of it.
         img_resolution: height and width of a ``.pt``'s images.
         head_channels: of each head of a ``.pt``'s attention.
-        precision: of the network's products.
-        channels_last: keep images with their channels side by side.
     """
     stored = read_published(Path(path), img_resolution, head_channels)
-    return computed_in(of_family("cm", stored).model(), precision, channels_last)
+    return of_family("cm", stored).model()
 
 
 def guided_diffusion(
@@ -51,8 +44,6 @@ def guided_diffusion(
     scale: float = 1.0,
     img_resolution: int = 256,
     head_channels: int = 64,
-    precision: Precision = "float32",
-    channels_last: bool = False,
 ) -> DiffusionModel:
     """ADM of guided-diffusion, whose answers are clipped to [-1, 1], with or without classifier guidance.
 
@@ -62,11 +53,9 @@ def guided_diffusion(
         scale: weight of the classifier's gradient.
         img_resolution: height and width of a ``.pt``'s images.
         head_channels: of each head of a ``.pt``'s attention.
-        precision: of the network's products; the classifier computes in single precision.
-        channels_last: keep images with their channels side by side.
     """
     stored = of_family("vp", read_published(Path(path), img_resolution, head_channels))
-    model = computed_in(stored.model(), precision, channels_last)
+    model = stored.model()
     if classifier is not None:
         judge = read_published(Path(classifier), img_resolution, head_channels)
         if any(judge.card.network[name] != stored.card.network[name] for name in ("img_resolution", "img_channels")):
