@@ -15,9 +15,10 @@ from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
+from amed_lightning.sampling.images import generate
+from amed_lightning.sampling.sampler import SamplerConfig, build_sampler
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.tensors import Bytes, quantise
+from amed_lightning.tensors import Bytes
 
 GRID_COLUMNS = 16
 
@@ -42,11 +43,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
     images: list[Bytes] = []
     with progress("sample", len(drawn), "images") as advance:
-        for state in sample_seeds(sampler, drawn, options.batch_size, fabric.device, options.classes):
-            images.append(quantise(sampler.model.decode(state.x)).cpu())
+        for generated in generate(sampler, drawn, options.batch_size, fabric.device, options.classes):
+            images.append(generated.pixels.cpu())
             advance(len(images[-1]))
     _write(options.output, seeds, torch.cat(images))
-    print(f"{len(drawn)} images at {state.nfe} network runs each: {options.output}")
+    print(f"{len(drawn)} images at {generated.nfe} network runs each: {options.output}")
     return 0
 
 

@@ -15,8 +15,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.guidance import OPEN_CLASS, ClassifierFreeGuidance
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.probability_flow import ProbabilityFlow

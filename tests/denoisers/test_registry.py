@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.files import save_weights
 from amed_lightning.denoisers.guidance import ClassifierGuidance
 from amed_lightning.denoisers.published import read_published
