@@ -1,5 +1,6 @@
 """Small tensor operations that several layers share, and the names of their shapes."""
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
@@ -24,6 +25,32 @@ def per_sample(level: Level, batch: int) -> Float[Tensor, "batch"]:
 def squared_distance(a: Images, b: Images) -> Float[Tensor, "batch"]:
     """Return each sample's squared Euclidean distance, summed over its pixels."""
     return (a - b).square().flatten(1).sum(1)
+
+
+def is_finite(*tensors: Tensor) -> bool:
+    """Whether no number is NaN or infinite. The device is asked once."""
+    return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return the name of the first tensor with a NaN or an infinity, if there is one.
+
+    >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])})
+    'b'
+    """
+    return next((name for name, tensor in tensors.items() if not is_finite(tensor)), None)
+
+
+def where_finite(argument: Tensor, value: Tensor) -> Tensor:
+    """Return ``value``, and NaN where its argument is not finite.
+
+    What clips or saturates would make a number of an infinity, and nobody would see that there was one.
+
+    >>> overflown = torch.tensor([0.5, torch.inf])
+    >>> where_finite(overflown, overflown.clamp(-1, 1))
+    tensor([0.5000,    nan])
+    """
+    return value.where(argument.isfinite(), torch.nan)
 
 
 def quantise(images: Images) -> Bytes:

@@ -14,6 +14,7 @@ import safetensors.torch
 from amed_lightning.amed.constant import ConstantPlacer
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, Spec, canonical_json, digest, file_digest, write_atomically
+from amed_lightning.tensors import not_finite
 
 SavedPlacer: TypeAlias = AMEDPredictor | ConstantPlacer
 KINDS: dict[str, Callable[..., SavedPlacer]] = {
@@ -34,7 +35,12 @@ def save_predictor(path: Path, predictor: SavedPlacer, purpose: Spec, training: 
         predictor: what is saved.
         purpose: what it is for: model digest, solver, schedule, num_intervals, afs.
         training: how it was made, for the reader.
+
+    Raises:
+        FloatingPointError: one of its numbers is not finite.
     """
+    if name := not_finite(predictor.state_dict()):
+        raise FloatingPointError(f"{path}: not written, its '{name}' has a NaN or an infinity")
     weights_path = path.with_suffix(".safetensors")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
     write_atomically(weights_path, safetensors.torch.save(weights))
@@ -56,7 +62,8 @@ def load_predictor(path: Path, purpose: Spec, kind: str = IMPLIED_KIND) -> Saved
         kind: what it is expected to be, a key of ``KINDS``.
 
     Raises:
-        InputError: a missing or unreadable file, weights of another JSON, or a placer of another kind or use.
+        InputError: a missing or unreadable file, weights of another JSON or that are not finite, or a placer of another
+            kind or use.
     """
     content = _read(path)
     held = content.get("kind", IMPLIED_KIND)
@@ -73,8 +80,11 @@ def load_predictor(path: Path, purpose: Spec, kind: str = IMPLIED_KIND) -> Saved
     weights_path = path.with_suffix(".safetensors")
     if not weights_path.is_file() or file_digest(weights_path) != content["weights_sha256"]:
         raise InputError(f"{weights_path}: not the weights that {path.name} describes; fit the predictor again")
+    weights = safetensors.torch.load_file(weights_path)
+    if name := not_finite(weights):
+        raise InputError(f"{weights_path}: '{name}' has a NaN or an infinity; fit the predictor again")
     predictor = KINDS[kind](**content["options"])
-    predictor.load_state_dict(safetensors.torch.load_file(weights_path))
+    predictor.load_state_dict(weights)
     return predictor.eval().requires_grad_(False)
 
 

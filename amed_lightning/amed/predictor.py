@@ -4,7 +4,8 @@ The denoiser's bottleneck features pass through two layers, the interval's two l
 and one shared layer; their concatenation gives, by one linear output and a sigmoid each, the ratio r in (0, 1), the
 direction scale c in ``1 +- scale_dir`` and the time scale a in ``1 +- scale_time``.
 
-The embedding's table is rounded to float32 in every precision, and it is fed sigma itself, as published.
+The weights stay in their own precision and compute in that of the states, if that is higher. The embedding's table is
+rounded to float32 in every precision, and it is fed sigma itself, as published.
 """
 
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from amed_lightning.flow.probability_flow import Evaluation
 from amed_lightning.solvers.placement import Placement
-from amed_lightning.tensors import Level, per_sample
+from amed_lightning.tensors import Level, per_sample, where_finite
 
 EMBEDDING_SIZE, HIDDEN_SIZE, CODE_SIZE = 8, 128, 4
 LONGEST_PERIOD = 10_000.0
@@ -71,30 +72,35 @@ class AMEDPredictor(nn.Module):
     def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
         """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample.
 
-        A level has no room for the three digits of autocast's half precision: all is in the weights' own.
+        A level has no room for the three digits of autocast's half precision.
         """
         batch, device = len(here.features), here.features.device.type
+        features = here.features.to(torch.promote_types(here.features.dtype, self.fc_r.weight.dtype))
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
-            code = self.enc_layer1(F.silu(self.enc_layer0(here.features.to(self.enc_layer0.weight.dtype))))
-            ends = [self._embed(per_sample(level, batch)) for level in (sigma, sigma_next)]
+            code = _linear(self.enc_layer1, F.silu(_linear(self.enc_layer0, features)))
+            ends = [self._embed(per_sample(level, batch).to(features)) for level in (sigma, sigma_next)]
             merged = torch.cat([code, *ends], 1)
             low, high = self.ratio_range
             return Placement(
-                ratio=low + (high - low) * self.fc_r(merged).sigmoid().reshape(batch, 1, 1, 1),
+                ratio=low + (high - low) * _sigmoid(self.fc_r, merged),
                 direction_scale=_scale(self.fc_scale_dir, merged, self.scale_dir),
                 time_scale=_scale(self.fc_scale_time, merged, self.scale_time),
             )
 
     def _embed(self, sigma: Float[Tensor, "batch"]) -> Float[Tensor, "batch embedding"]:
-        weight = self.map_layer0.weight
-        exponents = torch.arange(EMBEDDING_SIZE // 2, device=weight.device) / (EMBEDDING_SIZE // 2 - 1)
-        angles = sigma.to(weight)[:, None] * (LONGEST_PERIOD**-exponents).to(torch.float32).to(weight)
-        embedded: Tensor = F.silu(self.map_layer0(torch.cat([angles.sin(), angles.cos()], 1)))
-        return embedded
+        exponents = torch.arange(EMBEDDING_SIZE // 2, device=sigma.device) / (EMBEDDING_SIZE // 2 - 1)
+        angles = sigma[:, None] * (LONGEST_PERIOD**-exponents).to(torch.float32).to(sigma)
+        return F.silu(_linear(self.map_layer0, torch.cat([angles.sin(), angles.cos()], 1)))
+
+
+def _linear(layer: nn.Linear, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
+    return F.linear(x, layer.weight.to(x), layer.bias.to(x))
+
+
+def _sigmoid(head: nn.Linear, merged: Float[Tensor, "batch merged"]) -> Level:
+    logits = _linear(head, merged)
+    return where_finite(logits, logits.sigmoid()).reshape(-1, 1, 1, 1)
 
 
 def _scale(head: nn.Linear | None, merged: Float[Tensor, "batch merged"], bound: float) -> Level | float:
-    if head is None:
-        return 1.0
-    scale: Tensor = 1 + bound * (2 * head(merged).sigmoid() - 1)
-    return scale.reshape(-1, 1, 1, 1)
+    return 1.0 if head is None else 1 + bound * (2 * _sigmoid(head, merged) - 1)

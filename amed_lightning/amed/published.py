@@ -14,6 +14,7 @@ from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, Spec
 from amed_lightning.denoisers.pickled_modules import TensorReader, held
 from amed_lightning.denoisers.pickles import read_pickle
+from amed_lightning.tensors import not_finite
 
 SOLVERS = {"amed": "amed", "dpm": "dpm_solver_2", "dpmpp": "dpm_solver_pp", "euler": "euler", "ipndm": "ipndm"}
 WITH_RHO = ("polynomial", "time_uniform", "discrete")
@@ -55,6 +56,8 @@ def read_published_predictor(path: Path) -> PublishedPredictor:
     try:
         module, _, settings = held(content, "model", ("AMED_predictor",), "no AMED predictor")
         weights = dict(TensorReader(path.stat().st_size).tensors(module))
+        if name := not_finite(weights):
+            raise InputError(f"its weights '{name}' have a NaN or an infinity")
         feature_size = weights["enc_layer0.weight"].shape[1]
         predictor = AMEDPredictor(feature_size, *_bounds(settings))
         predictor.load_state_dict(weights)

@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 
-from amed_lightning.bench.arithmetic import tensor_float_32
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, read_tensors, write_tensors
 from amed_lightning.data.picture import Record, write_image
-from amed_lightning.sampling.sampler import sample_seeds
-from amed_lightning.tensors import Bytes, Images, quantise
+from amed_lightning.sampling.images import generate
+from amed_lightning.tensors import Bytes, Images, not_finite
 
 NUM_SAMPLES = 16
 """Images of a cell's first seeds that stay for grids."""
@@ -36,6 +35,7 @@ def compute_block(
 
     Raises:
         RuntimeError: the sampler's count of network runs is not the cell's.
+        NotFiniteError: an image is not finite.
         torch.OutOfMemoryError: there is no room for a single image.
     """
     (batch_size,) = cell.protocol.batch_sizes
@@ -50,7 +50,7 @@ def _found_room(
 ) -> bool:
     """Compute the block, if there is memory for micro-batches of the size that the facts name."""
     try:
-        with torch.inference_mode(), tensor_float_32(False):
+        with torch.inference_mode():
             _compute(bench, cell, block, results, device, facts)
     except torch.OutOfMemoryError:
         if facts["batch_size"] == 1:
@@ -69,11 +69,10 @@ def _compute(
     kept: list[Bytes] = []
     generated: list[Images] = []
     started, done = time.monotonic(), 0
-    for state in sample_seeds(cell.sampler, seeds, size, device, dtype=cell.protocol.arithmetic.state_dtype):
-        if state.nfe != cell.nfe:
-            raise RuntimeError(f"{state.nfe} network runs were counted where {cell.nfe} were planned")
-        images = bench.model.decode(state.x)
-        pixels = quantise(images)
+    for batch in generate(cell.sampler, seeds, size, device):
+        if batch.nfe != cell.nfe:
+            raise RuntimeError(f"{batch.nfe} network runs were counted where {cell.nfe} were planned")
+        images, pixels = batch.images, batch.pixels
         scores.update(bench.examiner.detector(pixels), seeds.start + torch.arange(len(images), device=device) + done)
         if compared is not None:
             scores.compare(images, compared[done : done + len(images)].to(device))
@@ -96,7 +95,10 @@ def _reference_images(results: Results, key: str, block: int) -> Images:
     path = results.images(key, block)
     if not path.is_file():
         raise RuntimeError(f"{path} is not there to compare with: the reference failed, and its own error says why")
-    return read_tensors(path)["images"]
+    tensors = read_tensors(path)
+    if name := not_finite(tensors):
+        raise RuntimeError(f"{path}: '{name}' has a NaN or an infinity; delete it and run the suite again")
+    return tensors["images"]
 
 
 def write_pictures(results: Results, key: str, first_seed: int, images: Bytes, record: Record) -> None:

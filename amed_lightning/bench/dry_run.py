@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.bench.plan import Planned, plan
 from amed_lightning.bench.suite import Dataset, Suite
-from amed_lightning.config import InputError, Spec, build, complete
-from amed_lightning.denoisers.registry import DENOISERS, outline
+from amed_lightning.config import InputError, Spec, complete
+from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.registry import DENOISERS, load, outline
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.feature_metrics import FEATURE_METRICS
@@ -130,11 +130,11 @@ def _timed(arithmetic: Arithmetic, spec: Spec, batch_size: int, device: torch.de
     """Return the seconds of one network run on a micro-batch, the second of two, or why they are not known."""
     try:
         with offline():
-            model = arithmetic.applied(build("model", DENOISERS, spec)).to(device)
+            model = arithmetic.applied(load(spec)).to(device)
     except InputError as error:
         return None, f"not timed: {error}"
     seeds = Seeds(Stream.evaluation, 0, batch_size)
-    x, condition = seeds.noise(model.shape).to(device, arithmetic.state_dtype), model.condition_for(seeds)
+    x, condition = seeds.noise(model.shape).to(device, model.state_dtype), model.condition_for(seeds)
     condition = None if condition is None else condition.to(device)
     sigma = torch.tensor(model.noise_range.sigma_max, dtype=torch.float64, device=device)
     with torch.inference_mode():

@@ -1,15 +1,15 @@
 """Load what a suite needs, and build its cells."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from amed_lightning.bench.cell import Cell, Protocol
 from amed_lightning.bench.plan import Planned, plan
 from amed_lightning.bench.suite import Dataset, Suite
-from amed_lightning.config import build, canonical_json
-from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.config import canonical_json
+from amed_lightning.denoisers.registry import load
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.reference import Examiner, examiner
@@ -59,8 +59,8 @@ def prepare(suite: Suite) -> list[Bench]:
 
 
 def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
-    plain = suite.arithmetic.applied(build("model", DENOISERS, dataset.model))
-    clipped = thresholded(plain)
+    loaded = load(dataset.model)
+    plain, clipped = (suite.arithmetic.applied(model) for model in (loaded, thresholded(loaded)))
     judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
     judge.require_shape(plain.image_shape)
     protocol = Protocol(
@@ -75,9 +75,8 @@ def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     cells: dict[str, Cell] = {}
     reference: Cell | None = None
     for planned in plans:
-        sampler = build_sampler(planned.config(plain.denoiser.cost), clipped if planned.thresholding else plain)
-        if isinstance(sampler.placer, torch.nn.Module):
-            sampler.placer.to(suite.arithmetic.state_dtype)
+        config = replace(planned.config(plain.denoiser.cost), arithmetic=suite.arithmetic)
+        sampler = build_sampler(config, clipped if planned.thresholding else plain)
         cell = Cell(planned, sampler, protocol, None if reference is None else reference.key)
         if planned.is_reference:
             reference = cell

@@ -81,20 +81,28 @@ class Results:
 
 
 def write_json(path: Path, content: Row) -> None:
-    """Write readable JSON."""
-    write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
+    """Write readable JSON.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
 
 
 def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, is not JSON, or has a number that is not finite.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(), parse_constant=_refuse)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a file that a sweep wrote: {error}") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Row | None = None) -> None:

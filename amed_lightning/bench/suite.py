@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.config import InputError, Spec, load_dataclass
+from amed_lightning.denoisers.arithmetic import Arithmetic
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from amed_lightning.metrics.reference import examiner
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, repeated_prompts, sample_seeds
+from amed_lightning.sampling.images import generate
+from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.tensors import Bytes, Images, quantise
+from amed_lightning.tensors import Bytes, Images
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     fabric = launch(options.accelerator)
     row = _score(options, fabric.device)
     print(describe(row["values"]))
-    print(f"n = {row['n']}, NFE {row['nfe']}, protocol {row['protocol'][:12]}")
+    runs = "" if row["nfe"] is None else f"NFE {row['nfe']}, "
+    print(f"n = {row['n']}, {runs}protocol {row['protocol'][:12]}")
     if options.output:
         write_json(options.output, row | {"provenance": provenance(fabric.device, 1)})
     return 0
@@ -129,6 +131,7 @@ def _samples(options: Any, device: torch.device) -> Source:
         "model": samplers[0].model.digest,
         "seeds": [seeds.start, seeds.stop],
         "conditions": samplers[0].model.conditions_digest(Stream.evaluation),
+        "arithmetic": options.sampler.arithmetic,
         "teacher": options.teacher,
     }
     shapes = [sampler.model.image_shape for sampler in samplers]
@@ -142,7 +145,6 @@ def _sampled(
     samplers: Sequence[Sampler], seeds: Seeds, batch_size: int, device: torch.device
 ) -> Iterator[tuple[Bytes, tuple[Images, Images] | None]]:
     """Yield the first sampler's images as bytes and, if there is a second, both samplers' before that."""
-    runs = [sample_seeds(sampler, seeds, batch_size, device) for sampler in samplers]
-    for states in zip(*runs, strict=True):
-        images, *teacher = (sampler.model.decode(state.x) for sampler, state in zip(samplers, states, strict=True))
-        yield quantise(images), (images, teacher[0]) if teacher else None
+    runs = [generate(sampler, seeds, batch_size, device) for sampler in samplers]
+    for generated, *teacher in zip(*runs, strict=True):
+        yield generated.pixels, (generated.images, teacher[0].images) if teacher else None

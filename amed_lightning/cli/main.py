@@ -68,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         print(f"error: {bad_input}", file=sys.stderr)
         code = ExitCode.bad_input
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = ExitCode.failed
     finally:
         _leave_group()
     sys.exit(code)

@@ -17,9 +17,10 @@ from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, identity, sample_seeds
+from amed_lightning.sampling.images import generate
+from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, identity
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.tensors import Bytes, quantise
+from amed_lightning.tensors import Bytes
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -44,14 +45,14 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
     images: list[Bytes] = []
     with progress("sample", len(drawn), "images") as advance:
-        for state in sample_seeds(sampler, drawn, options.batch_size, fabric.device, options.classes):
-            images.append(quantise(sampler.model.decode(state.x)).cpu())
+        for generated in generate(sampler, drawn, options.batch_size, fabric.device, options.classes):
+            images.append(generated.pixels.cpu())
             advance(len(images[-1]))
     made_by = _made_by(config, sampler, options.classes, options.batch_size)
     source = provenance(fabric.device, 1) | {"model": config.model["name"], "schedule": config.schedule}
     record = Record(VERB, made_by, [seeds.start, seeds.stop], source)
     write_samples(options.output, torch.cat(images), record, earlier)
-    print(f"{len(drawn)} images at {state.nfe} network runs each: {options.output}")
+    print(f"{len(drawn)} images at {generated.nfe} network runs each: {options.output}")
     return 0
 
 

@@ -14,12 +14,14 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from amed_lightning.cli.parsing import OneLineErrors
 from amed_lightning.config import InputError, write_atomically
+from amed_lightning.runtime.processes import accelerator_for, compute_alike
 from amed_lightning.runtime.progress import progress_lines
 from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.runtime.slurm import slurm_environment
 from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.noise import NoiseByBatch
+from amed_lightning.training.precision import FROZEN, SINGLE, require_precision
 from amed_lightning.training.run_directory import CHECKPOINT, RunDirectory, WholeCheckpoints
 from amed_lightning.training.trajectories import TeacherTrajectories
 
@@ -73,9 +75,11 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Keep the options as they were given, and let a fit that goes on write its charts where it began them."""
+        if self.subcommand is None:
+            return
+        self.given = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
         if self.subcommand != "fit":
             return
-        self.given = self._parser("fit").dump(self.config["fit"], skip_none=False)
         trainer = self.config["fit"].trainer
         began = (Path(trainer.default_root_dir or ".") / CHECKPOINT).is_file()
         if began and isinstance(trainer.logger, Namespace) and trainer.logger.class_path.endswith(".TensorBoardLogger"):
@@ -90,7 +94,10 @@ class TrainingCLI(LightningCLI):
         Raises:
             InputError: the devices are not there, or are not those of the SLURM job.
         """
+        compute_alike()
         chosen = self._get(self.config_init, "trainer")
+        if isinstance(chosen.accelerator, str):
+            options["accelerator"] = accelerator_for(chosen.accelerator)
         self.saves = chosen.enable_checkpointing is not False and not chosen.fast_dev_run
         plugins = chosen.plugins if isinstance(chosen.plugins, list) else [chosen.plugins] if chosen.plugins else []
         job = slurm_environment()
@@ -129,6 +136,21 @@ class TrainingCLI(LightningCLI):
             if leads:
                 run.finish()
 
+    def validate(self, model: pl.LightningModule, ckpt_path: str | None = None, **options: Any) -> None:
+        """Validate a checkpoint; if none is named, the last one of the run's own directory.
+
+        Raises:
+            InputError: there is none, or it was made by another configuration.
+        """
+        folder, given = Path(self.trainer.default_root_dir), yaml.safe_load(self.given)
+        if ckpt_path is None:
+            compared = {name: given[name] for name in ("model", "data")} | {"digests": self._digests()}
+            last = RunDirectory(folder, compared).last_checkpoint("name the checkpoint as --ckpt_path")
+            if last is None:
+                raise InputError(f"validate: {folder} has no checkpoint of this run: name one as --ckpt_path")
+            ckpt_path = str(last)
+        self.trainer.validate(model, ckpt_path=ckpt_path, **options)
+
     def _digests(self) -> dict[str, str]:
         """Return what a distillation depends on besides its options."""
         if not isinstance(self.model, AMEDDistillation) or not isinstance(self.datamodule, TeacherTrajectories):
@@ -160,7 +182,7 @@ def distillation(
         Module, data, and all options.
 
     Raises:
-        InputError: the YAML describes another kind of training.
+        InputError: the YAML describes another kind of training, or a precision that it does not take.
     """
     cli = parser(arguments, run=False)
     if not isinstance(cli.model, AMEDDistillation) or not isinstance(cli.datamodule, TeacherTrajectories):
@@ -168,4 +190,5 @@ def distillation(
             f"{type(cli.model).__name__} with {type(cli.datamodule).__name__} has no teacher: "
             f"name a YAML of AMEDDistillation with TeacherTrajectories"
         )
+    require_precision(cli.trainer.precision, SINGLE, FROZEN)
     return cli.model, cli.datamodule, cli.config

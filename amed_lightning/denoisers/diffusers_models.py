@@ -14,7 +14,6 @@ from amed_lightning.denoisers.diffusers_network import LatentDecoder, LatentNetw
 from amed_lightning.denoisers.diffusers_text import TextConditioning
 from amed_lightning.denoisers.discrete import DiscreteDenoiser
 from amed_lightning.denoisers.guidance import classifier_free
-from amed_lightning.denoisers.precision import Precision, computed_in
 from amed_lightning.denoisers.prompts import Source, prompt_lists
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.noise.schedules import NoiseRange
@@ -34,16 +33,12 @@ NEEDED = ("sample_size", "mid_block_type")
 """What a latent's shape and the bottleneck are known by."""
 
 
-def latent_diffusion(
-    path: str, config: str | None = None, precision: Precision = "float32", channels_last: bool = False
-) -> DiffusionModel:
+def latent_diffusion(path: str, config: str | None = None) -> DiffusionModel:
     """An unconditional latent model.
 
     Args:
         path: a folder in diffusers' layout, its id on the hub (``owner/name``), or an original checkpoint.
         config: for a checkpoint, the folder (or hub id) that has the parts' configurations in that layout.
-        precision: of the U-Net's products.
-        channels_last: keep images with their channels side by side.
     """
     source = _open(path, config)
     unet = _unet(source, "UNet2DModel")
@@ -54,7 +49,7 @@ def latent_diffusion(
         autoencoder = source.module("vae", "AutoencoderKL")
         scaling = autoencoder.config.scaling_factor
     decoder = LatentDecoder(autoencoder, latent_shape(unet), scaling)
-    return computed_in(_described(source, LatentNetwork(unet), decoder), precision, channels_last)
+    return _described(source, LatentNetwork(unet), decoder)
 
 
 def stable_diffusion(
@@ -62,8 +57,6 @@ def stable_diffusion(
     guidance: float = 7.5,
     prompts: dict[str, Source] | None = None,
     config: str | None = None,
-    precision: Precision = "float32",
-    channels_last: bool = False,
 ) -> DiffusionModel:
     """A latent model that follows prompts: Stable Diffusion v1, v2 or XL.
 
@@ -72,8 +65,6 @@ def stable_diffusion(
         guidance: scale of classifier-free guidance, which costs two network runs per evaluation; 1 goes without.
         prompts: ``training`` and ``evaluation``, each a file or a list.
         config: for a checkpoint, the folder (or hub id) that has the parts' configurations in that layout.
-        precision: of the U-Net's products.
-        channels_last: keep images with their channels side by side.
     """
     lists = prompt_lists(prompts or {})
     source = _open(path, config)
@@ -81,8 +72,7 @@ def stable_diffusion(
     autoencoder = source.module("vae", "AutoencoderKL")
     decoder = LatentDecoder(autoencoder, latent_shape(unet), autoencoder.config.scaling_factor)
     text = _conditioning(source, unet, lists.texts, (decoder.shape[1], decoder.shape[2]))
-    model = computed_in(_described(source, LatentNetwork(unet, text), decoder), precision, channels_last)
-    model = replace(model, prompts=lists)
+    model = replace(_described(source, LatentNetwork(unet, text), decoder), prompts=lists)
     return model if guidance == 1 else classifier_free(model, guidance)
 
 

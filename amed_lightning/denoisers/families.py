@@ -7,7 +7,6 @@ from amed_lightning.config import InputError, Spec
 from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.guidance import classifier_guided
 from amed_lightning.denoisers.openai import told
-from amed_lightning.denoisers.precision import Precision, computed_in
 from amed_lightning.denoisers.published import read_published
 from amed_lightning.denoisers.thresholding import clipped
 from amed_lightning.denoisers.untold import TRAINING, AttentionOrder, Untold
@@ -25,15 +24,13 @@ FAMILIES = {
 """The name that takes models of each preconditioning."""
 
 
-def edm(path: str, precision: Precision = "float32", channels_last: bool = False) -> DiffusionModel:
+def edm(path: str) -> DiffusionModel:
     """One of EDM's networks.
 
     Args:
         path: of its ``.pkl``, or of the ``.json`` that ``convert`` made of it.
-        precision: of the network's products.
-        channels_last: keep images with their channels side by side.
     """
-    return computed_in(of_family("edm", read_published(Path(path))).model(), precision, channels_last)
+    return of_family("edm", read_published(Path(path))).model()
 
 
 def consistency(
@@ -42,8 +39,6 @@ def consistency(
     head_channels: int | None = None,
     num_heads: int | None = None,
     attention_order: AttentionOrder | None = None,
-    precision: Precision = "float32",
-    channels_last: bool = False,
 ) -> DiffusionModel:
     """EDM's network among the consistency models.
 
@@ -53,20 +48,15 @@ def consistency(
         head_channels: of each head of a ``.pt``'s attention; 64 in the published ones.
         num_heads: of a ``.pt``'s attention, the same in every block, in place of ``head_channels``.
         attention_order: of a ``.pt``'s channels before attention.
-        precision: of the network's products.
-        channels_last: keep images with their channels side by side.
     """
     untold = Untold(img_resolution, head_channels, num_heads, attention_order)
-    stored = read_published(Path(path), untold)
-    return computed_in(of_family("consistency", stored).model(), precision, channels_last)
+    return of_family("consistency", read_published(Path(path), untold)).model()
 
 
 def guided_diffusion(
     path: str,
     classifier: str | Spec | None = None,
     scale: float = 1.0,
-    precision: Precision = "float32",
-    channels_last: bool = False,
     **untold: Any,
 ) -> DiffusionModel:
     """ADM of guided- or improved-diffusion, whose answers are clipped to [-1, 1], with or without classifier guidance.
@@ -76,13 +66,11 @@ def guided_diffusion(
         classifier: path of the classifier's, or a mapping of ``path`` and what it does not tell. Unless it says so, its
             resolution and training are the network's, and its ``head_channels`` those said of the network.
         scale: weight of the classifier's gradient.
-        precision: of the network's products; the classifier computes in single precision.
-        channels_last: keep images with their channels side by side.
         untold: what a ``.pt`` does not tell.
     """
     said = Untold(**untold)
     stored = of_family("guided_diffusion", read_published(Path(path), said))
-    model = computed_in(stored.model(), precision, channels_last)
+    model = stored.model()
     if classifier is not None:
         judge = _judge(classifier, stored, said)
         model = classifier_guided(model, judge.classifier(), judge.card.network["num_classes"], judge.digest, scale)

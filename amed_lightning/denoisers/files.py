@@ -21,6 +21,7 @@ from amed_lightning.config import InputError, digest, file_digest, write_atomica
 from amed_lightning.denoisers.model_card import IMPLIED, ModelCard
 from amed_lightning.denoisers.preconditioning import Preconditioned, PreconditionedClassifier
 from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.tensors import not_finite
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -91,6 +92,7 @@ class StoredModel:
         self._refuse("the network has no", sorted(self.weights.keys() - expected.keys()))
         misshapen = [name for name, value in expected.items() if value.shape != self.weights[name].shape]
         self._refuse("of another shape than the network's is", misshapen)
+        self._refuse("a NaN or an infinity is in", [name] if (name := not_finite(self.weights)) else [])
         module.load_state_dict(self.weights, assign=True)
         return module.eval().requires_grad_(False)
 
@@ -108,7 +110,13 @@ def save_model(path: Path, denoiser: nn.Module, card: ModelCard) -> None:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
-    """Write a card and weights that no module holds, see :func:`save_model`."""
+    """Write a card and weights that no module holds, see :func:`save_model`.
+
+    Raises:
+        FloatingPointError: a weight is not finite.
+    """
+    if name := not_finite(weights):
+        raise FloatingPointError(f"{path}: not written, its weights '{name}' have a NaN or an infinity")
     weights_path = path.with_suffix(".safetensors")
     write_atomically(weights_path, _serialised(weights))
     content = card.content | {"weights_sha256": file_digest(weights_path)}

@@ -97,11 +97,12 @@ class ClassifierGuidance(nn.Module):
     def _gradient(self, x: Images, sigma: Level, condition: Condition) -> Images:
         """Differentiate, also where the caller wants no gradients; keep the graph where it wants them.
 
-        Fused attention has no derivative of its derivative.
+        Fused attention has no derivative of its derivative. In half precision that of a likely class would be 0.
         """
         differentiable = x.requires_grad
         exact = sdpa_kernel(SDPBackend.MATH) if differentiable else nullcontext()
-        with torch.inference_mode(False), torch.enable_grad(), exact:
+        single = torch.autocast(x.device.type, enabled=False)
+        with torch.inference_mode(False), torch.enable_grad(), exact, single:
             x = x if differentiable else x.clone().requires_grad_()
             total = self.log_probability(x, sigma.clone(), condition.clone()).sum()
             return torch.autograd.grad(total, x, create_graph=differentiable)[0]

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import nn
+
 from amed_lightning.config import InputError, Spec, build, complete
 from amed_lightning.denoisers.diffusers_models import latent_diffusion, stable_diffusion
 from amed_lightning.denoisers.families import consistency, edm, guided_diffusion, of_family
@@ -15,6 +17,7 @@ from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.denoisers.zoo.local import local_model
 from amed_lightning.denoisers.zoo.outline import outlined, require_facts
 from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.tensors import not_finite
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -102,6 +105,22 @@ WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {
     "pooled": pooled,
 }
 """What a name does to the model that it takes as ``of``."""
+
+
+def load(spec: Spec) -> DiffusionModel:
+    """Load a model.
+
+    Args:
+        spec: name and options.
+
+    Raises:
+        InputError: an unknown name or option, one that the model refuses, or a weight that is not finite.
+    """
+    model = build("model", DENOISERS, spec)
+    for part in (model.denoiser, model.decoder):
+        if isinstance(part, nn.Module) and (name := not_finite(dict(part.named_parameters()))):
+            raise InputError(f"model '{spec['name']}': its weights '{name}' have a NaN or an infinity; get them anew")
+    return model
 
 
 def outline(spec: Spec) -> DiffusionModel:

@@ -11,7 +11,7 @@ from torch import nn
 
 from amed_lightning.config import digest
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
-from amed_lightning.tensors import Images, Level
+from amed_lightning.tensors import Images, Level, where_finite
 
 
 class Thresholded(nn.Module):
@@ -65,7 +65,7 @@ class Clipped(nn.Module):
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise and clip."""
         answer = self.denoiser(x, sigma, condition)
-        return replace(answer, image=answer.image.clamp(-1, 1))
+        return replace(answer, image=where_finite(answer.image, answer.image.clamp(-1, 1)))
 
 
 def clipped(model: DiffusionModel) -> DiffusionModel:

@@ -88,6 +88,7 @@ class DiffusionModel:
         last_denoiser: answers the last evaluation of denoise-to-zero, where that is not ``denoiser``.
         prompts: of a text-to-image model. They are no part of ``digest``: a predictor serves all prompts.
         decoder: of a latent model, frozen.
+        state_dtype: precision of the states that the denoiser takes.
     """
 
     denoiser: Denoiser = field(repr=False)
@@ -99,6 +100,7 @@ class DiffusionModel:
     last_denoiser: Denoiser | None = field(default=None, repr=False)
     prompts: Prompts | None = field(default=None, repr=False)
     decoder: Decoder | None = field(default=None, repr=False)
+    state_dtype: torch.dtype = torch.float32
 
     @property
     def is_conditional(self) -> bool:

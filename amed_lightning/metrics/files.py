@@ -10,13 +10,20 @@ from amed_lightning.config import InputError, Spec, build, file_digest, write_at
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.inception import inception
+from amed_lightning.tensors import not_finite
 
 ASSETS = Path(__file__).parent.parent / "assets"
 DIGITS_CLASSIFIER = ASSETS / "digits" / "classifier.safetensors"
 
 
 def save_detector(path: Path, classifier: DigitsClassifier) -> None:
-    """Write a classifier's weights."""
+    """Write a classifier's weights.
+
+    Raises:
+        FloatingPointError: one is not finite.
+    """
+    if name := not_finite(classifier.state_dict()):
+        raise FloatingPointError(f"{path}: not written, its weights '{name}' have a NaN or an infinity")
     write_atomically(path, safetensors.torch.save(classifier.state_dict()))
 
 
@@ -24,12 +31,15 @@ def digits_classifier(path: Path = DIGITS_CLASSIFIER) -> tuple[Detector, str]:
     """Load the digits' classifier, frozen, with the SHA-256 of its weights.
 
     Raises:
-        InputError: the file is missing.
+        InputError: the file is missing, or a weight is not finite.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; train it with `lightning fit --config configs/digits/classifier.yaml`")
+    weights = safetensors.torch.load_file(path)
+    if name := not_finite(weights):
+        raise InputError(f"{path}: its weights '{name}' have a NaN or an infinity; train it anew")
     classifier = DigitsClassifier()
-    classifier.load_state_dict(safetensors.torch.load_file(path))
+    classifier.load_state_dict(weights)
     return classifier.eval().requires_grad_(False), file_digest(Path(path))
 
 

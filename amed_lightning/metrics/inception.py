@@ -21,7 +21,7 @@ from amed_lightning.config import InputError, digest, file_digest
 from amed_lightning.metrics.detector import Detection, Detector
 from amed_lightning.runtime.cache import cache_folder, check, fetch
 from amed_lightning.runtime.download import RemoteFile
-from amed_lightning.tensors import Bytes
+from amed_lightning.tensors import Bytes, not_finite
 
 RELEASE = RemoteFile(
     "weights-inception-2015-12-05-6726825d.pth",
@@ -97,6 +97,8 @@ def _network(file: Path, features: list[str]) -> FeatureExtractorInceptionV3:
     """Build torch-fidelity's network; it reads weights from a file and unpickles freely, so it is handed a copy."""
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+        if name := not_finite(state):
+            raise RuntimeError(f"'{name}' has a NaN or an infinity")
         copy = BytesIO()
         torch.save(state, copy)
         copy.seek(0)

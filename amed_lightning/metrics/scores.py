@@ -20,7 +20,7 @@ from amed_lightning.metrics.feature_metrics import FEATURE_METRICS
 from amed_lightning.metrics.frechet import Moments, feature_sums, frechet_distance
 from amed_lightning.metrics.inception_score import NUM_SPLITS, inception_scores, split_sums
 from amed_lightning.metrics.statistics import Statistics
-from amed_lightning.tensors import Images
+from amed_lightning.tensors import Images, not_finite
 
 METRICS = ("fid", "is", *FEATURE_METRICS)
 PIXEL_RANGE = 2.0
@@ -124,8 +124,13 @@ class GenerationScores(Metric):
             Of those that were asked for: ``fid``; ``is`` with its ``is_deviation`` over splits, and ``is_whole`` on one
             split; ``kid`` with its ``kid_deviation`` over subsets; ``precision`` and ``recall``. ``rmse`` and ``psnr``
             to the compared images if there are any, the second unless they are equal.
+
+        Raises:
+            FloatingPointError: a sum, or a score that came out of finite ones, is not finite.
         """
         sums = self.sums()
+        if name := not_finite(sums):
+            raise FloatingPointError(f"no scores: '{name}' of the detector's answers has a NaN or an infinity")
         scores: dict[str, float] = {}
         if "fid" in self.metrics:
             moments = Moments.from_sums(int(self.count), sums["feature_sum"], sums["feature_outer"])
@@ -135,7 +140,10 @@ class GenerationScores(Metric):
         for name in (name for name in self.metrics if name in FEATURE_METRICS):
             features = sums["features"][sums["indices"].argsort()]
             scores |= FEATURE_METRICS[name](features, self.reference.features)
-        return scores | _distances(float(sums["squared_error"]), int(sums["compared_values"]))
+        scores |= _distances(float(sums["squared_error"]), int(sums["compared_values"]))
+        if name := next((name for name, score in scores.items() if not math.isfinite(score)), None):
+            raise FloatingPointError(f"no scores: {name} came out as {scores[name]}")
+        return scores
 
 
 def _inception(*sums: Tensor) -> dict[str, float]:

@@ -23,6 +23,7 @@ from amed_lightning.data.images import ImageSet, Inventory
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.frechet import Moments, feature_sums
 from amed_lightning.runtime.progress import progress
+from amed_lightning.tensors import is_finite, not_finite
 
 ARRAYS = ("mu", "sigma", "metadata", "features")
 """What is read of a file; OpenAI's have gigabytes of images in them too."""
@@ -74,6 +75,7 @@ def statistics_of(
 
     Raises:
         InputError: an image that cannot be read, or that the detector does not take; fewer than two of them.
+        FloatingPointError: the detector's features are not finite.
     """
     if detector.image_shape not in (None, images.shape):
         raise InputError(f"{images.name(0)}: shape {images.shape}, and the detector takes {detector.image_shape}")
@@ -91,6 +93,8 @@ def statistics_of(
                 kept.append(features.cpu())
             seen.add(batch, labels)
             advance(len(batch))
+    if not is_finite(total, outer):
+        raise FloatingPointError(f"{images.name(0)}: the detector's features of these images have a NaN or an infinity")
     moments = Moments.from_sums(seen.count, total.cpu(), outer.cpu())
     features = torch.cat(kept) if keep_features else torch.empty(0, 0)
     return Statistics(moments, seen.digest, detector_digest, images.shape, seen.class_counts, features, images.notes)
@@ -125,6 +129,7 @@ def read_statistics(path: Path) -> Statistics:
     features = torch.from_numpy(arrays.get("features", np.empty((0, 0), np.float32)))
     if len(features) and features.shape != (moments.count, len(moments.mean)):
         raise InputError(f"{path}: features {tuple(features.shape)} of {moments.count} images; the file is damaged")
+    _require_finite(path, features=features)
     return Statistics(
         moments,
         about.get("dataset") or file_digest(path),
@@ -154,8 +159,12 @@ def _moments(path: Path, arrays: Mapping[str, Any], count: int | None) -> Moment
     mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
     if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise InputError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are no mean and covariance")
-    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-        raise InputError(f"{path}: mu or sigma is not finite; the file is damaged")
+    _require_finite(path, mu=torch.from_numpy(mean), sigma=torch.from_numpy(covariance))
     if np.abs(covariance - covariance.T).max() > ASYMMETRY * np.abs(covariance).max():
         raise InputError(f"{path}: sigma is not symmetric; the file is damaged")
     return Moments(count, torch.from_numpy(mean), torch.from_numpy(covariance))
+
+
+def _require_finite(path: Path, **tensors: Tensor) -> None:
+    if name := not_finite(tensors):
+        raise InputError(f"{path}: '{name}' is not finite: it has a NaN or an infinity; the file is damaged")

@@ -198,7 +198,7 @@ class Explicit:
     levels: Sequence[float]
 
     def __post_init__(self) -> None:
-        if len(self.levels) < 2 or any(after >= before for before, after in pairwise(self.levels)):
+        if len(self.levels) < 2 or not all(before > after for before, after in pairwise(self.levels)):
             raise ValueError(f"a list of levels has at least two and decreases, unlike {list(self.levels)}")
         if self.levels[-1] <= 0:
             raise ValueError(f"levels are positive, and {self.levels[-1]} is not")
@@ -228,11 +228,11 @@ def gits(path: str) -> Explicit:
         path: of its ``.json``.
 
     Raises:
-        ValueError: the file is missing or is not such a file.
+        ValueError: the file is missing, is not such a file, or holds levels that no list can have.
     """
     try:
         return Explicit(tuple(map(float, json.loads(Path(path).read_text())["sigmas"])))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a schedule that `amed-lightning schedule` wrote: {error!r}") from error
 
 

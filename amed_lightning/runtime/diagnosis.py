@@ -90,7 +90,7 @@ def devices() -> Iterator[Finding]:
         has = torch.cuda.get_device_properties(index)
         yield Finding(f"cuda:{index}: {has.name}, {has.total_memory / GIGABYTE:.0f} GB")
     if torch.backends.mps.is_available():
-        yield Finding("mps: Apple's GPU")
+        yield Finding("mps: Apple's GPU, which has no float64 and is not used")
     if not torch.cuda.is_available() and shutil.which("nvidia-smi"):
         yield Finding(f"nvidia-smi is here, but torch {torch.__version__} sees no GPU: is it a CPU build?", "warning")
 

@@ -31,20 +31,45 @@ class Processes(Protocol):
         ...
 
 
+def compute_alike() -> None:
+    """Let this process compute as any other does: the same image must come out of any number of them.
+
+    It computes on one thread, because threads that share cores slow each other down tenfold. TensorFloat-32, which
+    PyTorch allows in convolutions, is off; a denoiser that was told to use it turns it on while it answers.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+
+
+def accelerator_for(asked: str) -> str:
+    """Choose between CUDA and the CPU.
+
+    Args:
+        asked: ``auto`` is CUDA where there is a device, ``gpu`` is CUDA; other names are left to Lightning.
+
+    Raises:
+        InputError: Apple's GPU is asked for.
+    """
+    if asked == "mps":
+        raise InputError(
+            "accelerator 'mps': Apple's GPU has no float64, in which levels and scores are computed; use cpu"
+        )
+    return {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}.get(asked, asked)
+
+
 def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabric:
     """Start the other processes, if there are to be any, and return this one's Fabric.
-
-    Each process computes on one thread: the same image must come out on any number of them, and threads that share
-    cores slow each other down tenfold.
 
     Raises:
         InputError: there is no such accelerator, or it has not so many devices; or in a job of SLURM the others would
             have to be started by ``srun``.
     """
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    compute_alike()
     environment = slurm_environment() if (devices, num_nodes) != (1, 1) else []
     try:
-        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=num_nodes, plugins=[*environment])
+        fabric = Fabric(
+            accelerator=accelerator_for(accelerator), devices=devices, num_nodes=num_nodes, plugins=[*environment]
+        )
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"accelerator '{accelerator}' with {devices} devices: {' '.join(str(error).split())}"

@@ -3,8 +3,9 @@
 The same sampler generates images, scores them and, with a predictor that still learns, is what training runs.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,15 @@ import torch
 
 from amed_lightning.amed.files import KINDS, load_predictor, predictor_digest
 from amed_lightning.config import InputError, Spec, build, complete
-from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.registry import load
 from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import SCHEDULES, Grid, levels
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.placement import FixedPlacement, Placer
 from amed_lightning.solvers.registry import SOLVERS, network_runs
-from amed_lightning.solvers.state import Solver, SolverState, solve
+from amed_lightning.solvers.state import Solver, SolverState, trajectory
 from amed_lightning.tensors import Images
 
 PLACER_FORMS = "none, {fixed: <ratio>} or {predictor: <path of its .json>}, and so constants and coefficients"
@@ -38,6 +40,7 @@ class SamplerConfig:
         num_intervals: intervals of the time grid.
         afs: replace the first evaluation by the analytic one.
         denoise_to_zero: end with the denoiser's answer at sigma_min, one more evaluation.
+        arithmetic: precision and what else moves the last digits.
     """
 
     model: Spec
@@ -46,6 +49,7 @@ class SamplerConfig:
     num_intervals: int
     afs: bool = False
     denoise_to_zero: bool = False
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
 
 @dataclass(frozen=True)
@@ -79,15 +83,23 @@ class Sampler:
         """Return the analytic first evaluation at ``x``, if the sampler takes it."""
         return analytic_first_step(x, self.sigmas[0].to(x.device), self.model.feature_size) if self.afs else None
 
-    def sample(self, noise: Images, condition: Condition | None = None) -> SolverState:
-        """Carry standard normal ``noise`` down to sigma_min and return the last state."""
+    def states(self, noise: Images, condition: Condition | None = None) -> Iterator[SolverState]:
+        """Carry standard normal ``noise`` down to sigma_min.
+
+        Yields:
+            The state at each of the levels, and where denoise-to-zero ends, if the sampler takes it.
+        """
         x = noise * self.sigmas[0].to(noise)
         flow = ProbabilityFlow(self.model.denoiser, condition)
-        state = solve(self.solver, flow, x, self.sigmas, known=self.known_at_start(x))
-        if not self.denoise_to_zero:
-            return state
-        last = ProbabilityFlow(self.model.last_denoiser or self.model.denoiser, condition)(state.x, state.sigma)
-        return replace(state, x=last.denoised, nfe=state.nfe + last.cost)
+        for state in trajectory(self.solver, flow, x, self.sigmas, known=self.known_at_start(x)):
+            yield state
+        if self.denoise_to_zero:
+            last = ProbabilityFlow(self.model.last_denoiser or self.model.denoiser, condition)(state.x, state.sigma)
+            yield replace(state, x=last.denoised, nfe=state.nfe + last.cost)
+
+    def sample(self, noise: Images, condition: Condition | None = None) -> SolverState:
+        """Return the last of the :meth:`states`."""
+        return deque(self.states(noise, condition), maxlen=1).pop()
 
     @property
     def nfe(self) -> int:
@@ -96,40 +108,56 @@ class Sampler:
         return evaluations * self.model.denoiser.cost
 
 
-def sample_seeds(
-    sampler: Sampler,
-    seeds: Seeds,
-    batch_size: int,
-    device: torch.device,
-    classes: Sequence[int] = (),
-    dtype: torch.dtype = torch.float32,
-) -> Iterator[SolverState]:
-    """Sample each seed, in batches of one shape.
+@dataclass(frozen=True)
+class Draw:
+    """What a batch of samples begins with.
 
-    The last batch is filled up with its last sample and the filling dropped, so a sample does not depend on how many
-    there are.
+    Attributes:
+        seeds: of the samples; what comes behind them fills the batch up.
+        noise: standard normal, drawn in float32 whatever the precision of the states.
+        condition: labels or numbers of prompts, or None.
+    """
+
+    seeds: Seeds
+    noise: Images
+    condition: Condition | None
+
+
+def draws(
+    sampler: Sampler, seeds: Seeds, batch_size: int, device: torch.device, classes: Sequence[int] = ()
+) -> Iterator[Draw]:
+    """Draw the noise and the condition of each seed, in batches of one shape.
+
+    The last batch is filled up with its last sample, so a sample does not depend on how many there are.
 
     Args:
-        sampler: makes the samples.
+        sampler: will make the samples.
         seeds: one sample each.
         batch_size: samples per batch; it is part of the protocol.
         device: where to compute.
         classes: labels that the seeds take in turn, instead of each its own.
-        dtype: precision of the states; the noise is drawn in float32 whatever it is.
-
-    Yields:
-        The last state of each batch, without gradient.
     """
+    model = sampler.model
     for batch in seeds.blocks(batch_size):
-        noise, condition = batch.noise(sampler.model.shape), sampler.model.condition_for(batch)
+        noise, condition = batch.noise(model.shape), model.condition_for(batch)
         if classes:
             condition = torch.tensor([classes[seed % len(classes)] for seed in range(batch.start, batch.stop)])
         filled = torch.arange(batch_size).clamp(max=len(batch) - 1)
+        condition = None if condition is None else condition[filled].to(device)
+        yield Draw(batch, noise[filled].to(device, model.state_dtype), condition)
+
+
+def sample_seeds(
+    sampler: Sampler, seeds: Seeds, batch_size: int, device: torch.device, classes: Sequence[int] = ()
+) -> Iterator[SolverState]:
+    """Yield the last state of each batch of :func:`draws`, without gradient and without what fills it up.
+
+    Nobody has looked at them: what becomes bytes comes from :func:`~amed_lightning.sampling.images.generate`.
+    """
+    for draw in draws(sampler, seeds, batch_size, device, classes):
         with torch.inference_mode():
-            state = sampler.sample(
-                noise[filled].to(device, dtype), None if condition is None else condition[filled].to(device)
-            )
-        yield SolverState(state.x[: len(batch)], state.sigma, None, (), 0, state.nfe)
+            state = sampler.sample(draw.noise, draw.condition)
+        yield SolverState(state.x[: len(draw.seeds)], state.sigma, None, (), 0, state.nfe)
 
 
 def repeated_prompts(model: DiffusionModel, seeds: Seeds) -> list[str]:
@@ -179,11 +207,12 @@ class SamplerParts:
 
     Raises:
         InputError: an unknown part or option, or parts that do not fit together.
+        ValueError: the given model was told to compute otherwise.
     """
 
     def __init__(self, config: SamplerConfig, model: DiffusionModel | None = None) -> None:
         self.config = config
-        self.model = build("model", DENOISERS, config.model) if model is None else model
+        self.model = config.arithmetic.applied(load(config.model) if model is None else model)
         self.schedule = build("schedule", SCHEDULES, config.schedule)
         try:
             self.sigmas = levels(self.schedule, config.num_intervals, self.model.noise_range)

@@ -81,7 +81,8 @@ def _seconds_per_call(store: TrajectoryStore, model: DiffusionModel, device: tor
     """Time a call of the denoiser on a batch of the recipe's size, after one that warms up."""
     batch = Seeds(Stream.training, 0, store.recipe.batch_size)
     sigma = torch.tensor(store.recipe.sigmas[0], dtype=torch.float64, device=device)
-    x = batch.noise(model.shape).to(device) * sigma.float()
+    x = batch.noise(model.shape).to(device, model.state_dtype)
+    x = x * sigma.to(x)
     condition = model.condition_for(batch)
     started = 0.0
     with torch.inference_mode():

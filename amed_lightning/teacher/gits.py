@@ -9,6 +9,7 @@ later costs weigh more; ties go to the lowest index. Under an analytic first ste
 first jump passes over levels, the one is inserted from which the student ends nearest to the teacher.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -18,10 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.sampling.finite import USUAL_CAUSE
 from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.solvers.state import solve
 from amed_lightning.teacher.trajectories import Trajectories
-from amed_lightning.tensors import squared_distance
+from amed_lightning.tensors import is_finite, squared_distance
 
 Metric: TypeAlias = Literal["l1", "l2", "dev"]
 Costs: TypeAlias = Float[Tensor, "levels levels"]
@@ -72,9 +74,11 @@ def cheapest_path(costs: Costs, num_intervals: int, gamma: float) -> list[int]:
     """Return the indices of the levels at which the cheapest path of N jumps stops, both ends included.
 
     Raises:
-        ValueError: there are not enough levels for so many jumps.
+        ValueError: there are not enough levels for so many jumps, a cost is not finite, or gamma is not positive.
     """
     last = len(costs) - 1
+    if not (is_finite(costs.triu(1)) and 0 < gamma < torch.inf):
+        raise ValueError(f"no path is the cheapest where a jump's cost is not finite, or gamma is {gamma}")
     if not 1 <= num_intervals <= last:
         raise ValueError(f"{num_intervals} intervals cannot be chosen among {last}")
     table = costs.tolist()
@@ -100,6 +104,9 @@ def with_inserted_level(
         sampler: the student, with its analytic first step.
         sigmas: the teacher's levels.
         teacher: some of its trajectories.
+
+    Raises:
+        FloatingPointError: the student ends in a NaN or an infinity.
     """
     flow = ProbabilityFlow(sampler.model.denoiser, teacher.condition)
     start, end = teacher.states[:, 0], teacher.states[:, -1]
@@ -107,7 +114,12 @@ def with_inserted_level(
     def distance(candidate: list[int]) -> float:
         student = replace(sampler, sigmas=sigmas[candidate])
         state = solve(student.solver, flow, start, student.sigmas, known=student.known_at_start(start))
-        return float(squared_distance(state.x, end).sqrt().mean())
+        found = float(squared_distance(state.x, end).sqrt().mean())
+        if not math.isfinite(found):
+            raise FloatingPointError(
+                f"the student is not finite on the levels {student.sigmas.tolist()}; {USUAL_CAUSE}"
+            )
+        return found
 
     candidates = [[path[0], between, *path[1:]] for between in range(1, path[1])]
     with torch.inference_mode():

@@ -29,6 +29,7 @@ class Layout:
         feature_size: of the features at one level.
         has_label: whether a label ends the record.
         dtype: of the numbers.
+        state_dtype: as what they are read.
     """
 
     num_intervals: int
@@ -36,12 +37,13 @@ class Layout:
     feature_size: int
     has_label: bool
     dtype: torch.dtype
+    state_dtype: torch.dtype = torch.float32
 
     @classmethod
     def of(cls, recipe: TeacherRecipe) -> "Layout":
         """Return the layout of a recipe's records."""
-        dtype: torch.dtype = getattr(torch, recipe.dtype)
-        return cls(recipe.num_intervals, recipe.shape, recipe.feature_size, recipe.conditions is not None, dtype)
+        has_label, dtypes = recipe.conditions is not None, (getattr(torch, recipe.dtype), recipe.arithmetic.state_dtype)
+        return cls(recipe.num_intervals, recipe.shape, recipe.feature_size, has_label, *dtypes)
 
     @property
     def record_bytes(self) -> int:
@@ -61,7 +63,7 @@ class Layout:
             if not bool(parts[name].isfinite().all()):
                 raise InputError(
                     f"the teacher's {name} reach {float(part.abs().max()):g}, which is not finite in {self.dtype}: "
-                    f"choose teacher.dtype float32, or another teacher if the number above is not finite itself"
+                    f"choose teacher.dtype float32"
                 )
         columns = [*parts.values(), *([] if trajectories.condition is None else [trajectories.condition])]
         for fields in zip(*columns, strict=True):
@@ -88,12 +90,12 @@ class Layout:
         return pieces
 
     def unpack(self, rows: Rows, states: int, answers: int, seeds: Int[Tensor, "batch"]) -> Trajectories:
-        """Read rows of so many states and answers as float32, without a copy where they are that already."""
+        """Read rows of so many states and answers as states are, without a copy where they are that already."""
         x, derivatives, features, label = torch.split(rows, self._sizes(states, answers), 1)
         return Trajectories(
-            x.view(self.dtype).float().view(len(rows), states, *self.shape),
-            derivatives.view(self.dtype).float().view(len(rows), answers, *self.shape),
-            features.view(self.dtype).float().view(len(rows), answers, self.feature_size),
+            x.view(self.dtype).to(self.state_dtype).view(len(rows), states, *self.shape),
+            derivatives.view(self.dtype).to(self.state_dtype).view(len(rows), answers, *self.shape),
+            features.view(self.dtype).to(self.state_dtype).view(len(rows), answers, self.feature_size),
             label.contiguous().view(torch.int64)[:, 0] if self.has_label else None,
             seeds,
         )

@@ -1,12 +1,13 @@
 """Search a schedule: run GITS on the trajectories of a store and write the levels that any configuration can name."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from amed_lightning.config import InputError, Spec, complete, write_atomically
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.seeds import Seeds, Stream
@@ -35,6 +36,7 @@ class ScheduleSearch:
         metric: what a jump costs.
         gamma: weight of the later costs.
         root: folder of the trajectory stores.
+        arithmetic: how the network computes.
     """
 
     model: Spec
@@ -50,6 +52,7 @@ class ScheduleSearch:
     metric: Metric = "l2"
     gamma: float = 1.15
     root: Path = Path("runs/trajectories")
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
 
 
 def search(config: ScheduleSearch, processes: Processes, device: torch.device) -> list[float]:
@@ -66,7 +69,8 @@ def search(config: ScheduleSearch, processes: Processes, device: torch.device) -
     if config.trajectories < 1 or config.trajectories % config.batch_size:
         raise InputError(f"trajectories is {config.trajectories}; it must be a multiple of {config.batch_size}")
     fine = config.schedule or {"name": "polynomial"}
-    parts = SamplerParts(SamplerConfig(config.model, config.solver, fine, config.fine_intervals, config.afs))
+    student = config.solver, fine, config.fine_intervals, config.afs
+    parts = SamplerParts(SamplerConfig(config.model, *student, arithmetic=config.arithmetic))
     teacher = TeacherConfig(config.teacher or {"name": "ipndm"}, 0, config.batch_size, config.afs)
     store = TrajectoryStore(config.root, recipe_for(parts, teacher))
     seeds = Seeds(Stream.tuning, 0, config.trajectories)

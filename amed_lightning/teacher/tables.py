@@ -20,10 +20,12 @@ import torch
 from amed_lightning.config import InputError, Spec, digest, file_digest, write_atomically
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import progress
+from amed_lightning.sampling.finite import NotFiniteError, first_broken
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.nodes import Nodes
 from amed_lightning.teacher.step_table import StepTable, joined
 from amed_lightning.teacher.tabulate import Agreement
+from amed_lightning.tensors import not_finite
 
 SECONDS_BETWEEN_LOOKS = 0.2
 TENSORS = ("gram", "features", "past")
@@ -88,6 +90,9 @@ class TableFile:
             seeds: of the table.
             compute: tabulates the intervals of a block, the same ones for each.
             processes: this process among those that share the work.
+
+        Raises:
+            NotFiniteError: a number of a block that was computed is not finite.
         """
         blocks = list(seeds.blocks(self.recipe.batch_size))
         missing = [] if self.path.is_file() else [block for block in blocks if not self._block(block).is_file()]
@@ -96,7 +101,7 @@ class TableFile:
         if mine:
             with progress("table", sum(map(len, mine)), "trajectories") as advance:
                 for block in mine:
-                    write_atomically(self._block(block), _packed(compute(block)))
+                    write_atomically(self._block(block), _packed(self._finite(block, compute(block))))
                     advance(len(block))
         if processes.global_rank == 0 and not self.path.is_file():
             _wait_for([self._block(block) for block in blocks])
@@ -107,7 +112,8 @@ class TableFile:
         """Return the table's intervals.
 
         Raises:
-            InputError: the files are missing or not as they were written, or the nodes were too few.
+            InputError: the files are missing or not as they were written, a number is not finite, or the nodes were too
+                few.
         """
         tensors_path = self.path.with_suffix(".safetensors")
         try:
@@ -127,6 +133,13 @@ class TableFile:
                     f"second of {len(table.nodes)} nodes is left out; raise route.most_nodes or route.agreement, "
                     f"or take another route"
                 )
+        return tables
+
+    def _finite(self, block: Seeds, tables: list[StepTable]) -> list[StepTable]:
+        for number, table in enumerate(tables, start=(self.recipe.interval or 0) + 1):
+            row = first_broken(*(getattr(table, name) for name in TENSORS))
+            if row is not None:
+                raise NotFiniteError("table", block, row, f"interval {number}")
         return tables
 
     def _block(self, block: Seeds) -> Path:
@@ -176,6 +189,8 @@ def _unpacked(path: Path) -> list[StepTable]:
         for index, described in enumerate(json.loads(file.metadata()["intervals"])):
             nodes = Nodes(**{name: tuple(axis) for name, axis in described["nodes"].items()})
             tensors = {name: file.get_tensor(f"{index}.{name}") for name in TENSORS}
+            if name := not_finite(tensors):
+                raise InputError(f"{path}: '{index}.{name}' has a NaN or an infinity; {CURE}")
             sigmas = torch.tensor(described["sigmas"], dtype=torch.float64)
             tables.append(StepTable(sigmas, nodes, disagreement=described["disagreement"], **tensors))
     return tables

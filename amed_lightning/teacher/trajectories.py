@@ -6,20 +6,23 @@ flow answered at a kept level is kept with the state, because a one-step student
 already known.
 """
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from amed_lightning.config import InputError, Spec, build, complete, digest
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import levels
+from amed_lightning.sampling.finite import NotFiniteError, first_broken, places
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
-from amed_lightning.tensors import Level
+from amed_lightning.tensors import Level, is_finite
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class TeacherConfig:
         afs: replace the first evaluation by the analytic one.
         schedule: name and options of a grid of the teacher's own, whose levels are kept; the student's if none.
         num_intervals: of that grid.
-        dtype: of the stored numbers, float32 or float16.
+        dtype: of the stored numbers, float64, float32 or float16; that of the states if none.
     """
 
     solver: Spec
@@ -42,7 +45,7 @@ class TeacherConfig:
     afs: bool = False
     schedule: Spec | None = None
     num_intervals: int | None = None
-    dtype: str = "float32"
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,9 @@ class TeacherRecipe:
         conditions: identifies the labels or prompts of the seeds, or None.
         sigmas: all levels at which the teacher stops; every ``stride``-th is stored.
         num_intervals: between stored levels.
-        version: of what is stored; since 2 an answer is always that of the flow at the stored state.
+        arithmetic: how the network computes, for the teacher and for the student.
+        version: of what is stored; since 2 an answer is always that of the flow at the stored state, since 3 the
+            arithmetic is told.
     """
 
     model: str
@@ -66,7 +71,8 @@ class TeacherRecipe:
     batch_size: int
     afs: bool = False
     dtype: str = "float32"
-    version: int = 2
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    version: int = 3
 
     @property
     def stride(self) -> int:
@@ -96,6 +102,7 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
     """
     _check(parts, teacher)
     build("solver", SOLVERS, teacher.solver)
+    arithmetic = parts.config.arithmetic
     kept = _kept_grid(parts, teacher)
     sigmas = levels(kept.schedule, kept.config.num_intervals * (teacher.inner_levels + 1), parts.model.noise_range)
     return TeacherRecipe(
@@ -108,7 +115,8 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
         num_intervals=kept.config.num_intervals,
         batch_size=teacher.batch_size,
         afs=teacher.afs,
-        dtype=teacher.dtype,
+        dtype=teacher.dtype or str(arithmetic.state_dtype).removeprefix("torch."),
+        arithmetic=arithmetic,
     )
 
 
@@ -126,8 +134,8 @@ def _check(parts: SamplerParts, teacher: TeacherConfig) -> None:
         raise InputError("teacher.afs is true, but the student evaluates its own start; set both or neither")
     if teacher.dtype == "bfloat16":
         raise InputError("teacher.dtype is bfloat16, whose 8 bits do not do for derivatives; use float32 or float16")
-    if teacher.dtype not in ("float32", "float16"):
-        raise InputError(f"teacher.dtype is {teacher.dtype}; use float32 or float16")
+    if teacher.dtype not in (None, "float64", "float32", "float16"):
+        raise InputError(f"teacher.dtype is {teacher.dtype}; use float64, float32 or float16")
 
 
 def _kept_grid(parts: SamplerParts, teacher: TeacherConfig) -> SamplerParts:
@@ -177,7 +185,10 @@ def roll_out(model: DiffusionModel, recipe: TeacherRecipe, seeds: Seeds, device:
         device: where to compute.
 
     Returns:
-        Trajectories on the CPU.
+        Trajectories on the CPU, in the precision of the states.
+
+    Raises:
+        NotFiniteError: one of them is not.
     """
     solver = build("solver", SOLVERS, recipe.solver)
     sigmas = torch.tensor(recipe.sigmas, dtype=torch.float64, device=device)
@@ -185,7 +196,8 @@ def roll_out(model: DiffusionModel, recipe: TeacherRecipe, seeds: Seeds, device:
     flow = ProbabilityFlow(model.denoiser, None if condition is None else condition.to(device))
     answers: list[Evaluation] = []
     with torch.inference_mode():
-        x = seeds.noise(model.shape).to(device) * sigmas[0].float()
+        x = seeds.noise(model.shape).to(device, model.state_dtype)
+        x = x * sigmas[0].to(x)
         state = solver.init(x, sigmas, analytic_first_step(x, sigmas[0], model.feature_size) if recipe.afs else None)
         states = [state.x]
         for index, sigma_next in enumerate(sigmas[1:]):
@@ -197,10 +209,23 @@ def roll_out(model: DiffusionModel, recipe: TeacherRecipe, seeds: Seeds, device:
             state = solver.step(flow, replace(state, known=here, nfe=nfe), sigma_next)
             if (index + 1) % recipe.stride == 0:
                 states.append(state.x)
-    return Trajectories(
+    rolled = Trajectories(
         torch.stack(states, 1).cpu(),
         torch.stack([answer.derivative for answer in answers], 1).cpu(),
         torch.stack([answer.features for answer in answers], 1).cpu(),
         condition,
         torch.arange(seeds.start, seeds.stop),
     )
+    if not is_finite(rolled.states, rolled.derivatives, rolled.features):
+        raise _not_finite(rolled, seeds, recipe.stored_sigmas)
+    return rolled
+
+
+def _not_finite(rolled: Trajectories, seeds: Seeds, sigmas: Sequence[float]) -> NotFiniteError:
+    """Find the first interval, and in it the first seed; to an interval belong the answers at its start."""
+    inside = [first_broken(rolled.states[:, 0])] + [
+        first_broken(rolled.derivatives[:, index], rolled.features[:, index], rolled.states[:, index + 1])
+        for index in range(len(sigmas) - 1)
+    ]
+    place, row = next((place, row) for place, row in zip(places(sigmas), inside, strict=True) if row is not None)
+    return NotFiniteError("teacher's trajectory", seeds, row, place)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import save_detector
-from amed_lightning.tensors import Bytes
+from amed_lightning.tensors import Bytes, is_finite
 from amed_lightning.training.optimizers import with_cosine_decay
+from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
 LabelledBytes = Sequence[Tensor]
 MAX_SHIFT = 1
@@ -39,6 +40,10 @@ class ClassifierTraining(pl.LightningModule):
         self.export, self.learning_rate = export, learning_rate
         self.classifier = DigitsClassifier()
 
+    def setup(self, stage: str) -> None:
+        """Refuse a precision in which the weights would not be those that are exported."""
+        require_precision(self.trainer.precision, SINGLE_WEIGHTS, EXPORTED)
+
     def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
         """Return the loss of a batch of image bytes and labels."""
         images, labels = batch
@@ -47,7 +52,10 @@ class ClassifierTraining(pl.LightningModule):
     def validation_step(self, batch: LabelledBytes, batch_idx: int) -> None:
         """Log the accuracy on held-out images."""
         images, labels = batch
-        self.log("val/accuracy", (self.classifier(images).logits.argmax(1) == labels).float().mean(), prog_bar=True)
+        logits = self.classifier(images).logits
+        if not is_finite(logits):
+            raise FloatingPointError(f"the logits are not finite in epoch {self.current_epoch}: lower learning_rate")
+        self.log("val/accuracy", (logits.argmax(1) == labels).float().mean(), prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a cosine decay over the whole run."""

@@ -16,8 +16,9 @@ from torch import Tensor
 from amed_lightning.denoisers.files import save_model
 from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.preconditioning import Preconditioned
-from amed_lightning.tensors import Images, dequantise
+from amed_lightning.tensors import Images, dequantise, is_finite
 from amed_lightning.training.optimizers import with_cosine_decay
+from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
 LabelledBytes = Sequence[Tensor]
 
@@ -67,6 +68,10 @@ class DenoiserTraining(pl.LightningModule):
         self.log_sigma = (log_sigma_mean, log_sigma_deviation)
         self.denoiser = card.denoiser()
 
+    def setup(self, stage: str) -> None:
+        """Refuse a precision in which the weights would not be those that are exported."""
+        require_precision(self.trainer.precision, SINGLE_WEIGHTS, EXPORTED)
+
     def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
         """Return the loss of a batch of image bytes and labels."""
         images, labels = batch
@@ -78,7 +83,10 @@ class DenoiserTraining(pl.LightningModule):
     def validation_step(self, batch: LabelledBytes, batch_idx: int) -> None:
         """Log the loss of the averaged weights."""
         images, labels = batch
-        self.log("val/loss", edm_loss(self.denoiser, dequantise(images), labels, *self.log_sigma))
+        loss = edm_loss(self.denoiser, dequantise(images), labels, *self.log_sigma)
+        if not is_finite(loss):
+            raise FloatingPointError(f"val/loss is {float(loss)} in epoch {self.current_epoch}: lower learning_rate")
+        self.log("val/loss", loss)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam with a cosine decay over the whole run."""

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, Spec, build
+from amed_lightning.sampling.finite import USUAL_CAUSE
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.tensors import is_finite
 from amed_lightning.training.baselines import Baselines
 from amed_lightning.training.objective import LossForm, Objective
 from amed_lightning.training.route import Batch
@@ -113,6 +115,8 @@ class AMEDDistillation(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss of each interval on held-out seeds."""
         for interval in self.intervals(batch):
+            if not is_finite(interval.losses):
+                raise _not_finite("loss", interval, batch, "validation")
             name = f"val/loss_{interval.number}"
             self.log(name, interval.losses.mean(), sync_dist=True, batch_size=len(interval.losses))
 
@@ -143,12 +147,16 @@ class AMEDDistillation(pl.LightningModule):
         gradients = torch.cat(
             [weights.grad.flatten() for weights in self.predictor.parameters() if weights.grad is not None]
         )
-        if not bool(gradients.isfinite().all()):
-            worst = int(batch.seeds[interval.losses.nan_to_num(torch.inf).argmax()])
-            raise FloatingPointError(
-                f"the gradient of interval {interval.number} is not finite; "
-                f"the largest loss is that of training seed {worst}"
-            )
+        if not is_finite(gradients):
+            raise _not_finite("gradient", interval, batch, "training")
+
+
+def _not_finite(what: str, interval: Interval, batch: Batch, stream: str) -> FloatingPointError:
+    worst = int(batch.seeds[interval.losses.nan_to_num(torch.inf).argmax()])
+    return FloatingPointError(
+        f"the {what} of interval {interval.number} is not finite; "
+        f"the largest loss is that of {stream} seed {worst}; {USUAL_CAUSE}"
+    )
 
 
 def _summary(interval: Interval) -> dict[str, Tensor]:

@@ -79,24 +79,29 @@ class RunDirectory:
         """Remember that the run has come to its end."""
         write_atomically(self.marker, time.strftime("%Y-%m-%dT%H:%M:%S%z\n").encode())
 
-    def last_checkpoint(self) -> Path | None:
+    def last_checkpoint(self, cure: str | None = None) -> Path | None:
         """Return the checkpoint to go on from; None at the start of a run.
 
+        Args:
+            cure: what to do where it is not this run's; to start again, if none.
+
         Raises:
-            InputError: it is damaged, or was made by another configuration; or stock Lightning has left one of its
-                own here, which it would load unasked.
+            InputError: it is damaged, or was made by another configuration, as far as this one goes; or stock Lightning
+                has left one of its own here, which it would load unasked.
         """
         if foreign := sorted(self.checkpoint.parent.glob("hpc_ckpt_*.ckpt")):
             raise InputError(f"{foreign[0]}: left by another program, and no checkpoint of this run; move it away")
         if not self.checkpoint.is_file():
             self.marker.unlink(missing_ok=True)
             return None
-        again = f"name another --trainer.default_root_dir, or delete {self.checkpoint} to start again"
+        again = cure or f"name another --trainer.default_root_dir, or delete {self.checkpoint} to start again"
         try:
             checkpoint = torch.load(self.checkpoint, weights_only=True, mmap=True, map_location="cpu")
             made_by = checkpoint[STATE]["config"]
         except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise InputError(f"{self.checkpoint}: not a checkpoint of a run ({error!r}); {again}") from error
+        sections = {key.partition(".")[0] for key in self.config}
+        made_by = {key: value for key, value in made_by.items() if key.partition(".")[0] in sections}
         if changed := _differences(made_by, self.config):
             raise InputError(f"{self.checkpoint}: this run was started with {'; '.join(changed)}: {again}")
         return self.checkpoint

@@ -22,6 +22,7 @@ from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for
 from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.training.precision import FROZEN, SINGLE, require_precision
 from amed_lightning.training.reading import loader_for
 from amed_lightning.training.resuming import FromHere, Resumable
 from amed_lightning.training.route import Batch
@@ -112,12 +113,14 @@ class TeacherTrajectories(pl.LightningDataModule):
         """Complete what the module's route needs on disk, with all processes.
 
         Raises:
-            InputError: the batch does not divide by the number of processes, or something on disk is damaged.
+            InputError: the batch does not divide by the number of processes, the Trainer's precision is not the
+                module's, or something on disk is damaged.
         """
         trainer = cast(pl.Trainer, self.trainer)
         if self.batch_size % trainer.world_size:
             raise InputError(f"data.batch_size is {self.batch_size}; {trainer.world_size} processes do not divide it")
         module = cast(AMEDDistillation, trainer.lightning_module)
+        require_precision(trainer.precision, SINGLE, FROZEN)
         module.route.prepare(module.student, self, self._processes(), trainer.strategy.root_device)
 
     def train_dataloader(self) -> Resumable[Batch]:

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from amed_lightning.bench import dry_run
-from amed_lightning.bench.arithmetic import Arithmetic
 from amed_lightning.bench.dry_run import estimates
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.prompts import PromptLists
 
 from ..sampling.models import mixture, watched

@@ -62,7 +62,7 @@ class TestLines:
         assert lines_of(results)[3].gap == "failed"
 
     def test_nothing_is_loaded(self, results, monkeypatch):
-        monkeypatch.setattr(prepare_module, "build", None)
+        monkeypatch.setattr(prepare_module, "load", None)
         monkeypatch.setattr(prepare_module, "examiner", None)
         assert len(lines_of(results)) == 6
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.prompts import PromptLists
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.probability_flow import ProbabilityFlow, analytic_first_step
@@ -29,7 +30,8 @@ OTHER = {
     "batch_size": 32,
     "afs": True,
     "dtype": "float16",
-    "version": 3,
+    "arithmetic": Arithmetic("bfloat16"),
+    "version": 4,
 }
 STUDENTS = {"amed": {"name": "amed"}, "plugin": {"name": "ipndm", "order": 3}}
 TEACHERS = [{"name": "heun"}, {"name": "dpm_solver_2"}, {"name": "ipndm", "order": 3}, {"name": "dpm_solver_pp"}]

@@ -1,5 +1,6 @@
 """Precision, TensorFloat-32, memory order and compilation are what the suite says, and part of the protocol."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -7,15 +8,16 @@ import torch
 
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.bench.arithmetic import Arithmetic, tensor_float_32
 from amed_lightning.config import digest
+from amed_lightning.denoisers.arithmetic import Arithmetic, tensor_float_32
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.flow.model import Denoised
+from amed_lightning.flow.probability_flow import Evaluation
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 
+from ..bench.suites import DATASET, LOGSNR, MODEL, bench_of, entry, fill, rows, write_suite
 from ..cli.command import start
-from .suites import DATASET, LOGSNR, MODEL, bench_of, entry, fill, rows, write_suite
 
 EULER = {"name": "euler"}
 SIGMA = torch.tensor(1.5, dtype=torch.float64)
@@ -62,7 +64,12 @@ class TestPrecision:
         save_predictor(tmp_path / "p.json", AMEDPredictor(1), purpose, {})
         placed = entry({"name": "amed", "placer": {"predictor": str(tmp_path / "p.json")}})
         bench = bench_of(tmp_path, placed, arithmetic={"precision": "float64"})
-        assert bench.cells[1].sampler.placer.fc_r.weight.dtype == torch.float64
+        placer, sigmas = bench.cells[1].sampler.placer, bench.cells[1].sampler.sigmas
+        x = torch.ones(2, 1, 8, 8, dtype=torch.float64)
+        here = Evaluation(sigmas[0], x, x, x[:, 0, 0, :1], 0)
+        ratio, exact = (each(here, sigmas[0], sigmas[1]).ratio for each in (placer, copy.deepcopy(placer).double()))
+        assert ratio.dtype == torch.float64
+        assert ratio.equal(exact)
         assert fill(bench, tmp_path) == []
 
 
