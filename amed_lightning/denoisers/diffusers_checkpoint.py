@@ -118,7 +118,7 @@ class SingleFile(Folder):
             self._disagree(name, "table of cumulative alphas", _shortened(ours), _shortened(alphas))
         return training
 
-    def scaling(self, part: str, otherwise: float) -> Any:
+    def scaling(self, part: str, otherwise: Any) -> Any:
         """Return what an autoencoder's latents were multiplied with.
 
         Raises:

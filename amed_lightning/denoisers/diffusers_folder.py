@@ -185,7 +185,7 @@ class Folder:
         self.read["scheduler"] = digest([training.log_alphas, training.prediction])
         return training
 
-    def scaling(self, part: str, otherwise: float) -> Any:
+    def scaling(self, part: str, otherwise: Any) -> Any:
         """Return what an autoencoder's latents were multiplied with; ``otherwise`` where its file is silent."""
         return self.config(f"{part}/config.json").get("scaling_factor", otherwise)
 
@@ -291,4 +291,4 @@ def reason(error: Exception) -> str:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         asked = f"it asks for {refused[1]}" if refused else "it is no pickle of tensors"
         return f"{asked}; where you trust it, save its tensors as .safetensors"
-    return textwrap.shorten(str(error) or repr(error), 200, placeholder=" ...")
+    return textwrap.shorten(str(error) or repr(error), 400, placeholder=" ...")

@@ -6,6 +6,7 @@ too, are replaced by ours.
 """
 
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +81,10 @@ def _log_alphas(path: Path, kind: Any, config: Mapping[str, Any]) -> tuple[float
     try:
         betas = kind(**{key: config[key] for key in BETAS}).betas.double()
     except (NotImplementedError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        schedule = f"beta_schedule is {config['beta_schedule']!r:.80}"
-        raise InputError(f"{path}: {schedule}, of which {kind.__name__} makes no betas: {error}") from error
+        schedule, why = config["beta_schedule"], textwrap.shorten(str(error), 120, placeholder=" ...")
+        raise InputError(
+            f"{path}: beta_schedule is {schedule!r}, of which a {kind.__name__} makes no betas: {why}"
+        ) from error
     if len(betas) != config["num_train_timesteps"]:
         steps = config["num_train_timesteps"]
         raise InputError(f"{path}: num_train_timesteps is {steps}, and trained_betas has {len(betas)} entries")
