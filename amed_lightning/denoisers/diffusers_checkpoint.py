@@ -145,7 +145,7 @@ class SingleFile(Folder):
             return None
         with safetensors.safe_open(self.file, "pt") as file:
             said = (file.metadata() or {}).get("modelspec.prediction_type")
-        return {"v": "v_prediction"}.get(said, said)
+        return "v_prediction" if said == "v" else said
 
     def _disagree(self, name: str, key: str, ours: object, said: object) -> NoReturn:
         raise InputError(

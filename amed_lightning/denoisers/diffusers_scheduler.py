@@ -57,7 +57,7 @@ def read_training(path: Path, config: Mapping[str, Any]) -> Training:
     """
     kind = _class_of(path, config)
     defaults = arguments(kind)
-    config = defaults | config
+    config = {**defaults, **config}
     require_understood(path, config, SCHEDULER)
     if config["prediction_type"] not in get_args(Prediction):
         known = ", ".join(get_args(Prediction))

@@ -6,7 +6,10 @@ import diffusers
 import pytest
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.diffusers_keys import UNET, arguments
+from amed_lightning.denoisers.diffusers_folder import Folder
+from amed_lightning.denoisers.diffusers_keys import UNET, arguments, require_understood
+from amed_lightning.denoisers.zoo.card import ZOO
+from amed_lightning.noise.schedules import scaled_linear_log_alphas
 
 from . import pipelines
 from .loading import copied, latent, text
@@ -112,6 +115,14 @@ def test_what_makes_no_difference_is_passed_over(tiny, tmp_path):
     model = text(copied(tiny["stable_diffusion"], tmp_path, **changes))
     assert model.noise_range == plain.noise_range
     assert len(list(model.denoiser.parameters())) == len(list(plain.denoiser.parameters()))
+
+
+def test_the_configurations_that_are_shipped_are_understood():
+    folder = Folder(ZOO / "lsun_bedroom_ldm")
+    assert folder.training().log_alphas == pytest.approx(scaled_linear_log_alphas(0.0015, 0.0195), rel=1e-5)
+    for part, kind in (("unet", diffusers.UNet2DModel), ("vqvae", diffusers.VQModel)):
+        path = folder.path / part / "config.json"
+        require_understood(path, folder.config(f"{part}/config.json"), UNET, arguments(kind))
 
 
 def test_a_folder_needs_no_index(tiny, tmp_path):
