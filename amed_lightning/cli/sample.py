@@ -1,7 +1,7 @@
 """``sample``: images for a range of seeds, as PNG files or one grid."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ def _with_option(model: Spec, option: str, value: object, flag: str) -> Spec:
 def _made_by(config: SamplerConfig, sampler: Sampler, classes: Sequence[int], batch_size: int) -> dict[str, Any]:
     """Return everything that an image depends on but its seed, for its file."""
     return identity(config, sampler) | {
+        "arithmetic": asdict(config.arithmetic),
         "nfe": sampler.nfe,
         "conditions": sampler.model.conditions_digest(Stream.evaluation),
         "classes": list(classes),

@@ -1,30 +1,57 @@
 """A model in diffusers' layout: a folder with one folder per part, each with its configuration and weights.
 
 The parts are ``unet``, ``scheduler``, ``vae`` or ``vqvae``, ``text_encoder``, ``tokenizer``, and a second of the last
-two for SDXL. Of a pickle only tensors are read, and every tensor of a part must be there, and no other. This module and
-the one of original checkpoints are the only ones that import diffusers and transformers, which takes seconds.
+two for SDXL. Of a pickle only tensors are read, and every tensor of a part must be there, and no other. Weights may be
+there in variants, ``<name>.fp16.safetensors`` beside ``<name>.safetensors``; in whatever precision they were saved,
+they are read as they are and kept in single precision. This module, the scheduler's and the one of original checkpoints
+are the only ones that import diffusers and transformers, which takes seconds.
 """
 
 import hashlib
 import json
 import re
 import textwrap
+from collections.abc import Collection
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, get_args
+from typing import Any
 
 import diffusers
 import safetensors.torch
+import torch
 import transformers
 from huggingface_hub import snapshot_download
 from torch import nn
 
 from amed_lightning.config import InputError, digest
-from amed_lightning.denoisers.discrete import Prediction
+from amed_lightning.denoisers.diffusers_keys import (
+    PIPELINE,
+    TEXT_ENCODER,
+    TOKENIZER,
+    UNET,
+    Table,
+    arguments,
+    require_understood,
+)
+from amed_lightning.denoisers.diffusers_scheduler import Training, read_training
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+INDEX = "model_index.json"
 CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt"]
-WEIGHTS = ["*/diffusion_pytorch_model.safetensors", "*/model.safetensors", "*/*-of-*.safetensors"]
+NAMES = ("diffusion_pytorch_model", "pytorch_model", "model")
+"""How files of weights are called: of diffusers, and of transformers before and since safetensors."""
+WEIGHTS = re.compile(
+    rf"(?:{'|'.join(NAMES)})(?:\.(?P<whole>[^.-]+))?\.(?:safetensors|bin)"
+    rf"|(?:{'|'.join(NAMES)})\.(?:safetensors|bin)\.index(?:\.(?P<sharded>[^.]+))?\.json"
+)
+"""A part's weights, or the index of their shards, with the name of their variant."""
+TABLES: dict[str, Table] = {
+    "UNet2DModel": UNET,
+    "UNet2DConditionModel": UNET,
+    "CLIPTextModel": TEXT_ENCODER,
+    "CLIPTextModelWithProjection": TEXT_ENCODER,
+}
+"""What the keys of a class's configuration mean; the library builds an autoencoder from all that it knows."""
 UNREADABLE = (
     *(AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
     *(UnpicklingError, safetensors.SafetensorError),
@@ -39,14 +66,42 @@ class Folder:
 
     Args:
         path: of the folder.
+        variant: of the weights, where a part has it.
 
     Attributes:
         read: a digest of every part that has been read.
+
+    Raises:
+        InputError: no part has that variant.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, variant: str | None = None) -> None:
+        self.path, self.variant = path, variant
         self.read: dict[str, str] = {}
+        there = {found for part in path.iterdir() if part.is_dir() for found in variants(part)}
+        if variant is not None and variant not in there:
+            raise InputError(f"{path}: no weights of variant '{variant}'; there are {_listed(there)}")
+
+    def require_pipeline(self, names: Collection[str]) -> None:
+        """Refuse a folder that says it is for another pipeline.
+
+        Args:
+            names: of the pipelines that are reproduced here.
+
+        Raises:
+            InputError: ``model_index.json`` names another, or something that is not understood.
+        """
+        path = self.path / INDEX
+        if not path.is_file():
+            return
+        index = self.config(INDEX)
+        named = index.get("_class_name")
+        if named not in names:
+            raise InputError(
+                f"{path}: _class_name is {json.dumps(named)}, a pipeline that is not reproduced here; "
+                f"where its parts are those of a plain {' or '.join(names)}, write that"
+            )
+        require_understood(path, index, PIPELINE)
 
     def config(self, name: str) -> dict[str, Any]:
         """Read one of the JSON files.
@@ -66,15 +121,21 @@ class Folder:
         """Load a part, frozen, in single precision.
 
         Raises:
-            InputError: the part is of another class, or its weights are missing, damaged, or more than tensors.
+            InputError: the part is of another class, says something that is not understood, or its weights are missing,
+                damaged, or more than tensors.
         """
-        config = self.config(f"{part}/config.json")
+        path, config = self.path / part / "config.json", self.config(f"{part}/config.json")
         named = config.get("_class_name") or "".join(config.get("architectures") or [class_name])
         if named != class_name:
             raise InputError(f"{self.path / part}: holds a {named} where a {class_name} is needed")
         library = diffusers if hasattr(diffusers, class_name) else transformers
+        part_class = getattr(library, class_name)
+        defaults = arguments(part_class if library is diffusers else part_class.config_class)
+        require_understood(path, defaults | config, TABLES.get(class_name, {}), defaults)
         try:
-            module, missing, unexpected = self._load(part, getattr(library, class_name))
+            module, missing, unexpected = self._load(part, part_class)
+        except InputError:
+            raise
         except UNREADABLE as error:
             raise InputError(f"{self.path / part}: cannot be loaded: {reason(error)}") from error
         _require(self.path / part, "lacks", missing)
@@ -87,60 +148,97 @@ class Folder:
         """Load a CLIP tokenizer.
 
         Raises:
-            InputError: its files are missing or damaged.
+            InputError: its files are missing, damaged or another tokenizer's.
         """
-        self.config(f"{part}/tokenizer_config.json")
+        name = f"{part}/tokenizer_config.json"
+        config = self.config(name)
+        require_understood(self.path / name, config, TOKENIZER, config)
         try:
             tokenizer = transformers.CLIPTokenizer.from_pretrained(self.path / part, local_files_only=True)
         except UNREADABLE as error:
             raise InputError(f"{self.path / part}: not a tokenizer: {reason(error)}") from error
-        self.read[part] = digest(tokenizer.backend_tokenizer.to_str())
+        padding = [tokenizer.pad_token_id, tokenizer.model_max_length]
+        self.read[part] = digest([tokenizer.backend_tokenizer.to_str(), *padding])
         return tokenizer
 
     def zeros_for_empty_prompt(self) -> bool:
         """Whether the empty prompt's embedding is zeros, as in SDXL's pipeline, and not what the encoders answer."""
-        zeros = bool(self.config("model_index.json").get("force_zeros_for_empty_prompt", True))
+        zeros = bool(self.config(INDEX).get("force_zeros_for_empty_prompt", True))
         self.read["empty prompt"] = digest(zeros)
         return zeros
 
-    def noise_table(self) -> tuple[tuple[float, ...], Prediction]:
-        """Return half the log of the scheduler's cumulative alphas, and what the U-Net predicts.
+    def training(self) -> Training:
+        """Return what the scheduler tells of the training.
 
         Raises:
-            InputError: the scheduler has no betas, they end without any signal, or an unknown prediction.
+            InputError: there is no scheduler, or it tells something that is not understood.
         """
-        name = "scheduler/scheduler_config.json"
-        config = self.config(name)
-        if "beta_schedule" not in config:
-            raise InputError(f"{self.path / name}: {config.get('_class_name')} has no table of betas")
-        betas = diffusers.DDPMScheduler.from_config(config).betas.double()
-        log_alphas = (1 - betas).log().cumsum(0) / 2
-        if not bool(log_alphas.isfinite().all()):
+        path = self.path / "scheduler" / "scheduler_config.json"
+        config = self.config("scheduler/scheduler_config.json")
+        training = read_training(path, config)
+        indexed = self.config(INDEX).get("scheduler") if (self.path / INDEX).is_file() else None
+        if indexed and read_training(self.path / INDEX, config | {"_class_name": indexed[-1]}) != training:
             raise InputError(
-                f"{self.path / name}: the last level has no signal (zero terminal SNR), so no finite sigma"
+                f"{path}: _class_name is {config['_class_name']}, but pipelines make a {indexed[-1]} of it, which "
+                f"{INDEX} names and which takes other betas where the file is silent; write the right one in both"
             )
-        prediction = config.get("prediction_type", "epsilon")
-        if prediction not in get_args(Prediction):
-            raise InputError(f"{self.path / name}: prediction_type {prediction} is not one of {get_args(Prediction)}")
-        table = tuple(log_alphas.tolist())
-        self.read["scheduler"] = digest([table, prediction])
-        return table, prediction
+        self.read["scheduler"] = digest([training.log_alphas, training.prediction])
+        return training
+
+    def scaling(self, part: str, otherwise: Any) -> Any:
+        """Return what an autoencoder's latents were multiplied with; ``otherwise`` where its file is silent."""
+        return self.config(f"{part}/config.json").get("scaling_factor", otherwise)
 
     def _load(self, part: str, part_class: Any) -> tuple[nn.Module, list[str], list[str]]:
         """Return a part with its weights, and the names of those that are missing and of those it has no place for."""
         options = {"low_cpu_mem_usage": False} if issubclass(part_class, diffusers.ModelMixin) else {}
         module, report = part_class.from_pretrained(
-            self.path, subfolder=part, local_files_only=True, output_loading_info=True, **options
+            self.path,
+            subfolder=part,
+            variant=self._variant(part),
+            dtype=torch.float32,  # transformers' own choice is what the configuration says, not what the weights are
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
         )
         return module, list(report["missing_keys"]), list(report["unexpected_keys"])
 
+    def _variant(self, part: str) -> str | None:
+        """Choose a part's weights as diffusers does, what is asked for or the plain ones, or else all that there is."""
+        there = variants(self.path / part)
+        for wanted in (self.variant, None):
+            if wanted in there:
+                return wanted
+        if len(there) == 1 and self.variant is None:
+            return there.pop()
+        if there:
+            raise InputError(f"{self.path / part}: there are only {_listed(there)}; the option `variant` chooses")
+        raise InputError(
+            f"{self.path / part}: no weights; expected {NAMES[0]}.safetensors ({NAMES[-1]}.safetensors of a text "
+            f"encoder) or a variant of it, which the hub gives where the option `variant` names it"
+        )
 
-def find_folder(name: str, weights: bool) -> Path:
+
+def variants(part: Path) -> set[str | None]:
+    """Return the variants of a part's weights; None is that without a name."""
+    found = [WEIGHTS.fullmatch(file.name) for file in part.iterdir()]
+    return {match["whole"] or match["sharded"] for match in found if match}
+
+
+def _listed(there: set[str | None]) -> str:
+    named = sorted(variant for variant in there if variant is not None)
+    return " and ".join(
+        [*(["plain weights"] if None in there else []), *(f"weights of variant '{name}'" for name in named)]
+    )
+
+
+def find_folder(name: str, weights: bool, variant: str | None = None) -> Path:
     """Find a folder in diffusers' layout.
 
     Args:
         name: its path, or an id on the hub (``owner/name``).
         weights: whether the hub is to give the weights too, of which only safetensors are fetched.
+        variant: of these; of a part that lacks it the plain ones are fetched.
 
     Raises:
         InputError: there is no such folder, and the hub does not give it.
@@ -150,13 +248,28 @@ def find_folder(name: str, weights: bool) -> Path:
     if not HUB_ID.fullmatch(name):
         raise InputError(f"{name}: no such folder or file")
     try:
-        patterns = [*CONFIGURATIONS, *WEIGHTS] if weights else CONFIGURATIONS
-        return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=["safety_checker/*"]))
+        folder = _fetched(name, CONFIGURATIONS, ignored=["safety_checker/*", "*.index*.json"])
+        if weights and variant is not None:
+            _fetched(name, _files("*", f".{variant}"), ignored=["safety_checker/*"])
+        parts = [file.parent for file in folder.glob("*/config.json") if weights and not variants(file.parent)]
+        if parts:
+            _fetched(name, [pattern for part in parts for pattern in _files(part.name, "")])
     except (OSError, ValueError) as error:
         raise InputError(
             f"{name}: no such folder, and the hub did not give it ({reason(error)}); "
             f"download it where there is a network and name its folder"
         ) from error
+    return folder
+
+
+def _fetched(name: str, patterns: list[str], ignored: Collection[str] = ()) -> Path:
+    return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=list(ignored)))
+
+
+def _files(part: str, variant: str) -> list[str]:
+    """Return the patterns of a part's safetensors, whole or in shards with their index."""
+    endings = (f"{variant}.safetensors", f"{variant}-*-of-*.safetensors", f".safetensors.index{variant}.json")
+    return [f"{part}/{name}{ending}" for name in (NAMES[0], NAMES[-1]) for ending in endings]
 
 
 def _weights_digest(module: nn.Module) -> str:
@@ -178,4 +291,4 @@ def reason(error: Exception) -> str:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         asked = f"it asks for {refused[1]}" if refused else "it is no pickle of tensors"
         return f"{asked}; where you trust it, save its tensors as .safetensors"
-    return textwrap.shorten(str(error) or repr(error), 200, placeholder=" ...")
+    return textwrap.shorten(str(error) or repr(error), 400, placeholder=" ...")

@@ -1,55 +1,51 @@
 """Latent diffusion and Stable Diffusion (Rombach et al. 2022; SDXL, Podell et al. 2023), through the extra diffusers.
 
 The levels between which a model was trained, and the table of the schedule ``discrete``, are those of the scheduler
-that comes with the weights.
+that comes with the weights. Where that clips images, they are clipped under guidance as a whole, as pipelines do.
 """
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
 
 from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers.diffusers_network import LatentDecoder, LatentNetwork, latent_shape
 from amed_lightning.denoisers.diffusers_text import TextConditioning
 from amed_lightning.denoisers.discrete import DiscreteDenoiser
 from amed_lightning.denoisers.guidance import classifier_free
-from amed_lightning.denoisers.prompts import Source, prompt_lists
+from amed_lightning.denoisers.prompts import PromptLists, Source, prompt_lists
+from amed_lightning.denoisers.thresholding import Clipped
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.noise.schedules import NoiseRange
 
 if TYPE_CHECKING:
     from amed_lightning.denoisers.diffusers_folder import Folder
+    from amed_lightning.denoisers.diffusers_scheduler import Training
 
-SUPPORTED = {
-    "class_embed_type": (None,),
-    "num_class_embeds": (None,),
-    "encoder_hid_dim_type": (None,),
-    "time_cond_proj_dim": (None,),
-    "addition_embed_type": (None, "text_time"),
-}
-"""What a U-Net may be conditioned on besides time and text; ``text_time`` is SDXL's."""
-NEEDED = ("sample_size", "mid_block_type")
-"""What a latent's shape and the bottleneck are known by."""
+UNCONDITIONAL = ("LDMPipeline",)
+TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
-def latent_diffusion(path: str, config: str | None = None) -> DiffusionModel:
+def latent_diffusion(path: str, config: str | None = None, variant: str | None = None) -> DiffusionModel:
     """An unconditional latent model.
 
     Args:
         path: a folder in diffusers' layout, its id on the hub (``owner/name``), or an original checkpoint.
         config: for a checkpoint, the folder (or hub id) that has the parts' configurations in that layout.
+        variant: of a folder's weights, such as fp16; a part that lacks it has the plain ones.
     """
-    source = _open(path, config)
+    source = _open(path, config, variant, UNCONDITIONAL)
+    training = source.training()
     unet = _unet(source, "UNet2DModel")
-    if (source.path / "vqvae").is_dir():
-        autoencoder = source.module("vqvae", "VQModel")
-        scaling = source.config("vqvae/config.json").get("scaling_factor", 1.0)  # LDM scales no quantised latents
-    else:
-        autoencoder = source.module("vae", "AutoencoderKL")
-        scaling = autoencoder.config.scaling_factor
-    decoder = LatentDecoder(autoencoder, latent_shape(unet), scaling)
-    return _described(source, LatentNetwork(unet), decoder)
+    part, class_name = ("vqvae", "VQModel") if (source.path / "vqvae").is_dir() else ("vae", "AutoencoderKL")
+    decoder = _decoder(source, part, class_name, latent_shape(unet))
+    return _clipped(_described(source, training, LatentNetwork(unet), decoder), training.clip)
 
 
 def stable_diffusion(
@@ -57,6 +53,7 @@ def stable_diffusion(
     guidance: float = 7.5,
     prompts: dict[str, Source] | None = None,
     config: str | None = None,
+    variant: str | None = None,
 ) -> DiffusionModel:
     """A latent model that follows prompts: Stable Diffusion v1, v2 or XL.
 
@@ -65,18 +62,22 @@ def stable_diffusion(
         guidance: scale of classifier-free guidance, which costs two network runs per evaluation; 1 goes without.
         prompts: ``training`` and ``evaluation``, each a file or a list.
         config: for a checkpoint, the folder (or hub id) that has the parts' configurations in that layout.
+        variant: of a folder's weights, such as fp16; a part that lacks it has the plain ones.
     """
     lists = prompt_lists(prompts or {})
-    source = _open(path, config)
+    source = _open(path, config, variant, TEXT_TO_IMAGE)
+    training = source.training()
     unet = _unet(source, "UNet2DConditionModel")
-    autoencoder = source.module("vae", "AutoencoderKL")
-    decoder = LatentDecoder(autoencoder, latent_shape(unet), autoencoder.config.scaling_factor)
+    is_xl = unet.config.addition_embed_type is not None
+    decoder = _decoder(source, "vae", "AutoencoderKL", latent_shape(unet))
     text = _conditioning(source, unet, lists.texts, (decoder.shape[1], decoder.shape[2]))
-    model = replace(_described(source, LatentNetwork(unet, text), decoder), prompts=lists)
-    return model if guidance == 1 else classifier_free(model, guidance)
+    _report_cut(lists, text.cut)
+    model = replace(_described(source, training, LatentNetwork(unet, text), decoder), prompts=lists)
+    model = model if guidance == 1 else classifier_free(model, guidance)
+    return _clipped(model, training.clip if is_xl else None)  # v1's and v2's pipeline switches clipping off
 
 
-def _open(path: str, config: str | None) -> "Folder":
+def _open(path: str, config: str | None, variant: str | None, pipelines: Sequence[str]) -> "Folder":
     """Import what reads the files, which takes seconds, only now."""
     try:
         from amed_lightning.denoisers.diffusers_checkpoint import open_model
@@ -84,42 +85,125 @@ def _open(path: str, config: str | None) -> "Folder":
         raise InputError(
             f"{path}: latent models need the extra diffusers ({error}): pip install 'amed-lightning[diffusers]'"
         ) from error
-    return open_model(path, config)
+    source = open_model(path, config, variant)
+    source.require_pipeline(pipelines)
+    return source
 
 
 def _unet(source: "Folder", class_name: str) -> Any:
-    """Load a U-Net that this package knows how to ask."""
-    unet = source.module("unet", class_name)
-    config = unet.config
-    unsupported = [key for key, values in SUPPORTED.items() if config.get(key) not in values]
-    unsupported += [key for key in NEEDED if config.get(key) is None]
-    described = [f"{key} {config.get(key)}" for key in unsupported]
-    if config.in_channels != config.out_channels:
-        described.append(f"{config.in_channels} channels in and {config.out_channels} out")
-    if described:
-        raise InputError(f"{source.path / 'unet'}: a U-Net with {described[0]} is not supported")
+    """Load a U-Net of which the latents' shape is known."""
+    unet, path = source.module("unet", class_name), source.path / "unet" / "config.json"
+    size, version = unet.config.sample_size, source.config("unet/config.json").get("_diffusers_version")
+    if size is None:
+        raise InputError(f"{path}: sample_size is null; write the height and width of the latents")
+    if (
+        class_name == "UNet2DConditionModel"
+        and isinstance(size, int)
+        and size < 64
+        and version
+        and Version(version) < Version("0.9.0.dev0")
+    ):
+        raise InputError(f"{path}: sample_size is {size}, as diffusers {version} wrote it for models of 64; write 64")
+    if unet.config.in_channels != unet.config.out_channels:
+        channels = f"in_channels is {unet.config.in_channels} and out_channels {unet.config.out_channels}"
+        raise InputError(f"{path}: {channels}: the network is given more than latents (inpainting) or says more")
     return unet
+
+
+def _decoder(source: "Folder", part: str, class_name: str, shape: tuple[int, int, int]) -> LatentDecoder:
+    """Load the autoencoder of a U-Net's latents, which have that shape."""
+    autoencoder, path = source.module(part, class_name), source.path / part / "config.json"
+    config = autoencoder.config
+    if config.latent_channels != shape[0]:
+        raise InputError(
+            f"{path}: latent_channels is {config.latent_channels}, and the U-Net's latents have {shape[0]}"
+        )
+    otherwise = 1.0 if class_name == "VQModel" else config.scaling_factor  # LDM scales no quantised latents
+    scaling = source.scaling(part, otherwise)
+    _require_numbers(path, "scaling_factor", [scaling], 1, positive=True)
+    return LatentDecoder(autoencoder, shape, scaling, *_mean_and_std(path, config, shape[0]))
+
+
+def _mean_and_std(path: Path, config: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation of an autoencoder's own latents, which the U-Net's lack.
+
+    They are ``latents_mean`` and ``latents_std``, as SDXL's pipeline takes them, or ``shift_factor`` and 1, as Stable
+    Diffusion 3's does.
+    """
+    mean, std, shift = (config.get(key) for key in ("latents_mean", "latents_std", "shift_factor"))
+    if mean is None and std is None:
+        _require_numbers(path, "shift_factor", [shift or 0.0], 1)
+        return [shift or 0.0], [1.0]
+    if mean is None or std is None or shift:
+        raise InputError(f"{path}: latents_mean and latents_std go together, and without shift_factor; write these two")
+    _require_numbers(path, "latents_mean", mean, channels)
+    _require_numbers(path, "latents_std", std, channels, positive=True)
+    return mean, std
+
+
+def _require_numbers(path: Path, key: str, values: Any, count: int, positive: bool = False) -> None:
+    are_numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+    if (
+        not are_numbers
+        or len(values) != count
+        or not all(map(math.isfinite, values))
+        or (positive and min(values) <= 0)
+    ):
+        what = "positive and finite" if positive else "finite"
+        raise InputError(f"{path}: {key} is {values}; it must be {what}, {count} in number")
 
 
 def _conditioning(source: "Folder", unet: Any, prompts: Sequence[str], image_size: tuple[int, int]) -> TextConditioning:
     """Load one text encoder, or SDXL's two."""
     tokenizers, encoders = [source.tokenizer("tokenizer")], [source.module("text_encoder", "CLIPTextModel")]
-    if unet.config.addition_embed_type is None:
-        return TextConditioning(tokenizers, encoders, prompts, False, image_size)
-    tokenizers.append(source.tokenizer("tokenizer_2"))
-    encoders.append(source.module("text_encoder_2", "CLIPTextModelWithProjection"))
-    return TextConditioning(tokenizers, encoders, prompts, source.zeros_for_empty_prompt(), image_size)
+    zeros = False
+    if unet.config.addition_embed_type is not None:
+        tokenizers.append(source.tokenizer("tokenizer_2"))
+        encoders.append(source.module("text_encoder_2", "CLIPTextModelWithProjection"))
+        zeros = source.zeros_for_empty_prompt()
+    width = sum(encoder.config.hidden_size for encoder in encoders)
+    if unet.config.cross_attention_dim != width:
+        attended = f"cross_attention_dim is {unet.config.cross_attention_dim}"
+        raise InputError(f"{source.path / 'unet' / 'config.json'}: {attended}, and the text encoders give {width}")
+    return TextConditioning(tokenizers, encoders, prompts, zeros, image_size)
 
 
-def _described(source: "Folder", network: LatentNetwork, decoder: LatentDecoder) -> DiffusionModel:
+def _report_cut(lists: PromptLists, cut: set[int]) -> None:
+    """Say of each list how many prompts are too long."""
+    first = 0
+    for kind, prompts in (("training", lists.training), ("evaluation", lists.evaluation)):
+        numbers = [number for number in range(first, first + len(prompts)) if number in cut]
+        first += len(prompts)
+        if numbers:
+            _warn(
+                f"prompts: {len(numbers)} of {len(prompts)} {kind} prompts have more tokens than the text encoder "
+                f"takes, and are cut off; the first is '{lists.texts[numbers[0]]:.80}'"
+            )
+
+
+@cache
+def _warn(line: str) -> None:
+    """Print a line once."""
+    print(f"warning: {line}", file=sys.stderr)
+
+
+def _described(
+    source: "Folder", training: "Training", network: LatentNetwork, decoder: LatentDecoder
+) -> DiffusionModel:
     """Describe a network and its decoder as a model; whatever was read belongs to its digest."""
-    log_alphas, prediction = source.noise_table()
+    log_alphas = training.log_alphas
     sigma_min, sigma_max = (math.sqrt(math.expm1(-2 * end)) for end in (log_alphas[0], log_alphas[-1]))
     return DiffusionModel(
-        DiscreteDenoiser(network, log_alphas, prediction).eval().requires_grad_(False),
+        DiscreteDenoiser(network, log_alphas, training.prediction).eval().requires_grad_(False),
         digest(source.read),
         network.shape,
         NoiseRange(sigma_min, sigma_max, log_alphas),
         network.feature_size,
         decoder=decoder.eval().requires_grad_(False),
     )
+
+
+def _clipped(model: DiffusionModel, bound: float | None) -> DiffusionModel:
+    if bound is None:
+        return model
+    return replace(model, denoiser=Clipped(model.denoiser, bound), digest=digest([model.digest, "clipped", bound]))

@@ -2,10 +2,14 @@
 
 The bottleneck is the output of the middle block, averaged over channels. Its resolution is the latent's, halved by
 every level but the last: 8x8 for Stable Diffusion v1 and the LSUN model, 32x32 for SDXL.
+
+A U-Net says nothing of its middle block, so a hook takes it. What it takes belongs to the call that is under way in its
+thread: several threads may use one network.
 """
 
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -26,6 +30,20 @@ def latent_shape(unet: Any) -> tuple[int, int, int]:
     return unet.config.in_channels, height, width
 
 
+class _Call(threading.local):
+    """A thread's call of a network: the outputs of its middle block, or None between calls."""
+
+    outputs: list[Tensor] | None = None
+
+
+CALL = _Call()
+
+
+def _keep(block: nn.Module, inputs: Any, output: Tensor) -> None:
+    if CALL.outputs is not None:
+        CALL.outputs.append(output)
+
+
 class LatentNetwork(nn.Module):
     """A U-Net and what it is told besides the time.
 
@@ -44,45 +62,54 @@ class LatentNetwork(nn.Module):
         self.shape = latent_shape(unet)
         halvings = 2 ** (len(unet.config.block_out_channels) - 1)
         self.feature_size = math.prod(-(-side // halvings) for side in self.shape[1:])
-        self._middle: list[Tensor] = []
-        unet.mid_block.register_forward_hook(self._keep)
-
-    def _keep(self, block: nn.Module, inputs: Any, output: Tensor) -> None:
-        self._middle.append(output)
+        unet.mid_block.register_forward_hook(_keep)
 
     def forward(self, x: Images, time: Float[Tensor, "batch"], condition: Condition | None) -> tuple[Images, Features]:
         """Return the prediction and the features, at the precision of ``x``."""
         further = {} if self.conditioning is None else self.conditioning(condition, len(x))
+        outputs: list[Tensor] = []
+        CALL.outputs = outputs
         try:
             (output,) = self.unet(x.to(self.unet.dtype), time, return_dict=False, **further)
-            (middle,) = self._middle
         finally:
-            self._middle.clear()  # also where the run was interrupted: nothing is kept between calls
-        return output.to(x.dtype), middle.to(x.dtype).mean(1).flatten(1)
+            CALL.outputs = None  # also where the run was interrupted
+        return output.to(x.dtype), outputs[-1].to(x.dtype).mean(1).flatten(1)
 
 
 class LatentDecoder(nn.Module):
     """The decoding half of an autoencoder; each latent by itself, so that an image does not depend on its batch.
 
+    The U-Net's latents are ``(z - mean) / std * scaling`` of the autoencoder's own ``z``.
+
     Args:
         autoencoder: ``AutoencoderKL`` or ``VQModel``.
         latent_shape: channels, height, width of a latent.
-        scaling: what the autoencoder's own latents were multiplied with.
+        scaling: positive.
+        mean: one number, or one per channel.
+        std: the same, positive.
 
     Attributes:
         shape: channels, height, width of an image.
     """
 
-    def __init__(self, autoencoder: Any, latent_shape: tuple[int, int, int], scaling: float) -> None:
+    def __init__(
+        self,
+        autoencoder: Any,
+        latent_shape: tuple[int, int, int],
+        scaling: float,
+        mean: Sequence[float] = (0.0,),
+        std: Sequence[float] = (1.0,),
+    ) -> None:
         super().__init__()
         config = autoencoder.config
-        self.autoencoder, self.scaling, self.shift = autoencoder, scaling, config.get("shift_factor") or 0
+        self.autoencoder, self.scaling, self.mean, self.std = autoencoder, scaling, mean, std
         doublings = 2 ** (len(config.block_out_channels) - 1)
         _, height, width = latent_shape
         self.shape: tuple[int, int, int] = (config.out_channels, height * doublings, width * doublings)
 
     def forward(self, latents: Latents) -> Images:
         """Return images, in [-1, 1] but for what the autoencoder overshoots."""
-        unscaled = (latents / self.scaling + self.shift).to(self.autoencoder.dtype)
-        images = [self.autoencoder.decode(one, return_dict=False)[0] for one in torch.split(unscaled, 1)]
+        mean, std = (latents.new_tensor(numbers).reshape(-1, 1, 1) for numbers in (self.mean, self.std))
+        own = (latents * std / self.scaling + mean).to(self.autoencoder.dtype)
+        images = [self.autoencoder.decode(one, return_dict=False)[0] for one in torch.split(own, 1)]
         return torch.cat(images).to(latents.dtype)

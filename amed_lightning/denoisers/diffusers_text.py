@@ -3,23 +3,25 @@
 Stable Diffusion v1 and v2 have one text encoder, whose last layer's tokens the U-Net attends to. SDXL (Podell et al.
 2023) has two: it attends to the layer before the last of both, side by side, and is told the pooled answer of the
 second and six numbers, the original height and width, the upper left corner of the crop, and the height and width
-aimed at; here always a whole image of the model's own size. What exceeds the encoders' length (77 tokens) is cut off.
+aimed at; here always a whole image of the model's own size. What exceeds the length that tokenizer and encoder take (77
+tokens) is cut off.
 
-An embedding is computed once, by itself and in full precision, so that it does not depend on the batch, and the most
-recent ones are kept.
+Prompts become tokens when a model is made, since threads cannot share a tokenizer. An embedding is computed once, by
+itself and in full precision, so that it does not depend on the batch, and the most recent ones are kept.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from amed_lightning.denoisers.guidance import OPEN_CLASS
 from amed_lightning.flow.model import Condition
 
+Tokens: TypeAlias = Int[Tensor, "texts length"]
 Embedding: TypeAlias = tuple[Float[Tensor, "tokens width"], Float[Tensor, "pooled"]]
 """What a U-Net attends to, and the pooled answer, empty where there is one encoder."""
 KEPT = 1024
@@ -35,19 +37,25 @@ class TextConditioning(nn.Module):
         prompts: by number; the open condition is the empty prompt.
         zeros_for_empty: the empty prompt's embedding is zero, as in SDXL, and not what the encoders make of it.
         image_size: height and width that a U-Net with two encoders is told.
+
+    Attributes:
+        cut: the numbers of prompts that are too long for an encoder.
     """
 
     def __init__(
         self,
-        tokenizers: Sequence[Callable[..., Any]],
+        tokenizers: Sequence[Any],
         encoders: Sequence[Any],
         prompts: Sequence[str],
         zeros_for_empty: bool,
         image_size: tuple[int, int],
     ) -> None:
         super().__init__()
-        self.tokenizers, self.encoders, self.prompts = tokenizers, nn.ModuleList(encoders), prompts
-        self.zeros_for_empty, self.image_size = zeros_for_empty, image_size
+        self.encoders, self.zeros_for_empty, self.image_size = nn.ModuleList(encoders), zeros_for_empty, image_size
+        parts = zip(tokenizers, encoders, strict=True)
+        tokenized = [_tokens(tokenizer, encoder, ["", *prompts]) for tokenizer, encoder in parts]
+        self._tokens = [tokens for tokens, _ in tokenized]
+        self.cut = {position + OPEN_CLASS for _, cut in tokenized for position in cut}
         self._embedding = lru_cache(KEPT)(self._encode)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiler would encode anew at every evaluation
@@ -65,9 +73,11 @@ class TextConditioning(nn.Module):
 
     def _encode(self, number: int, device: torch.device, dtype: torch.dtype) -> Embedding:
         """Encode one prompt where the encoders are, and at their precision."""
-        text = "" if number == OPEN_CLASS else self.prompts[number]
         with torch.autocast(device.type, enabled=False):
-            answers = [self._ask(*part, text) for part in zip(self.tokenizers, self.encoders, strict=True)]
+            answers = [
+                encoder(texts[number - OPEN_CLASS][None].to(device), output_hidden_states=True)
+                for encoder, texts in zip(self.encoders, self._tokens, strict=True)
+            ]
         if len(answers) == 1:
             tokens = answers[0].last_hidden_state[0]
             pooled = tokens.new_empty(0)
@@ -78,7 +88,12 @@ class TextConditioning(nn.Module):
             return torch.zeros_like(tokens), torch.zeros_like(pooled)
         return tokens, pooled
 
-    def _ask(self, tokenizer: Callable[..., Any], encoder: Any, text: str) -> Any:
-        length = encoder.config.max_position_embeddings
-        tokens = tokenizer(text, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return encoder(tokens.input_ids.to(next(encoder.parameters()).device), output_hidden_states=True)
+
+def _tokens(tokenizer: Any, encoder: Any, texts: list[str]) -> tuple[Tokens, set[int]]:
+    """Return the tokens of each text, padded or cut to what both parts take, and which texts were cut."""
+    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+    options = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
+    pieces = tokenizer(texts, return_overflowing_tokens=True, **options)
+    owners = pieces.overflow_to_sample_mapping  # the pieces of a text follow one another
+    is_first = torch.cat([owners.new_ones(1, dtype=torch.bool), owners.diff() > 0])
+    return pieces.input_ids[is_first], set(owners[~is_first].tolist())

@@ -2,7 +2,7 @@ r"""Networks that were trained at discrete, variance-preserving levels, as denoi
 
 The network sees ``alpha x`` with ``alpha = 1 / sqrt(1 + sigma^2)``, and the time ``M t - 1`` (0 to M - 1, fractions
 included). It predicts the noise eps, so that ``D = x - sigma eps``, or ``v = alpha eps - alpha sigma x_0`` (Salimans
-and Ho 2022, appendix D), so that ``D = alpha^2 x - alpha sigma v``.
+and Ho 2022, appendix D), so that ``D = alpha^2 x - alpha sigma v``, or the sample, which is D.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,13 @@ from amed_lightning.flow.model import Condition, Denoised, Features
 from amed_lightning.noise.discrete_time import DiscreteTime
 from amed_lightning.tensors import Images, Level, per_sample
 
-Prediction: TypeAlias = Literal["epsilon", "v_prediction"]
+Prediction: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
+IMAGE_FROM: dict[Prediction, Callable[[Images, Level, Level, Images], Images]] = {
+    "epsilon": lambda x, sigma, alpha, noise: x - sigma * noise,
+    "v_prediction": lambda x, sigma, alpha, velocity: alpha * (alpha * x - sigma * velocity),
+    "sample": lambda x, sigma, alpha, image: image,
+}
+"""The clean image that follows from the state, its level, alpha, and what the network predicts."""
 Network: TypeAlias = Callable[[Images, Float[Tensor, "batch"], Condition | None], tuple[Images, Features]]
 """Answers at a scaled state, a time per sample and their conditions, with its bottleneck features."""
 
@@ -43,6 +49,4 @@ class DiscreteDenoiser(nn.Module):
         sigma = sigma.to(x.dtype)
         alpha = 1 / (1 + sigma.square()).sqrt()
         output, features = self.network(alpha * x, per_sample(time, len(x)).to(x.dtype), condition)
-        if self.prediction == "epsilon":
-            return Denoised(x - sigma * output, features)
-        return Denoised(alpha * (alpha * x - sigma * output), features)
+        return Denoised(IMAGE_FROM[self.prediction](x, sigma, alpha, output), features)

@@ -51,21 +51,22 @@ def thresholded(model: DiffusionModel, quantile: float = 0.995) -> DiffusionMode
 
 
 class Clipped(nn.Module):
-    """A denoiser whose images are clipped to [-1, 1].
+    """A denoiser whose images are clipped to [-bound, bound].
 
     Args:
         denoiser: answers.
+        bound: positive.
     """
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: Denoiser, bound: float = 1.0) -> None:
         super().__init__()
-        self.denoiser = denoiser
+        self.denoiser, self.bound = denoiser, bound
         self.cost = denoiser.cost
 
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise and clip."""
         answer = self.denoiser(x, sigma, condition)
-        return replace(answer, image=where_finite(answer.image, answer.image.clamp(-1, 1)))
+        return replace(answer, image=where_finite(answer.image, answer.image.clamp(-self.bound, self.bound)))
 
 
 def clipped(model: DiffusionModel) -> DiffusionModel:

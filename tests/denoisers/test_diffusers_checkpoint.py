@@ -16,6 +16,7 @@ from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.zoo.card import ZOO
 
 from . import originals
+from .loading import copied
 
 
 def latent(path, config):
@@ -198,3 +199,110 @@ class TestRefusal:
         path.write_bytes(path.read_bytes()[:-1000])
         with pytest.raises(InputError, match="not a checkpoint of tensors alone"):
             latent(path, tiny["latent_diffusion"])
+
+
+def sigmas_of(scheduler):
+    alphas = scheduler.alphas_cumprod
+    return ((1 - alphas) / alphas).sqrt()
+
+
+class TestWhatAFileTells:
+    """A checkpoint that tells of its training is held against the folder that is given with it."""
+
+    @pytest.fixture
+    def saved(self, parts, tmp_path):
+        """Save Stable Diffusion's tensors with others, as a pickle or as safetensors with metadata."""
+
+        def save(tensors, suffix=".ckpt", metadata=None):
+            pipeline = parts["stable_diffusion"]
+            weights = originals.unet(pipeline.unet) | originals.autoencoder(pipeline.vae)
+            weights |= originals.clip(pipeline.text_encoder, "cond_stage_model.transformer.") | tensors
+            path = tmp_path / f"model{suffix}"
+            if suffix == ".safetensors":
+                safetensors.torch.save_file(weights, path, metadata)
+            else:
+                torch.save({"state_dict": weights}, path)
+            return path
+
+        return save
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+    def test_what_agrees_is_read(self, tiny, parts, saved, dtype):
+        """Its buffers may have been saved in half precision."""
+        scheduler = parts["stable_diffusion"].scheduler
+        tensors = {
+            "alphas_cumprod": scheduler.alphas_cumprod.to(dtype),
+            "denoiser.sigmas": sigmas_of(scheduler).to(dtype),
+            "scale_factor": torch.tensor(0.3, dtype=dtype),
+        }
+        expected = text(tiny["stable_diffusion"], None).digest
+        path = saved(tensors, ".safetensors", {"modelspec.prediction_type": "epsilon", "format": "pt"})
+        assert text(path, tiny["stable_diffusion"]).digest == expected
+        assert text(saved(tensors), tiny["stable_diffusion"]).digest == expected
+
+    @pytest.mark.parametrize(
+        ("tensors", "message"),
+        [
+            (
+                {"v_pred": torch.tensor([])},
+                "scheduler_config.json: its prediction_type is epsilon, but .* v_prediction",
+            ),
+            ({"ztsnr": torch.tensor([])}, "its tensor ztsnr marks a training whose last level had no signal"),
+            ({"edm_mean": torch.zeros(4)}, "its tensor edm_mean marks a model of EDM's form"),
+            (
+                {"scale_factor": torch.tensor(0.227)},
+                r"vae.config.json: its scaling_factor is 0.3, but .* says 0.227; take",
+            ),
+            (
+                {"alphas_cumprod": torch.linspace(1, 0.01, 1000)},
+                "its table of cumulative alphas is 0.99915 ... 0.00466",
+            ),
+            ({"alphas_cumprod": torch.linspace(1, 0.01, 500)}, r"but .* says 1 ... 0.01 \(500\); take a fitting"),
+            ({"denoiser.sigmas": torch.linspace(0.03, 14.6, 1000)}, "its table of cumulative alphas is 0.99915"),
+        ],
+        ids=["v_pred", "ztsnr", "edm", "scale", "alphas", "steps", "sigmas"],
+    )
+    def test_what_disagrees_is_refused_by_name(self, tiny, saved, tensors, message):
+        with pytest.raises(InputError, match=message) as refused:
+            text(saved(tensors), tiny["stable_diffusion"])
+        assert "model.ckpt" in str(refused.value)
+
+    def test_what_metadata_say_too(self, tiny, saved):
+        path = saved({}, ".safetensors", {"modelspec.prediction_type": "v"})
+        with pytest.raises(
+            InputError, match=r"its prediction_type is epsilon, but .*model.safetensors says v_prediction"
+        ):
+            text(path, tiny["stable_diffusion"])
+
+    def test_a_marked_network_is_read_with_a_folder_that_agrees(self, tiny, saved, tmp_path):
+        changes = {"scheduler__scheduler_config": {"prediction_type": "v_prediction"}}
+        folder = copied(tiny["stable_diffusion"], tmp_path, **changes)
+        assert text(saved({"v_pred": torch.tensor([])}), folder).digest == text(folder, None).digest
+
+    @pytest.mark.parametrize(
+        "name", ["model.diffusion_model.time_embed.cond_proj.weight", "first_stage_model.decoder.norm_extra.weight"]
+    )
+    def test_a_tensor_that_the_conversion_drops_is_refused_by_name(self, tiny, saved, name):
+        """An LCM's U-Net has one more than Stable Diffusion's: the scale of its guidance."""
+        with pytest.raises(InputError, match=f"the checkpoint has the unknown tensor {name}, one of 1"):
+            text(saved({name: torch.ones(3)}), tiny["stable_diffusion"])
+
+    def test_what_an_autoencoder_was_judged_by_is_no_part_of_it(self, tiny, saved):
+        path = saved({"first_stage_model.loss.logvar": torch.ones(3)})
+        assert text(path, tiny["stable_diffusion"]).digest == text(tiny["stable_diffusion"], None).digest
+
+    def test_an_average_that_is_missing_is_named(self, tiny, parts, tmp_path):
+        pipeline = parts["latent_diffusion"]
+        weights = originals.unconditional_unet(pipeline.unet)
+        averages = originals.averaged(weights)
+        averages.pop("model_ema.diffusion_modeltime_embed0bias")
+        torch.save(weights | averages | originals.autoencoder(pipeline.vqvae), tmp_path / "model.ckpt")
+        with pytest.raises(
+            InputError, match=r"unet: the checkpoint lacks tensor time_embedding.linear_1.bias, one of 1"
+        ):
+            latent(tmp_path / "model.ckpt", tiny["latent_diffusion"])
+
+    def test_it_has_no_variants(self, tiny, saved):
+        spec = {"name": "stable_diffusion", "path": str(saved({})), "config": str(tiny["stable_diffusion"])}
+        with pytest.raises(InputError, match="`variant` is for a folder; a checkpoint in one file has"):
+            build("model", DENOISERS, spec | {"variant": "fp16"})

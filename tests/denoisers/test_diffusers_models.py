@@ -25,43 +25,12 @@ from amed_lightning.solvers.registry import euler
 from amed_lightning.solvers.state import solve
 
 from . import pipelines
+from .loading import CAPTIONS, PROMPTS, copied, latent, noise, text, watched
 
-CAPTIONS = ["a cat", "a dog", "two  Cats, and one dog that sleeps on the table beside a window at night"]
-PROMPTS = {"training": ["a house"], "evaluation": CAPTIONS}
 STEPS = 5
 SIGMA = torch.tensor(1.3, dtype=torch.float64)
+BETAS = torch.linspace(1e-4, 0.015, 1000, dtype=torch.float64).tolist()
 PER_SAMPLE = torch.tensor([0.1, 1.3, 9.0]).reshape(3, 1, 1, 1)
-
-
-def latent(path, **options):
-    return build("model", DENOISERS, {"name": "latent_diffusion", "path": str(path), **options})
-
-
-def text(path, **options):
-    spec = {"name": "stable_diffusion", "path": str(path), "prompts": PROMPTS}
-    return build("model", DENOISERS, spec | options)
-
-
-def noise(model, batch=3):
-    return Seeds(Stream.evaluation, 0, batch).noise(model.shape)
-
-
-def copied(folder, tmp_path, **changes):
-    """Copy a pipeline and change entries of its JSON files, named by their paths with an underscore for the slash."""
-    target = shutil.copytree(folder, tmp_path / "changed")
-    for name, entries in changes.items():
-        path = target / f"{name.replace('__', '/')}.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | entries))
-    return target
-
-
-@contextlib.contextmanager
-def watched(module):
-    """Collect the outputs of a module."""
-    outputs = []
-    handle = module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
-    yield outputs
-    handle.remove()
 
 
 def unet_of(model):
@@ -87,6 +56,19 @@ def assert_same_images(latents, decoded, expected_latents, expected_images):
     torch.testing.assert_close((decoded / 2 + 0.5).clamp(0, 1), expected_images, rtol=0, atol=2e-3)
 
 
+def assert_like_its_pipeline(name, folder, guidance=7.5):
+    """Compare Euler's method with DDIM in the pipeline of a folder, and the decoded images."""
+    model = text(folder, guidance=guidance)
+    kinds = {"sdxl": diffusers.StableDiffusionXLPipeline, "stable_diffusion": diffusers.StableDiffusionPipeline}
+    pipeline = kinds[name].from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    options = {"prompt": CAPTIONS, "num_inference_steps": STEPS, "guidance_scale": guidance}
+    expected = [pipeline(**options, latents=noise(model), output_type=kind).images for kind in ("latent", "pt")]
+    latents, nfe = ddim(model, pipeline.scheduler, noise(model))
+    assert nfe == (STEPS if guidance == 1 else 2 * STEPS)
+    assert_same_images(latents, model.decode(latents), *expected)
+
+
 class TestPipelines:
     @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
     @pytest.mark.parametrize("name", ["stable_diffusion", "sdxl"])
@@ -95,15 +77,54 @@ class TestPipelines:
         self, tiny, tmp_path, name, prediction, guidance
     ):
         folder = copied(tiny[name], tmp_path, scheduler__scheduler_config={"prediction_type": prediction})
-        model = text(folder, guidance=guidance)
-        kinds = {"sdxl": diffusers.StableDiffusionXLPipeline, "stable_diffusion": diffusers.StableDiffusionPipeline}
-        pipeline = kinds[name].from_pretrained(folder, local_files_only=True)
-        pipeline.set_progress_bar_config(disable=True)
-        options = {"prompt": CAPTIONS, "num_inference_steps": STEPS, "guidance_scale": guidance}
-        expected = [pipeline(**options, latents=noise(model), output_type=kind).images for kind in ("latent", "pt")]
-        latents, nfe = ddim(model, pipeline.scheduler, noise(model))
-        assert nfe == (STEPS if guidance == 1 else 2 * STEPS)
-        assert_same_images(latents, model.decode(latents), *expected)
+        assert_like_its_pipeline(name, folder, guidance)
+
+    @pytest.mark.parametrize(
+        ("name", "changes"),
+        [
+            ("stable_diffusion", {"scheduler__scheduler_config": {"prediction_type": "sample"}}),
+            ("stable_diffusion", {"scheduler__scheduler_config": {"trained_betas": BETAS}}),
+            ("stable_diffusion", {"tokenizer__tokenizer_config": {"model_max_length": 8}}),
+            ("sdxl", {"vae__config": {"latents_mean": [0.5, -1.0, 0.0, 0.2], "latents_std": [2.0, 0.5, 1.0, 1.5]}}),
+        ],
+        ids=["sample", "betas", "length", "statistics"],
+    )
+    def test_so_they_are_whatever_else_the_folder_says(self, tiny, tmp_path, name, changes):
+        assert_like_its_pipeline(name, copied(tiny[name], tmp_path, **changes))
+
+    def test_a_clipping_scheduler_does_not_clip_under_stable_diffusion_s_pipeline(self, tiny, tmp_path):
+        folder = copied(tiny["stable_diffusion"], tmp_path, scheduler__scheduler_config={"clip_sample": True})
+        with pytest.warns(FutureWarning, match="clip_sample"):
+            assert_like_its_pipeline("stable_diffusion", folder)
+        assert text(folder).digest == text(tiny["stable_diffusion"]).digest
+
+    @pytest.mark.parametrize("bound", [0.3, 1.0])
+    @pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+    def test_a_clipping_scheduler_s_image_is_ours(self, tiny, tmp_path, prediction, bound):
+        clipping = {"prediction_type": prediction, "clip_sample": True, "clip_sample_range": bound}
+        folder = copied(tiny["latent_diffusion"], tmp_path, scheduler__scheduler_config=clipping)
+        model, step = latent(folder), 500
+        scheduler = diffusers.DDIMScheduler.from_pretrained(folder / "scheduler")
+        scheduler.set_timesteps(STEPS)
+        alpha = scheduler.alphas_cumprod[step].double().sqrt()
+        x = noise(model)
+        with torch.no_grad():
+            said = model.denoiser.denoiser.network.unet(x, step).sample
+            answer = model.denoiser(x / alpha.float(), (1 - alpha**2).sqrt() / alpha, None).image
+        expected = scheduler.step(said, step, x).pred_original_sample
+        assert float(expected.abs().max()) == pytest.approx(bound)
+        torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-4)
+        assert model.digest != latent(tiny["latent_diffusion"]).digest
+
+    def test_images_are_clipped_after_guidance(self, tiny, tmp_path):
+        folder = copied(tiny["sdxl"], tmp_path, scheduler__scheduler_config={"clip_sample": True})
+        clipped, plain = text(folder), text(tiny["sdxl"])
+        question = noise(plain), SIGMA, torch.tensor([1, 2, 1])
+        with torch.no_grad():
+            expected = plain.denoiser(*question).image
+            assert clipped.denoiser(*question).image.equal(expected.clamp(-1, 1))
+        assert expected.abs().max() > 1
+        assert clipped.denoiser.cost == 2
 
     def test_euler_is_the_ddim_of_the_unconditional_pipeline_and_its_images_are_ours(self, tiny):
         model = latent(tiny["latent_diffusion"])
@@ -349,11 +370,21 @@ class TestRefusal:
         [
             ({"unet__config": {"_class_name": "UNet2DModel"}}, "unet: holds a UNet2DModel where a UNet2DCond"),
             ({"vae__config": {"_class_name": "AutoencoderTiny"}}, "vae: holds a AutoencoderTiny where a AutoencoderKL"),
-            ({"unet__config": {"sample_size": None}}, "unet: a U-Net with sample_size None is not supported"),
-            ({"unet__config": {"num_class_embeds": 7}}, "unet: the checkpoint lacks tensor class_embedding.weight"),
+            ({"unet__config": {"sample_size": None}}, "unet/config.json: sample_size is null; write the height"),
+            (
+                {"unet__config": {"sample_size": 32, "_diffusers_version": "0.6.0"}},
+                "sample_size is 32, as .*; write 64",
+            ),
+            ({"unet__config": {"num_class_embeds": 7}}, "unet/config.json: num_class_embeds is 7: a label or a noise"),
+            ({"unet__config": {"cross_attention_dim": 32}}, "unet: cannot be loaded: .*size mismatch"),
             ({"unet__config": {"layers_per_block": 2}}, "unet: cannot be loaded: .*size mismatch"),
+            ({"vae__config": {"latents_mean": [0.1] * 4}}, "latents_mean and latents_std go together"),
+            ({"vae__config": {"latents_mean": [0.1], "latents_std": [1.0] * 4}}, "latents_mean is .*, 4 in number"),
+            ({"vae__config": {"latents_mean": [0.1] * 4, "latents_std": [0.0] * 4}}, "latents_std is .* positive"),
+            ({"vae__config": {"scaling_factor": None}}, "scaling_factor is .None.; it must be positive"),
+            ({"vae__config": {"shift_factor": "0.1"}}, "shift_factor is .* finite"),
+            ({"text_encoder__config": {"use_attention_mask": True}}, "use_attention_mask is true: the padding"),
             ({"scheduler__scheduler_config": {"rescale_betas_zero_snr": True}}, "zero terminal SNR"),
-            ({"scheduler__scheduler_config": {"prediction_type": "sample"}}, "prediction_type sample is not one of"),
         ],
         ids=str,
     )
@@ -364,14 +395,19 @@ class TestRefusal:
     def test_a_network_that_completes_images(self, tiny, tmp_path):
         folder = copied(tiny["stable_diffusion"], tmp_path)
         pipelines.text_unet(in_channels=9).save_pretrained(folder / "unet")
-        with pytest.raises(InputError, match="a U-Net with 9 channels in and 4 out is not supported"):
+        with pytest.raises(InputError, match=r"unet/config.json: in_channels is 9 and out_channels 4: .*inpainting"):
             text(folder)
 
-    def test_a_scheduler_without_betas(self, tiny, tmp_path):
+    def test_an_autoencoder_of_other_latents(self, tiny, tmp_path):
         folder = copied(tiny["stable_diffusion"], tmp_path)
-        path = folder / "scheduler" / "scheduler_config.json"
-        path.write_text(json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}))
-        with pytest.raises(InputError, match="FlowMatchEulerDiscreteScheduler has no table of betas"):
+        diffusers.AutoencoderKL(**pipelines.AUTOENCODER, latent_channels=16).save_pretrained(folder / "vae")
+        with pytest.raises(InputError, match=r"vae/config.json: latent_channels is 16, and the U-Net's latents have 4"):
+            text(folder)
+
+    def test_a_network_that_attends_to_another_text_encoder(self, tiny, tmp_path):
+        folder = copied(tiny["stable_diffusion"], tmp_path)
+        pipelines.text_unet(cross_attention_dim=24).save_pretrained(folder / "unet")
+        with pytest.raises(InputError, match=r"cross_attention_dim is 24, and the text encoders give 16"):
             text(folder)
 
     @pytest.mark.parametrize(
@@ -387,7 +423,7 @@ class TestRefusal:
     def test_weights_that_are_not_there_are_named(self, tiny, tmp_path):
         folder = copied(tiny["stable_diffusion"], tmp_path)
         (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-        with pytest.raises(InputError, match=r"unet: cannot be loaded: .*diffusion_pytorch_model"):
+        with pytest.raises(InputError, match=r"unet: no weights; expected diffusion_pytorch_model.safetensors"):
             text(folder)
 
     @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])

@@ -72,6 +72,13 @@ def test_the_velocity_of_a_noisy_image_leads_back_to_it(sigma):
     torch.testing.assert_close(answer.image, clean)
 
 
+@every_level
+def test_a_predicted_image_is_the_answer(sigma):
+    clean, noise = drawn(1), drawn(2)
+    answer = DiscreteDenoiser(StandIn(clean), TABLE, "sample")(clean + sigma * noise, sigma, None)
+    assert answer.image.equal(clean)
+
+
 def test_single_precision_images_stay_so_under_a_level_in_double_precision():
     network = StandIn()
     answer = DiscreteDenoiser(network, TABLE, "epsilon")(drawn(1).float(), level(2), None)

@@ -1,0 +1,80 @@
+"""Prompts as tokens: what is too long is cut off, and that is said."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import transformers
+
+from amed_lightning.denoisers import diffusers_models
+from amed_lightning.denoisers.guidance import OPEN_CLASS
+
+from .loading import CAPTIONS, PROMPTS, copied, text
+
+LONG = CAPTIONS[2]
+
+
+@pytest.fixture(autouse=True)
+def nothing_said():
+    diffusers_models._warn.cache_clear()
+
+
+def conditioning_of(model):
+    return model.denoiser.denoiser.network.conditioning
+
+
+def encoded(folder, prompt, length):
+    """Encode a prompt as diffusers' pipeline does, with tokens up to a length."""
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    encoder = transformers.CLIPTextModel.from_pretrained(folder / "text_encoder").eval()
+    options = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
+    with torch.no_grad():
+        return encoder(tokenizer(prompt, **options).input_ids).last_hidden_state[0]
+
+
+@pytest.mark.parametrize(("said", "length"), [(16, 16), (8, 8), (1000, 16), (None, 16)])
+def test_a_prompt_is_as_long_as_tokenizer_and_encoder_both_take(tiny, tmp_path, said, length):
+    folder = copied(tiny["stable_diffusion"], tmp_path, tokenizer__tokenizer_config={"model_max_length": said})
+    if said is None:
+        path = folder / "tokenizer" / "tokenizer_config.json"
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "model_max_length"}))
+    conditioning = conditioning_of(text(folder))
+    with torch.no_grad():
+        answers = conditioning(torch.tensor([OPEN_CLASS, 0, 3]), 3)["encoder_hidden_states"]
+    for answer, prompt in zip(answers, ["", *PROMPTS["training"], LONG], strict=True):
+        torch.testing.assert_close(answer, encoded(folder, prompt, length))
+
+
+def test_each_list_says_once_how_many_prompts_are_cut_off(tiny, capsys):
+    prompts = {"training": [LONG, "a house", LONG + "!"], "evaluation": [*CAPTIONS[:2], LONG + "?"]}
+    for _ in range(2):
+        text(tiny["sdxl"], prompts=prompts)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: prompts")]
+    assert said == [
+        f"warning: prompts: {count} prompts have more tokens than the text encoder takes, and are cut off; "
+        f"the first is '{(LONG + end)[:80]}'"
+        for count, end in (("2 of 3 training", ""), ("1 of 3 evaluation", "?"))
+    ]
+
+
+def test_nothing_is_said_of_prompts_that_fit(tiny, capsys):
+    model = text(tiny["stable_diffusion"], prompts={"evaluation": CAPTIONS[:2]})
+    assert conditioning_of(model).cut == set()
+    assert "warning" not in capsys.readouterr().err
+
+
+def test_the_token_that_fills_up_belongs_to_the_digest(tiny, tmp_path):
+    """The U-Net attends to it; the tokenizer's own file does not name it."""
+    digests = set()
+    for pad in ("<|endoftext|>", "!"):
+        folder = copied(tiny["stable_diffusion"], tmp_path, tokenizer__tokenizer_config={"pad_token": pad})
+        digests.add(text(folder).digest)
+        shutil.rmtree(folder)
+    assert len(digests) == 2
+
+
+def test_a_number_that_no_prompt_has_is_an_error(tiny):
+    conditioning = conditioning_of(text(tiny["stable_diffusion"]))
+    with pytest.raises(IndexError):
+        conditioning(torch.tensor([4]), 1)
