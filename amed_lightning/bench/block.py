@@ -4,8 +4,8 @@ Where memory runs out the block begins again with half the micro-batch. That mov
 it took, and a row made from it is not of the suite's protocol any more.
 """
 
-import os
 import time
+import uuid
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ import torch
 from amed_lightning.bench.arithmetic import tensor_float_32
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
-from amed_lightning.bench.results import Results, read_tensors, write_tensors
+from amed_lightning.bench.results import Results
 from amed_lightning.data.folder import write_image
+from amed_lightning.runtime.tensor_file import read_tensors, write_tensors
 from amed_lightning.sampling.sampler import sample_seeds
 from amed_lightning.tensors import Bytes, Images, quantise
 
@@ -37,6 +38,7 @@ def compute_block(
 
     Raises:
         RuntimeError: the sampler's count of network runs is not the cell's.
+        DamagedFileError: the reference's images are not there to compare with, because it failed, or are damaged.
         torch.OutOfMemoryError: there is no room for a single image.
     """
     (batch_size,) = cell.protocol.batch_sizes
@@ -64,7 +66,7 @@ def _compute(
     bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, facts: dict[str, Any]
 ) -> None:
     seeds, size = cell.protocol.block(block), facts["batch_size"]
-    compared = None if cell.reference is None else _reference_images(results, cell.reference, block)
+    compared = None if cell.reference is None else read_tensors(results.images(cell.reference, block))["images"]
     num_kept = len(seeds) if results.keeps_images else NUM_SAMPLES if block == 0 else 0
     scores = bench.examiner.scores(cell.protocol.total)
     kept: list[Bytes] = []
@@ -92,18 +94,11 @@ def _compute(
     write_tensors(results.sums(cell.key, block), sums | samples, facts)
 
 
-def _reference_images(results: Results, key: str, block: int) -> Images:
-    path = results.images(key, block)
-    if not path.is_file():
-        raise RuntimeError(f"{path} is not there to compare with: the reference failed, and its own error says why")
-    return read_tensors(path)["images"]
-
-
 def write_pictures(results: Results, key: str, first_seed: int, images: Bytes) -> None:
     """Write images as PNG files, each whole or not at all."""
     for seed, image in enumerate(images, first_seed):
         path = results.picture(key, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.stem}.{results.share.index}.{os.getpid()}.png")
+        unfinished = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.png")
         write_image(unfinished, image)
         unfinished.replace(path)

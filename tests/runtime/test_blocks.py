@@ -8,6 +8,7 @@ import yaml
 
 from amed_lightning.bench import runner
 from amed_lightning.teacher import precompute as precompute_module
+from amed_lightning.teacher.trajectories import SHARD_SIZE
 
 from ..bench.suites import CELLS, PLAIN, write_suite
 from ..cli.command import call
@@ -40,7 +41,7 @@ def test_precomputing_goes_on_with_the_next_shard(tmp_path, monkeypatch, counted
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fit.yaml").write_text(yaml.safe_dump(FIT))
     started = counted(precompute_module, "roll_out", number)
-    batches = precompute_module.SHARD_SIZE // FIT["data"]["init_args"]["teacher"]["batch_size"]
+    batches = SHARD_SIZE // FIT["data"]["init_args"]["teacher"]["batch_size"]
     assert call("precompute", "--config", "fit.yaml") == code
     assert len(started) == batches
     assert len(list(tmp_path.glob("store/*/*/data.mdb"))) == 1

@@ -13,8 +13,8 @@ from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Logsnr, NoiseRange, levels
 from amed_lightning.teacher.records import Layout
-from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
-from amed_lightning.teacher.trajectories import Trajectories, recipe_for, roll_out
+from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
+from amed_lightning.teacher.trajectories import SHARD_SIZE, Trajectories, recipe_for, roll_out
 from amed_lightning.teacher.view import View, node_at
 
 from ..sampling.models import mixture, random_network
