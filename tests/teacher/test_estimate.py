@@ -64,9 +64,9 @@ def test_a_shard_takes_the_bytes_that_it_says(tmp_path, feature_size):
 
 
 def test_it_says_everything_in_four_lines():
-    assert Estimate(512, 3 * 2**20, 12, 61.3).lines() == [
+    assert Estimate(512, 3 * 2**20, 12, 61.3, 30.71).lines() == [
         "records: 512",
         "disk: 3.0 MiB",
         "network runs: 6144 (12 per trajectory)",
-        "time: about 61 s",
+        "time: about 61 s, and 30.7 s a shard (teacher.shard_size)",
     ]

@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ class TestReading:
     def test_a_label_comes_back_with_its_trajectory(self, tmp_path):
         model = build("model", DENOISERS, random_network(tmp_path, label_dim=3))
         store = store_of(tmp_path, model)
-        fill(store, training(0, 1), model=model)
+        fill(store, training(0, SHARD_SIZE), model=model)
         back = read(store, training(0, SHARD_SIZE), range(SHARD_SIZE))
         assert back.condition.equal(training(0, SHARD_SIZE).labels(model.shape, 3))
 

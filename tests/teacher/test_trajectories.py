@@ -29,6 +29,7 @@ OTHER = {
     "batch_size": 32,
     "afs": True,
     "dtype": "float16",
+    "shard_size": 128,
     "version": 3,
 }
 STUDENTS = {"amed": {"name": "amed"}, "plugin": {"name": "ipndm", "order": 3}}
