@@ -84,6 +84,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def at_home(value: Any) -> Any:
+    """Put the home folder in the place of ``~`` in every path of a nested configuration, where no shell has done it.
+
+    >>> at_home({"path": "~/x", "rho": 7.0})["path"] == str(Path.home() / "x")
+    True
+    """
+    if isinstance(value, Mapping | jsonargparse.Namespace):
+        for key, inner in list(value.items() if isinstance(value, Mapping) else vars(value).items()):
+            value[key] = at_home(inner)  # type: ignore[index]  # a mapping of a configuration is a dict
+    elif isinstance(value, list | tuple):
+        return type(value)(map(at_home, value))
+    elif isinstance(value, str | Path) and str(value).startswith("~/"):
+        return type(value)(Path(value).expanduser())
+    return value
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
@@ -98,7 +114,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values")
-    return content
+    return at_home(content)
 
 
 def load_dataclass(path: Path, form: type[Part]) -> Part:
@@ -192,10 +208,12 @@ def _factory(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) 
         return registry[name]
     module, _, attribute = name.rpartition(".")
     unknown = f"unknown {kind} '{name}': use one of {', '.join(registry)}, or the import path of your own class"
+    if not module:
+        raise InputError(unknown)
     try:
         part: object = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(unknown) from error
+    except Exception as error:  # importing runs the user's own code
+        raise InputError(f"{unknown} ({type(error).__name__}: {error})") from error
     if not callable(part):
-        raise InputError(unknown)
+        raise InputError(f"{unknown} (it is no class and no function)")
     return part

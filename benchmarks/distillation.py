@@ -51,7 +51,6 @@ from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, sample_
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import Placer
 from amed_lightning.solvers.state import SolverState
-from amed_lightning.teacher import precompute, store
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for, roll_out
 from amed_lightning.tensors import Images
 from amed_lightning.training.arrivals import through_network
@@ -306,12 +305,6 @@ def _network(module: AMEDDistillation) -> nn.Module:
     return denoiser
 
 
-def shrink_shards(size: int) -> None:
-    """Let the smallest part of a store be this small: a fit of few trajectories would pay for 256 otherwise."""
-    for module in (store, precompute):
-        setattr(module, "SHARD_SIZE", size)  # noqa: B010
-
-
 class Comparison:
     """The schemes of a case side by side.
 
@@ -327,7 +320,6 @@ class Comparison:
     def __init__(self, case: Case, folder: Path, device: torch.device) -> None:
         self.case, self.folder, self.device = case, folder, device
         self.parts = SamplerParts(case.student)
-        shrink_shards(case.batch_size)
         model = self.parts.model.to(device)
         self.held_out = roll_out(model, recipe_for(self.parts, case.teacher()), case.seeds, device).to(device)
         self.fine = self._samples(SamplerConfig(case.model, *FINE))

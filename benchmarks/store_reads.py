@@ -41,8 +41,8 @@ from lightning.pytorch.profilers import SimpleProfiler
 from amed_lightning.cli.training import distillation
 from amed_lightning.noise.schedules import Logsnr, NoiseRange, Polynomial, levels
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
-from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
+from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
+from amed_lightning.teacher.trajectories import SHARD_SIZE, TeacherRecipe, Trajectories
 from amed_lightning.training.reading import InMemory, ReadAhead, Streamed
 
 SHAPE, FEATURE_SIZE, NUM_INTERVALS, DENSE_INTERVALS = (3, 32, 32), 64, 3, 18

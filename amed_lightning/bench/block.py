@@ -11,10 +11,11 @@ import torch
 
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
-from amed_lightning.bench.results import Results, read_tensors, write_tensors
+from amed_lightning.bench.results import Results
 from amed_lightning.data.picture import Record, write_image
+from amed_lightning.runtime.tensor_file import read_tensors, write_tensors
 from amed_lightning.sampling.images import generate
-from amed_lightning.tensors import Bytes, Images, not_finite
+from amed_lightning.tensors import Bytes, Images
 
 NUM_SAMPLES = 16
 """Images of a cell's first seeds that stay for grids."""
@@ -36,6 +37,7 @@ def compute_block(
     Raises:
         RuntimeError: the sampler's count of network runs is not the cell's.
         NotFiniteError: an image is not finite.
+        DamagedFileError: the reference's images are not there to compare with, because it failed, or are damaged.
         torch.OutOfMemoryError: there is no room for a single image.
     """
     (batch_size,) = cell.protocol.batch_sizes
@@ -63,7 +65,7 @@ def _compute(
     bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, facts: dict[str, Any]
 ) -> None:
     seeds, size = cell.protocol.block(block), facts["batch_size"]
-    compared = None if cell.reference is None else _reference_images(results, cell.reference, block)
+    compared = None if cell.reference is None else read_tensors(results.images(cell.reference, block))["images"]
     num_kept = len(seeds) if results.keeps_images else NUM_SAMPLES if block == 0 else 0
     scores = bench.examiner.scores(cell.protocol.total)
     kept: list[Bytes] = []
@@ -89,16 +91,6 @@ def _compute(
         write_tensors(results.images(cell.key, block), {"images": torch.cat(generated)})
     samples = {"samples": torch.cat(kept)[:NUM_SAMPLES]} if block == 0 else {}
     write_tensors(results.sums(cell.key, block), sums | samples, facts)
-
-
-def _reference_images(results: Results, key: str, block: int) -> Images:
-    path = results.images(key, block)
-    if not path.is_file():
-        raise RuntimeError(f"{path} is not there to compare with: the reference failed, and its own error says why")
-    tensors = read_tensors(path)
-    if name := not_finite(tensors):
-        raise RuntimeError(f"{path}: '{name}' has a NaN or an infinity; delete it and run the suite again")
-    return tensors["images"]
 
 
 def write_pictures(results: Results, key: str, first_seed: int, images: Bytes, record: Record) -> None:

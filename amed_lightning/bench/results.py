@@ -1,18 +1,15 @@
 """The files of a sweep: blocks' sums, the reference's images, cells' rows, and the errors of cells that failed."""
 
 import json
-from collections.abc import Mapping
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
-from torch import Tensor
-
 from amed_lightning.bench.cell import Cell
-from amed_lightning.bench.share import Share
 from amed_lightning.config import InputError, write_atomically
+from amed_lightning.runtime.slurm import job_name
+from amed_lightning.runtime.tensor_file import read_tensors
 from amed_lightning.seeds import Seeds
 from amed_lightning.tensors import Bytes
 
@@ -25,13 +22,13 @@ class Results:
 
     Attributes:
         folder: of the suite.
-        share: the part of an array that writes; a cell's errors are told apart by it.
         keeps_images: whether every image is wanted as a PNG file.
+        job: that writes; a cell's errors are told apart by it, so that a bad node's are nobody else's.
     """
 
     folder: Path
-    share: Share = field(default_factory=Share)
     keeps_images: bool = False
+    job: str = field(default_factory=lambda: job_name() or "")
 
     @property
     def plan(self) -> Path:
@@ -43,13 +40,26 @@ class Results:
         return self.folder / "rows" / f"{key}.json"
 
     def error(self, key: str) -> Path:
-        """Return where this task's error of a failed cell is."""
-        task = f"-{self.share.index}" if self.share.count > 1 else ""
-        return self.folder / "rows" / f"{key}.error{task}.json"
+        """Return where this job's error of a failed cell is."""
+        return self.folder / "rows" / f"{key}.error{self.job and '-'}{self.job}.json"
 
     def errors(self, key: str) -> list[Path]:
-        """Return all tasks' errors of a cell."""
+        """Return all jobs' errors of a cell."""
         return sorted((self.folder / "rows").glob(f"{key}.error*.json"))
+
+    def finished(self, key: str) -> Row | None:
+        """Return a cell's row, if it has one; what is no such row is taken away, to be made again."""
+        path = self.row(key)
+        try:
+            row = read_json(path) if path.is_file() else None
+            if row is None or row["key"] == key:
+                return row
+            reason = f"it is the row of {row['key']}"
+        except (InputError, TypeError, KeyError) as error:
+            reason = str(error)
+        print(f"{path}: not this cell's row ({reason}); it is made again", file=sys.stderr)
+        path.unlink(missing_ok=True)
+        return None
 
     def sums(self, key: str, block: int) -> Path:
         """Return where a block's sums are."""
@@ -103,20 +113,3 @@ def read_json(path: Path) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Row | None = None) -> None:
-    """Write named tensors, and facts about them, as safetensors."""
-    content = {name: tensor.clone() for name, tensor in tensors.items()}
-    write_atomically(path, safetensors.torch.save(content, {"facts": json.dumps(facts or {})}))
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read named tensors."""
-    return safetensors.torch.load_file(path)
-
-
-def read_facts(path: Path) -> Row:
-    """Read the facts about a file's tensors."""
-    with safetensors.safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["facts"])

@@ -8,8 +8,9 @@ from typing import Any
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.ranking import SCORES
-from amed_lightning.bench.results import Results, Row, read_facts, read_tensors
+from amed_lightning.bench.results import Results, Row
 from amed_lightning.config import canonical_json, digest
+from amed_lightning.runtime.tensor_file import read_with_facts
 
 OF_A_RANGE = {"is": "is_whole"}
 """A range of seeds may be too small for ten splits, so its IS is taken on one."""
@@ -24,21 +25,24 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
         results: where its blocks are.
         source: provenance.
 
+    Raises:
+        DamagedFileError: a block is gone or is not as it was written.
+
     Returns:
         The row; ``<score>_mean``, ``_min`` and ``_spread`` (sample deviation) are over the ranges of seeds, and
         ``blocks_from`` lists the distinct commits and devices that computed the blocks.
     """
     protocol = cell.protocol
-    total, ranges = bench.examiner.scores(protocol.total), []
+    total, ranges, facts = bench.examiner.scores(protocol.total), [], []
     for number in range(protocol.num_ranges):
         part = bench.examiner.scores(protocol.total)
         for block in protocol.blocks_of(number):
-            sums = read_tensors(results.sums(cell.key, block))
+            sums, fact = read_with_facts(results.sums(cell.key, block))
+            facts.append(fact)
             sums.pop("samples", None)
             part.add(sums)
             total.add(sums)
         ranges.append(part.compute())
-    facts = [read_facts(results.sums(cell.key, block)) for block in range(protocol.num_blocks)]
     kept = protocol.with_batches([int(fact["batch_size"]) for fact in facts])
     seconds = sum(fact["seconds"] for fact in facts)
     values, config = total.compute(), cell.planned.config(bench.model.denoiser.cost)

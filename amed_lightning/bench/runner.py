@@ -1,17 +1,14 @@
-"""Fill a suite's cells, with any number of processes, from wherever an earlier run stopped.
+"""Fill a suite's cells, with any number of processes and jobs, from wherever an earlier run stopped.
 
 The unit of work is a block of a cell, whose sums are a file of their own. A dataset's reference comes first, with its
 images, because the others are compared with them. A cell that fails leaves an error and no row; the others go on, and
 the next run tries it again. No collective touches a score, and none runs while there is work.
-
-Tasks of an array have cells of their own. The reference's blocks all of them need: each task begins elsewhere and skips
-what another has written meanwhile, so that nothing is locked and nobody waits for another task.
 """
 
-import time
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,90 +19,109 @@ from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, write_json
 from amed_lightning.bench.row import finished_row
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.runtime.signals import stop_if_asked
+from amed_lightning.runtime.tensor_file import DamagedFileError
+from amed_lightning.runtime.work import share
 
-SECONDS_BETWEEN_LOOKS = 0.2
 OF_A_BLOCK = ("commit", "dirty", "device")
 """What may differ between the blocks of a cell, because a sweep went on later or elsewhere."""
 
 
 def run(benches: Sequence[Bench], results: Results, processes: Processes, device: torch.device) -> list[Cell]:
-    """Compute every cell of this task that has no row yet.
+    """Compute every cell that has no row yet.
 
     Args:
         benches: what to compute, by dataset.
-        results: where to, and which part of an array this is.
-        processes: this process among those that share the task's work.
+        results: where to.
+        processes: this process among those of its job.
         device: where to compute.
 
     Returns:
         The cells that failed.
     """
-    measured = [cell.key for bench in benches for cell in bench.cells if not cell.planned.is_reference]
-    mine = results.share.of(measured)
-    return [cell for bench in benches for cell in _run(bench, mine, results, processes, device)]
-
-
-def _run(
-    bench: Bench, mine: Collection[str], results: Results, processes: Processes, device: torch.device
-) -> list[Cell]:
-    """Compute one dataset's cells; the weights are on the device meanwhile."""
-    references = [cell for cell in bench.cells if cell.planned.is_reference]
-    others = [cell for cell in bench.cells if cell.key in mine]
-    ours = [*references, *others] if others or results.share.index == 0 else []
-    unfinished = processes.broadcast([cell.key for cell in ours if not _is_finished(cell, results)])
+    cells = [cell for bench in benches for cell in bench.cells]
     if processes.global_rank == 0:
-        for cell in ours:
+        for cell in cells:
             results.error(cell.key).unlink(missing_ok=True)
+    processes.broadcast(None)  # nobody takes an error of before for one of now
+    for bench in benches:
+        _run(bench, results, processes, device)
+    return [cell for cell in cells if results.error(cell.key).is_file()]
+
+
+def _run(bench: Bench, results: Results, processes: Processes, device: torch.device) -> None:
+    """Compute one dataset's cells; the weights are on the device meanwhile."""
+    unfinished = [cell for cell in bench.cells if not _is_finished(cell, results)]
     if unfinished:
         bench.to(device)
-        _fill(bench, references, results, processes, device)
-        _fill(bench, [cell for cell in others if cell.key in unfinished], results, processes, device)
+        for is_reference in (True, False):
+            cells = [cell for cell in bench.cells if cell.planned.is_reference == is_reference]
+            _fill(bench, [cell for cell in cells if is_reference or cell in unfinished], results, processes, device)
         bench.to(torch.device("cpu"))
-    return [cell for cell in ours if results.error(cell.key).is_file()]
 
 
 def _is_finished(cell: Cell, results: Results) -> bool:
     blocks = range(cell.protocol.num_blocks) if results.keeps_images else ()
-    return results.row(cell.key).is_file() and all(results.is_done(cell, block) for block in blocks)
+    return results.finished(cell.key) is not None and all(results.is_done(cell, block) for block in blocks)
 
 
 def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Processes, device: torch.device) -> None:
     """Compute the missing blocks of cells, and the rows that they complete."""
-    blocks = [(index, block) for index, cell in enumerate(cells) for block in range(cell.protocol.num_blocks)]
-    missing = processes.broadcast([work for work in blocks if not results.is_done(cells[work[0]], work[1])])
     source = provenance(device, processes.world_size)
-    mine = results.share.rotated(missing)[processes.global_rank :: processes.world_size]
-    if mine:
-        with progress(f"bench {bench.name}", len(mine), "blocks") as advance:
-            for index, block in mine:
-                stop_if_asked()
-                _attempt(bench, cells[index], block, results, device, source)
-                advance(1)
-    while not all(
-        results.is_done(cells[index], block) or results.error(cells[index].key).is_file() for index, block in missing
-    ):
-        stop_if_asked()
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    if processes.global_rank == 0:
-        for cell in cells:
-            if not results.row(cell.key).is_file() and not results.error(cell.key).is_file():
-                with _errors_of(cell, results):
-                    write_json(results.row(cell.key), finished_row(bench, cell, results, source))
-                    for error in results.errors(cell.key):
-                        error.unlink()
+    pieces = {f"{cell.key}-{block}": (cell, block) for cell in cells for block in range(cell.protocol.num_blocks)}
+    blocks = {name: partial(_attempt, bench, *piece, results, device, source) for name, piece in pieces.items()}
+    rows = {cell.key: partial(_complete, bench, cell, results, source) for cell in cells}
+    folder = results.folder / "blocks"
+
+    def has_failed(cell: Cell) -> bool:
+        return results.error(cell.key).is_file()
+
+    def is_scored(key: str) -> bool:
+        return results.row(key).is_file() or results.error(key).is_file()
+
+    while True:
+        share(
+            f"bench {bench.name}",
+            blocks,
+            lambda name: results.is_done(*pieces[name]) or has_failed(pieces[name][0]),
+            folder,
+            processes,
+        )
+        share(f"rows of {bench.name}", rows, is_scored, folder, processes, "rows")
+        if all(map(is_scored, rows)):  # a block may have turned out to be damaged
+            return
 
 
 def _attempt(
     bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, source: dict[str, Any]
 ) -> None:
-    """Compute a block that nobody has computed meanwhile, unless its cell has failed already."""
-    if not results.error(cell.key).is_file() and not results.is_done(cell, block):
-        with _errors_of(cell, results):
-            of_a_block = {name: source[name] for name in OF_A_BLOCK}
-            compute_block(bench, cell, block, results, device, of_a_block)
+    """Compute a block, unless its cell has failed already; images of the reference that are damaged are made again."""
+    if results.error(cell.key).is_file():
+        return
+    where = block, results, device, {name: source[name] for name in OF_A_BLOCK}
+    with _errors_of(cell, results):
+        try:
+            compute_block(bench, cell, *where)
+        except DamagedFileError as damaged:
+            assert bench.reference is not None
+            if results.error(bench.reference.key).is_file():
+                raise
+            damaged.path.unlink(missing_ok=True)
+            compute_block(bench, bench.reference, *where)
+            compute_block(bench, cell, *where)
+
+
+def _complete(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]) -> None:
+    """Write a cell's row; a damaged block is removed instead, to be made again."""
+    with _errors_of(cell, results):
+        try:
+            row = finished_row(bench, cell, results, source)
+        except DamagedFileError as damaged:
+            damaged.path.unlink(missing_ok=True)
+            return
+        write_json(results.row(cell.key), row)
+        for error in results.errors(cell.key):
+            error.unlink(missing_ok=True)
 
 
 @contextmanager

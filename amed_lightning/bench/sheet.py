@@ -68,8 +68,8 @@ def _line(square: dict[str, Any], results: Results) -> Line:
     key, reason = square.pop("key", None), square.pop("excluded", "")
     if key is None:
         return Line(square, gap="excluded", reason=reason)
-    if results.row(key).is_file():
-        return Line(square, read_json(results.row(key)))
+    if (row := results.finished(key)) is not None:
+        return Line(square, row)
     return Line(square, gap="failed" if results.errors(key) else "missing")
 
 

@@ -18,7 +18,6 @@ from amed_lightning.bench.published import FIGURES, NOTHING, Published, read_pub
 from amed_lightning.bench.render import comma_separated, latex, markdown, terminal
 from amed_lightning.bench.results import Results, read_json
 from amed_lightning.bench.runner import run as fill
-from amed_lightning.bench.share import Share
 from amed_lightning.bench.sheet import lines_of, rows_of, write_plan
 from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.table import tables
@@ -39,16 +38,15 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     parser = _parser(verb, f"Sweep a suite, then tabulate and plot. Other actions: {', '.join(ACTIONS)}.")
     parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
     parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
-    parser.add_argument("--shard", default="0/1", help="this task of an array and how many there are, like 0/4")
     parser.add_argument("--images", action="store_true", help="also write every image as a PNG file")
     parser.add_argument("--dry-run", action="store_true", help="print what would be computed, and how long it takes")
     parser.add_argument("--seconds_per_run", type=float | None, default=None, help="of a micro-batch, for --dry-run")
     options = parser.parse_args(list(arguments))
-    suite, share = load_suite(options.config), Share.parse(options.shard)
+    suite = load_suite(options.config)
     if options.dry_run:
         return _dry_run(suite, options)
     published = _published(options.published)
-    benches, results = prepare(suite), Results(options.output / suite.name, share, options.images)
+    benches, results = prepare(suite), Results(options.output / suite.name, options.images)
     fabric = launch(options.accelerator, options.devices, options.num_nodes)
     if fabric.is_global_zero:
         write_plan(suite, benches, results)
@@ -63,9 +61,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
         for cell in failed:
             what = f"{cell.planned.dataset}, {cell.planned.label} at {cell.nfe} NFE"
             print(f"failed: {what}, see {results.error(cell.key)}", file=sys.stderr)
-        if share.count > 1:
-            print(f"task {options.shard} is done; `amed-lightning bench table` renders all tasks' cells")
-        elif len(failed) < sum(len(bench.cells) for bench in benches):
+        if len(failed) < sum(len(bench.cells) for bench in benches):
             _tabulate(results, published)
             _draw(results)
     return 1 if failed else 0

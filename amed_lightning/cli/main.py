@@ -15,7 +15,7 @@ from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.signals import listening
 
-INTERRUPTIBLE = ("fit", "precompute", "bench")
+INTERRUPTIBLE = ("fit", "precompute", "schedule", "bench")
 """Verbs that look at the signals which ask them to stop; the others end at once."""
 
 VERBS = {
@@ -58,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if verb not in VERBS:
         print(f"error: unknown verb '{verb}': use one of {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(ExitCode.bad_input)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.path.append(os.getcwd())  # a user's own classes are found as `python -m` finds them
     try:
+        os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
         with listening() if verb in INTERRUPTIBLE else nullcontext():
             code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
     except ValueError as error:
@@ -71,9 +72,27 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         code = ExitCode.failed
+    except KeyboardInterrupt:
+        print(f"{verb}: interrupted", file=sys.stderr)
+        code = ExitCode.interrupted
     finally:
         _leave_group()
     sys.exit(code)
+
+
+def _threads(told: str) -> str:
+    """Return the number of threads that OpenMP is told: nothing is 1, and of a list of nested levels the first counts.
+
+    Raises:
+        InputError: it is no positive number.
+
+    >>> _threads(""), _threads("4,3,2")
+    ('1', '4')
+    """
+    first = told.partition(",")[0].strip() or "1"
+    if not first.isdecimal() or int(first) < 1:
+        raise InputError(f"OMP_NUM_THREADS is {told!r}; set it to a number of threads, or not at all")
+    return first
 
 
 def _leave_group() -> None:

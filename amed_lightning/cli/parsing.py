@@ -1,11 +1,11 @@
 """What the verbs' parsers share: options, and errors of one line."""
 
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jsonargparse
 
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, at_home
 
 PLAIN_WIDTH = 160
 """Columns of a table where there is no terminal."""
@@ -28,7 +28,11 @@ class OneLineErrors:
 
 
 class Parser(OneLineErrors, jsonargparse.ArgumentParser):
-    """A parser of a verb's options."""
+    """A parser of a verb's options, whose paths may begin at the home folder."""
+
+    def parse_args(self, *arguments: Any, **options: Any) -> jsonargparse.Namespace:
+        """Parse the command line and the configurations that it names."""
+        return at_home(super().parse_args(*arguments, **options))
 
 
 def parser_for(verb: str, description: str) -> Parser:

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from amed_lightning.cli.parsing import OneLineErrors
-from amed_lightning.config import InputError, write_atomically
+from amed_lightning.config import InputError, at_home, write_atomically
 from amed_lightning.runtime.processes import accelerator_for, compute_alike
 from amed_lightning.runtime.progress import progress_lines
 from amed_lightning.runtime.provenance import provenance, write_run_record
@@ -31,8 +31,9 @@ class ProgressLines(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start counting batches, also those from before a restart."""
-        batches = int(trainer.num_training_batches)
-        self._advance = progress_lines("fit", batches * (trainer.max_epochs or 1), "batches")
+        epochs = trainer.max_epochs or -1  # without end, where max_steps or max_time is to end it
+        total = int(trainer.num_training_batches) * epochs if epochs > 0 else None
+        self._advance = progress_lines("fit", total, "batches")
         self._advance(trainer.fit_loop.total_batch_idx + 1)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -75,6 +76,7 @@ class TrainingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Keep the options as they were given, and let a fit that goes on write its charts where it began them."""
+        at_home(self.config)
         if self.subcommand is None:
             return
         self.given = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)

@@ -13,5 +13,7 @@ class ExitCode(IntEnum):
     """Of a night: a figure could not be compared."""
     requeue = 85
     """Stopped on USR1 with everything saved: start the same command again."""
+    interrupted = 130
+    """Stopped on Ctrl-C with everything saved: starting again goes on."""
     terminated = 143
-    """Stopped on TERM with everything saved: starting again goes on, and nobody has asked for it."""
+    """Stopped on TERM or HUP with everything saved: starting again goes on, and nobody has asked for it."""

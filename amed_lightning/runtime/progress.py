@@ -33,12 +33,12 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
         yield progress_lines(description, total, unit)
 
 
-def progress_lines(description: str, total: int, unit: str) -> Advance:
+def progress_lines(description: str, total: int | None, unit: str) -> Advance:
     """Return a function to call with the amount just done; it prints a line now and then, and the last one.
 
     Args:
         description: of the work.
-        total: its size.
+        total: its size; None where nobody knows it.
         unit: what it is counted in, plural.
     """
     started = last_line = time.monotonic()
@@ -48,11 +48,12 @@ def progress_lines(description: str, total: int, unit: str) -> Advance:
         nonlocal done, last_line
         done += amount
         now = time.monotonic()
-        if now - last_line < SECONDS_BETWEEN_LINES and done < total:
+        if now - last_line < SECONDS_BETWEEN_LINES and done != total:
             return
         last_line = now
-        rate = done / max(now - started, 1e-9)
-        left = (total - done) / rate if rate else 0
-        print(f"{description}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+        each = (now - started) / max(done, 1)
+        speed = f"{each:.1f} s each" if each > 1 else f"{1 / max(each, 1e-9):.0f}/s"
+        of_all, left = ("", "") if total is None else (f"/{total}", f", {(total - done) * each:.0f} s left")
+        print(f"{description}: {done}{of_all} {unit}, {speed}{left}", file=sys.stderr, flush=True)
 
     return advance

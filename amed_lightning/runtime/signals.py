@@ -1,8 +1,8 @@
-"""Signals that ask the process to stop: USR1, to be started again, and TERM.
+"""Signals that ask the process to stop: USR1, to be started again; TERM; HUP of a terminal that is gone; and Ctrl-C.
 
 A handler only raises a flag. The work looks at the flag where nothing would be lost, between two batches or blocks, and
 stops there; saving from within a handler would happen in the middle of a step, and on several processes in the middle
-of different ones. If both signals have come, TERM counts.
+of different ones. If several have come, TERM counts most and USR1 least. A second Ctrl-C ends the process at once.
 
 A process that another one started (it has a ``LOCAL_RANK`` above 0) stops once that one is gone, because a signal often
 reaches the parent alone. It ends with 0: the parent's code counts, and Lightning kills the parent of one that fails.
@@ -10,13 +10,21 @@ reaches the parent alone. It ends with 0: the parent's code counts, and Lightnin
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from amed_lightning.runtime.exit_codes import ExitCode
 
-ENDINGS = {signal.SIGUSR1: ExitCode.requeue, signal.SIGTERM: ExitCode.terminated}
+ENDINGS = {
+    signal.SIGUSR1: ExitCode.requeue,
+    signal.SIGINT: ExitCode.interrupted,
+    signal.SIGTERM: ExitCode.terminated,
+    signal.SIGHUP: ExitCode.terminated,
+}
+_IGNORED = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_IGN]
+"""By whoever started the process, as ``nohup`` does."""
 
 _asked: set[ExitCode] = set()
 _parent = os.getppid()
@@ -48,9 +56,10 @@ def listening() -> Iterator[None]:
 
 
 def listen() -> None:
-    """Install the handlers again, over those that a library has put in their place."""
+    """Install the handlers, also over those that a library has put in their place."""
     for number in ENDINGS:
-        signal.signal(number, _raise_flag)
+        if number not in _IGNORED:
+            signal.signal(number, _raise_flag)
 
 
 def asked() -> ExitCode | None:
@@ -71,7 +80,13 @@ def stop_if_asked() -> None:
 
 
 def _raise_flag(number: int, frame: FrameType | None) -> None:
-    _asked.add(ENDINGS[signal.Signals(number)])
+    code = ENDINGS[signal.Signals(number)]
+    if code is ExitCode.interrupted:
+        if code in _asked:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        print("stopping after the batch or block at hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+    _asked.add(code)
 
 
 def _is_child() -> bool:

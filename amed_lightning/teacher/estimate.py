@@ -7,7 +7,7 @@ import torch
 
 from amed_lightning.flow.model import Condition, Denoised, DiffusionModel
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryStore
+from amed_lightning.teacher.store import TrajectoryStore
 from amed_lightning.teacher.trajectories import roll_out
 from amed_lightning.tensors import Images, Level
 
@@ -34,12 +34,14 @@ class Estimate:
         bytes_on_disk: of their shards.
         runs_per_trajectory: of the network.
         seconds: of the network, shared by the processes.
+        seconds_per_shard: of one process for one, which is lost where it is interrupted.
     """
 
     records: int
     bytes_on_disk: int
     runs_per_trajectory: int
     seconds: float
+    seconds_per_shard: float
 
     def lines(self) -> list[str]:
         """Say it."""
@@ -48,7 +50,7 @@ class Estimate:
             f"records: {self.records}",
             f"disk: {self.bytes_on_disk / 2**20:.1f} MiB",
             f"network runs: {runs} ({self.runs_per_trajectory} per trajectory)",
-            f"time: about {self.seconds:.0f} s",
+            f"time: about {self.seconds:.0f} s, and {self.seconds_per_shard:.3g} s a shard (teacher.shard_size)",
         ]
 
 
@@ -65,15 +67,18 @@ def estimate(
         device: where to compute.
     """
     recipe = store.recipe
-    missing = sum(len(store.missing(group)) for group in seeds)
+    missing = [shard for group in seeds for shard in store.missing(group)]
+    records = sum(map(len, missing))
     calls = _Calls(recipe.feature_size, model.denoiser.cost)
     roll_out(replace(model, denoiser=calls), recipe, Seeds(Stream.training, 0, 1), torch.device("cpu"))
-    batches = -(-missing // world_size) * (SHARD_SIZE // recipe.batch_size)
+    per_batch = calls.count * (_seconds_per_call(store, model, device) if missing else 0.0)
+    per_shard = max(map(len, missing), default=0) // recipe.batch_size * per_batch
     return Estimate(
-        missing * SHARD_SIZE,
-        missing * store.shard_bytes,
+        records,
+        sum(map(store.shard_bytes, missing)),
         calls.count * model.denoiser.cost,
-        batches * calls.count * (_seconds_per_call(store, model, device) if missing else 0.0),
+        -(-len(missing) // world_size) * per_shard,
+        per_shard,
     )
 
 

@@ -1,26 +1,22 @@
 """Fill a trajectory store, with any number of processes, from wherever an earlier run stopped."""
 
-import time
+from functools import partial
 
 import torch
 
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.signals import stop_if_asked
+from amed_lightning.runtime.work import share
 from amed_lightning.seeds import Seeds
-from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryStore
+from amed_lightning.teacher.store import TrajectoryStore
 from amed_lightning.teacher.trajectories import Trajectories, roll_out
-
-SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def precompute(
     store: TrajectoryStore, model: DiffusionModel, seeds: list[Seeds], processes: Processes, device: torch.device
 ) -> None:
     """Write the shards that are missing; return when all are there.
-
-    The missing shards are dealt out once. A process that has done its part looks for the others' files.
 
     Args:
         store: where to.
@@ -29,21 +25,18 @@ def precompute(
         processes: this process among those that share the work.
         device: where to compute.
     """
-    batch_size = store.recipe.batch_size
-    missing = processes.broadcast([shard for group in seeds for shard in store.missing(group)])
-    mine = missing[processes.global_rank :: processes.world_size]
-    if mine:
-        with progress("teacher", len(mine) * SHARD_SIZE, "trajectories") as advance:
-            for shard in mine:
-                stop_if_asked()
-                batches = []
-                for batch in shard.blocks(batch_size):
-                    batches.append(roll_out(model, store.recipe, batch, device))
-                    advance(batch_size)
-                store.write(shard, _concatenated(batches))
-    while any(not store.path(shard).is_dir() for shard in missing):
+    shards = [shard for group in seeds for shard in store.shards(group)]
+    make = {store.path(shard).name: partial(_compute, store, model, shard, device) for shard in shards}
+    share("teacher", make, lambda name: (store.folder / name).is_dir(), store.folder, processes, "shards")
+
+
+def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device: torch.device) -> None:
+    """Write a shard; it is given up where a signal comes between two of its batches."""
+    batches = []
+    for batch in shard.blocks(store.recipe.batch_size):
         stop_if_asked()
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        batches.append(roll_out(model, store.recipe, batch, device))
+    store.write(shard, _concatenated(batches))
 
 
 def _concatenated(batches: list[Trajectories]) -> Trajectories:

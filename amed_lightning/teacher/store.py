@@ -14,7 +14,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import lmdb
@@ -23,14 +23,12 @@ import torch
 
 from amed_lightning.config import InputError, write_atomically
 from amed_lightning.noise.schedules import Grid
-from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.seeds import Seeds
 from amed_lightning.teacher import environment
 from amed_lightning.teacher.records import Layout, Rows
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
 from amed_lightning.teacher.view import View
 
-SHARD_SIZE = 256
-"""Trajectories per shard."""
 CURE = "delete that folder and run `amed-lightning precompute` again"
 
 
@@ -46,23 +44,24 @@ class TrajectoryStore:
     """
 
     def __init__(self, root: Path, recipe: TeacherRecipe) -> None:
-        if SHARD_SIZE % recipe.batch_size:
+        if recipe.shard_size % recipe.batch_size:
             raise InputError(
-                f"teacher.batch_size is {recipe.batch_size}; it must divide {SHARD_SIZE}, the size of a shard"
+                f"teacher.batch_size is {recipe.batch_size}; it must divide shard_size, {recipe.shard_size}"
             )
         self.recipe, self.layout = recipe, Layout.of(recipe)
         self.folder = root / recipe.digest[:16]
 
     def shards(self, seeds: Seeds) -> list[Seeds]:
-        """Return the whole shards that hold ``seeds``."""
-        start = seeds.start // SHARD_SIZE * SHARD_SIZE
-        stop = -(-seeds.stop // SHARD_SIZE) * SHARD_SIZE
-        return list(Seeds(seeds.stream, start, stop).blocks(SHARD_SIZE))
+        """Return the shards that hold ``seeds``; the last ends with their last batch, unless it is there whole."""
+        size, batch = self.recipe.shard_size, self.recipe.batch_size
+        start, stop = seeds.start // size * size, -(-seeds.stop // batch) * batch
+        shards = list(Seeds(seeds.stream, start, stop).blocks(size))
+        whole = replace(shards[-1], stop=shards[-1].start + size)
+        return [*shards[:-1], whole if self.path(whole).is_dir() else shards[-1]]
 
-    @property
-    def shard_bytes(self) -> int:
-        """Size of a shard's file."""
-        return environment.file_bytes(SHARD_SIZE, self.layout.record_bytes)
+    def shard_bytes(self, shard: Seeds) -> int:
+        """Return the size of a shard's file."""
+        return environment.file_bytes(len(shard), self.layout.record_bytes)
 
     def path(self, shard: Seeds) -> Path:
         """Return a shard's folder."""
@@ -105,17 +104,17 @@ class _Records(dict[int, memoryview]):
 
     Args:
         store: where the shards are.
-        stream: of the seeds.
+        seeds: whose records are read.
     """
 
-    def __init__(self, store: TrajectoryStore, stream: Stream) -> None:
+    def __init__(self, store: TrajectoryStore, seeds: Seeds) -> None:
         super().__init__()
-        self.store, self.stream = store, stream
+        self.size = store.recipe.shard_size
+        self.paths = {shard.start: store.path(shard) for shard in store.shards(seeds)}
         self.shards: dict[Path, lmdb.Transaction] = {}
 
     def __missing__(self, seed: int) -> memoryview:
-        start = seed // SHARD_SIZE * SHARD_SIZE
-        path = self.store.path(Seeds(self.stream, start, start + SHARD_SIZE))
+        path = self.paths[seed // self.size * self.size]
         if path not in self.shards:
             self.shards[path] = environment.reading(path)
         record = self.shards[path].get(environment.key_of(seed))
@@ -167,7 +166,7 @@ class TrajectoryReader:
 
     def close(self) -> None:
         """Close the shards, as soon as nobody is reading; the next read opens them again."""
-        self._records = _Records(self.store, self.seeds.stream)
+        self._records = _Records(self.store, self.seeds)
 
     def _verify(self, shard: Seeds) -> None:
         path = self.store.path(shard)

@@ -8,26 +8,24 @@ number of processes; a killed run goes on with the blocks that it left.
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
 from amed_lightning.config import InputError, Spec, digest, file_digest, write_atomically
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.runtime.progress import progress
+from amed_lightning.runtime.tensor_file import DamagedFileError, read_with_facts, write_tensors
+from amed_lightning.runtime.work import share
 from amed_lightning.sampling.finite import NotFiniteError, first_broken
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.nodes import Nodes
 from amed_lightning.teacher.step_table import StepTable, joined
 from amed_lightning.teacher.tabulate import Agreement
-from amed_lightning.tensors import not_finite
 
-SECONDS_BETWEEN_LOOKS = 0.2
 TENSORS = ("gram", "features", "past")
 CURE = "delete it and run `amed-lightning precompute` again"
 
@@ -95,18 +93,14 @@ class TableFile:
             NotFiniteError: a number of a block that was computed is not finite.
         """
         blocks = list(seeds.blocks(self.recipe.batch_size))
-        missing = [] if self.path.is_file() else [block for block in blocks if not self._block(block).is_file()]
-        missing = processes.broadcast(missing)
-        mine = missing[processes.global_rank :: processes.world_size]
-        if mine:
-            with progress("table", sum(map(len, mine)), "trajectories") as advance:
-                for block in mine:
-                    write_atomically(self._block(block), _packed(self._finite(block, compute(block))))
-                    advance(len(block))
-        if processes.global_rank == 0 and not self.path.is_file():
-            _wait_for([self._block(block) for block in blocks])
-            self._join(blocks)
-        _wait_for([self.path])
+        make = {_name(block): partial(self._compute, compute, block) for block in blocks}
+        join = {self.path.stem: partial(self._join, blocks)}
+        while not self.path.is_file():  # a block may turn out to be damaged
+            share(
+                "table", make, lambda name: self.path.is_file() or self._block(name).is_file(), self.blocks, processes
+            )
+            share("table, joined", join, lambda _: self.path.is_file(), self.blocks, processes, "tables")
+        shutil.rmtree(self.blocks, ignore_errors=True)  # another job may be at a last look
 
     def read(self) -> list[StepTable]:
         """Return the table's intervals.
@@ -125,7 +119,10 @@ class TableFile:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{self.path}: not a table ({error!r}); {CURE}") from error
-        tables = _unpacked(tensors_path)
+        try:
+            tables = _read(tensors_path)
+        except DamagedFileError as error:
+            raise InputError(f"{error}; {CURE}") from error
         for number, table in enumerate(tables, start=(self.recipe.interval or 0) + 1):
             if not table.disagreement <= self.recipe.agreement.bound:
                 raise InputError(
@@ -135,21 +132,29 @@ class TableFile:
                 )
         return tables
 
-    def _finite(self, block: Seeds, tables: list[StepTable]) -> list[StepTable]:
+    def _block(self, name: str) -> Path:
+        return self.blocks / f"{name}.safetensors"
+
+    def _compute(self, compute: Callable[[Seeds], list[StepTable]], block: Seeds) -> None:
+        tables = compute(block)
         for number, table in enumerate(tables, start=(self.recipe.interval or 0) + 1):
             row = first_broken(*(getattr(table, name) for name in TENSORS))
             if row is not None:
                 raise NotFiniteError("table", block, row, f"interval {number}")
-        return tables
-
-    def _block(self, block: Seeds) -> Path:
-        return self.blocks / f"{block.start:09d}-{block.stop:09d}.safetensors"
+        _write(self._block(_name(block)), tables)
 
     def _join(self, blocks: list[Seeds]) -> None:
-        parts = [_unpacked(self._block(block)) for block in blocks]
+        """Join the blocks; one that is damaged is removed, to be made again, and nothing is written."""
+        parts = []
+        for block in blocks:
+            try:
+                parts.append(_read(self._block(_name(block))))
+            except DamagedFileError:
+                self._block(_name(block)).unlink(missing_ok=True)
+                return
         tables = [joined(list(of_interval)) for of_interval in zip(*parts, strict=True)]
         tensors_path = self.path.with_suffix(".safetensors")
-        write_atomically(tensors_path, _packed(tables))
+        _write(tensors_path, tables)
         manifest = {
             "recipe": asdict(self.recipe),
             "digest": self.recipe.digest,
@@ -157,12 +162,10 @@ class TableFile:
             "intervals": [_description(table) for table in tables],
         }
         write_atomically(self.path, json.dumps(manifest, indent=2).encode() + b"\n")
-        shutil.rmtree(self.blocks)
 
 
-def _wait_for(paths: list[Path]) -> None:
-    while not all(path.is_file() for path in paths):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+def _name(block: Seeds) -> str:
+    return f"{block.start:09d}-{block.stop:09d}"
 
 
 def _description(table: StepTable) -> dict[str, Any]:
@@ -174,23 +177,17 @@ def _description(table: StepTable) -> dict[str, Any]:
     }
 
 
-def _packed(tables: list[StepTable]) -> bytes:
-    tensors = {
-        f"{index}.{name}": getattr(table, name).detach().cpu().contiguous()
-        for index, table in enumerate(tables)
-        for name in TENSORS
-    }
-    return safetensors.torch.save(tensors, {"intervals": json.dumps([_description(table) for table in tables])})
+def _write(path: Path, tables: list[StepTable]) -> None:
+    tensors = {f"{index}.{name}": getattr(table, name) for index, table in enumerate(tables) for name in TENSORS}
+    write_tensors(path, tensors, {"intervals": [_description(table) for table in tables]})
 
 
-def _unpacked(path: Path) -> list[StepTable]:
+def _read(path: Path) -> list[StepTable]:
+    tensors, facts = read_with_facts(path)
     tables = []
-    with safetensors.safe_open(path, "pt") as file:
-        for index, described in enumerate(json.loads(file.metadata()["intervals"])):
-            nodes = Nodes(**{name: tuple(axis) for name, axis in described["nodes"].items()})
-            tensors = {name: file.get_tensor(f"{index}.{name}") for name in TENSORS}
-            if name := not_finite(tensors):
-                raise InputError(f"{path}: '{index}.{name}' has a NaN or an infinity; {CURE}")
-            sigmas = torch.tensor(described["sigmas"], dtype=torch.float64)
-            tables.append(StepTable(sigmas, nodes, disagreement=described["disagreement"], **tensors))
+    for index, described in enumerate(facts["intervals"]):
+        nodes = Nodes(**{name: tuple(axis) for name, axis in described["nodes"].items()})
+        own = {name: tensors[f"{index}.{name}"] for name in TENSORS}
+        sigmas = torch.tensor(described["sigmas"], dtype=torch.float64)
+        tables.append(StepTable(sigmas, nodes, disagreement=described["disagreement"], **own))
     return tables

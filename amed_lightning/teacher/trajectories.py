@@ -24,6 +24,9 @@ from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import Level, is_finite
 
+SHARD_SIZE = 256
+"""Trajectories per shard of a store, unless a teacher says otherwise."""
+
 
 @dataclass(frozen=True)
 class TeacherConfig:
@@ -37,6 +40,8 @@ class TeacherConfig:
         schedule: name and options of a grid of the teacher's own, whose levels are kept; the student's if none.
         num_intervals: of that grid.
         dtype: of the stored numbers, float64, float32 or float16; that of the states if none.
+        shard_size: trajectories that are computed and stored together, and lost where that is interrupted; smaller for
+            a network so slow that they take longer than a cluster's grace time.
     """
 
     solver: Spec
@@ -46,6 +51,7 @@ class TeacherConfig:
     schedule: Spec | None = None
     num_intervals: int | None = None
     dtype: str | None = None
+    shard_size: int = SHARD_SIZE
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class TeacherRecipe:
     afs: bool = False
     dtype: str = "float32"
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    shard_size: int = SHARD_SIZE
     version: int = 3
 
     @property
@@ -117,11 +124,12 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
         afs=teacher.afs,
         dtype=teacher.dtype or str(arithmetic.state_dtype).removeprefix("torch."),
         arithmetic=arithmetic,
+        shard_size=teacher.shard_size,
     )
 
 
 def _check(parts: SamplerParts, teacher: TeacherConfig) -> None:
-    for name, least in (("inner_levels", 0), ("batch_size", 1)):
+    for name, least in (("inner_levels", 0), ("batch_size", 1), ("shard_size", 1)):
         if getattr(teacher, name) < least:
             raise InputError(f"teacher.{name} is {getattr(teacher, name)}; it must be at least {least}")
     if (teacher.schedule is None) != (teacher.num_intervals is None):

@@ -25,7 +25,7 @@ NOTHING, SAVE = 0, 1
 
 
 class Checkpointing(Checkpoint):
-    """Save the run, and stop it on USR1 and TERM.
+    """Save the run, and stop it on USR1, TERM and Ctrl-C.
 
     Args:
         every_n_batches: how often to save; null: not on this count. Batches are not optimiser steps, of which a
@@ -150,6 +150,6 @@ class Checkpointing(Checkpoint):
     def _stop(self, trainer: pl.Trainer, code: ExitCode) -> None:
         if trainer.is_global_zero:
             saved = f"saved {self.run.checkpoint}" if self.run else "nothing is saved (trainer.enable_checkpointing)"
-            outcome = requeue() if code is ExitCode.requeue else "TERM asks for an end"
+            outcome = requeue() if code is ExitCode.requeue else "the same command goes on"
             print(f"fit: stopped after {self.batches} batches, {saved}; {outcome}", file=sys.stderr, flush=True)
         raise Stopped(code)

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from amed_lightning.runtime.memory import free_memory
-from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader
+from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.trajectories import Trajectories
 
 
@@ -27,8 +27,9 @@ class InMemory(Dataset[Trajectories]):
     def __init__(self, reader: TrajectoryReader, device: torch.device) -> None:
         self.reader = reader
         self.rows = torch.empty(len(reader), reader.view.row_bytes, dtype=torch.uint8, device=device)
-        for start in range(0, len(reader), SHARD_SIZE):
-            block = range(start, min(start + SHARD_SIZE, len(reader)))
+        size = reader.store.recipe.shard_size
+        for start in range(0, len(reader), size):
+            block = range(start, min(start + size, len(reader)))
             self.rows[block.start : block.stop] = reader.rows(block)
         reader.close()
 

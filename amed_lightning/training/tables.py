@@ -80,7 +80,7 @@ class TableRoute:
             recipe = self.options.recipe(student, digest, seeds)
             if not student.is_multistep:
                 file = TableFile(folder, recipe)
-                if not processes.broadcast(file.path.is_file()):
+                if not file.path.is_file():
                     file.complete(seeds, tabulator(seeds, recipe).from_the_teacher, processes)
                 self.tables[seeds] = [table.to(device) for table in file.read()]
             elif seeds == source.train_seeds:

@@ -6,6 +6,7 @@ one would have seen, and each of several processes takes its slice of the same b
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -64,7 +65,8 @@ class TeacherTrajectories(pl.LightningDataModule):
     Args:
         teacher: how the teacher runs.
         root: folder of the trajectory stores.
-        trajectories: how many to train on; a multiple of ``batch_size``.
+        trajectories: how many to train on; a multiple of ``batch_size``. Where there are fewer than the teacher's
+            ``batch_size``, that is made smaller: a batch is never filled up.
         validation_trajectories: how many, of other seeds, to validate on; likewise.
         batch_size: trajectories per optimiser step, over all processes.
         seed: of the order.
@@ -88,7 +90,11 @@ class TeacherTrajectories(pl.LightningDataModule):
                 raise InputError(f"data.{name} is {number}; it must be a multiple of data.batch_size, {batch_size}")
         if not 0 <= memory_share <= 1:
             raise InputError(f"data.memory_share is {memory_share}; it must lie between 0 and 1")
-        self.teacher, self.root, self.batch_size, self.seed = teacher, root, batch_size, seed
+        fewest = min(trajectories, validation_trajectories)
+        self.teacher = (
+            teacher if teacher.batch_size <= fewest else replace(teacher, batch_size=_fitting(teacher, fewest))
+        )
+        self.root, self.batch_size, self.seed = root, batch_size, seed
         self.memory_share = memory_share
         self._readers: list[TrajectoryReader] = []
         self.train_seeds = Seeds(Stream.training, 0, trajectories)
@@ -161,3 +167,8 @@ class TeacherTrajectories(pl.LightningDataModule):
 
     def _processes(self) -> Processes:
         return cast(Processes, cast(pl.Trainer, self.trainer).strategy)
+
+
+def _fitting(teacher: TeacherConfig, number: int) -> int:
+    """Return the largest batch of at most ``number`` trajectories that divides a shard."""
+    return max(size for size in range(1, number + 1) if teacher.shard_size % size == 0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from amed_lightning.bench.results import Results, read_facts, read_tensors
+from amed_lightning.bench.results import Results
 from amed_lightning.bench.runner import run
 from amed_lightning.bench.sheet import Line
 from amed_lightning.bench.table import tables
@@ -18,6 +18,7 @@ from amed_lightning.data.picture import record_in, to_pixels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.noise.schedules import Polynomial, levels
+from amed_lightning.runtime.tensor_file import read_tensors, read_with_facts
 from amed_lightning.sampling.sampler import Sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import ipndm
@@ -129,7 +130,7 @@ class TestMemory:
             row = rows(tmp_path / "little")[cell.key]
             assert row["batch_sizes"] == [3]
             assert row["n"] == 48
-            facts = read_facts(Results(tmp_path / "little").sums(cell.key, 1))
+            _, facts = read_with_facts(Results(tmp_path / "little").sums(cell.key, 1))
             assert (facts["batch_size"], facts["nfe"]) == (3, cell.nfe)
 
     def test_the_scores_are_those_of_a_suite_with_that_micro_batch(self, tmp_path):

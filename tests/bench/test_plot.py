@@ -8,7 +8,8 @@ from PIL import Image
 from amed_lightning.bench import plot as plot_module
 from amed_lightning.bench.grids import write_grids
 from amed_lightning.bench.plot import best_of_schedules, plot
-from amed_lightning.bench.results import Results, write_tensors
+from amed_lightning.bench.results import Results
+from amed_lightning.runtime.tensor_file import write_tensors
 
 from .sheets import row
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from amed_lightning.bench.prepare import prepare
-from amed_lightning.bench.results import read_tensors
 from amed_lightning.bench.suite import load_suite
+from amed_lightning.runtime.tensor_file import read_tensors
 
 from ..cli.command import start
 from .forks import begin, end, kill

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from amed_lightning.bench import runner
-from amed_lightning.bench.results import Results, read_tensors
+from amed_lightning.bench.results import Results
 from amed_lightning.metrics.reference import examiner
+from amed_lightning.runtime.tensor_file import read_tensors
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers import registry
 from amed_lightning.solvers.multistep import Multistep

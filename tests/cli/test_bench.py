@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.registry import euler
 
 from ..bench.suites import DATASET, PLAIN, entry, rows, values, write_suite
-from .command import call, refusal
+from .command import call, refusal, start
 
 EULER = {"name": "euler"}
 
@@ -80,19 +81,18 @@ class TestRun:
         assert not (tmp_path / "small").exists()
 
 
-class TestShards:
-    def test_tasks_fill_the_suite_and_the_table_renders_all(self, tmp_path, suite, capsys):
-        assert run(suite, tmp_path, "--shard", "0/2") == 0
-        assert not (tmp_path / "small" / "table.md").exists()
-        assert bench(suite, tmp_path, "table") == 0
-        assert "1 of 3 cells have no result yet" in capsys.readouterr().out
-        assert run(suite, tmp_path, "--shard", "1/2") == 0
-        assert bench(suite, tmp_path, "table") == 0
+class TestJobs:
+    @pytest.mark.slow
+    def test_two_that_run_at_once_share_the_cells_and_leave_the_rows_of_one(self, tmp_path, suite):
+        command = ("bench", "--config", suite, "--accelerator", "cpu", "--output", tmp_path)
+        places = [tmp_path / name for name in ("one", "two")]
+        for place in places:
+            place.mkdir()
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda place: start(place, *command), places))
         assert run(suite, tmp_path / "whole") == 0
         assert values(tmp_path / "small") == values(tmp_path / "whole" / "small")
-
-    def test_a_task_that_does_not_exist_is_refused(self, suite, capsys):
-        assert "--shard 2/2" in refusal(capsys, "bench", "--config", suite, "--shard", "2/2")
+        assert not list((tmp_path / "small").rglob(".*"))
 
 
 class TestDryRun:

@@ -12,7 +12,6 @@ from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, predictor_path
 from amed_lightning.teacher import precompute as precompute_module
-from amed_lightning.teacher import store as store_module
 from amed_lightning.training import trajectories as trajectories_module
 
 from ..teacher.stores import records
@@ -71,13 +70,7 @@ class TestConfigs:
         assert len(FITS) >= 3
         assert sorted(FITS + SAMPLERS + SEARCHES) == list(CONTENTS)
 
-    @pytest.fixture
-    def small_shards(self, monkeypatch):
-        for module in (store_module, precompute_module):
-            monkeypatch.setattr(module, "SHARD_SIZE", 32)
-
     @pytest.mark.parametrize("path", FITS, ids=identity)
-    @pytest.mark.usefixtures("small_shards")
     def test_a_fit_runs_one_step_and_exports(self, folder, path):
         once = ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches")
         options = [f"--trainer.{name}=1" for name in (*once, "log_every_n_steps")]
@@ -101,7 +94,6 @@ class TestConfigs:
         assert (folder / "images" / "000000.png").is_file()
 
     @pytest.mark.parametrize("path", SEARCHES, ids=identity)
-    @pytest.mark.usefixtures("small_shards")
     def test_a_search_writes_a_schedule(self, folder, path):
         options = ("--search.trajectories=32", "--search.batch_size=32", "--accelerator", "cpu")
         assert call("schedule", "--config", path, *options) == 0

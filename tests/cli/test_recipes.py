@@ -13,8 +13,6 @@ from amed_lightning.denoisers.zoo import local as local_module
 from amed_lightning.denoisers.zoo.card import card_names
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, network_runs
-from amed_lightning.teacher import precompute as precompute_module
-from amed_lightning.teacher import store as store_module
 
 from . import shrunken
 from .command import call
@@ -155,8 +153,6 @@ class TestRuns:
             monkeypatch.setattr(module, "ZOO", zoo)
         monkeypatch.setenv("AMED_CACHE", str(cache))
         monkeypatch.setenv("AMED_OFFLINE", "1")
-        for module in (store_module, precompute_module):
-            monkeypatch.setattr(module, "SHARD_SIZE", 4)
         monkeypatch.chdir(tmp_path)
         once = ("max_epochs", "limit_train_batches", "limit_val_batches", "log_every_n_steps")
         options = [f"--trainer.{option}=1" for option in once] + ["--trainer.accelerator=cpu"]

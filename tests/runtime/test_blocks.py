@@ -36,16 +36,17 @@ def counted(monkeypatch):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 85), (signal.SIGTERM, 143)])
-def test_precomputing_goes_on_with_the_next_shard(tmp_path, monkeypatch, counted, number, code):
+def test_precomputing_stops_after_a_batch_and_begins_its_shard_again(tmp_path, monkeypatch, counted, number, code):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fit.yaml").write_text(yaml.safe_dump(FIT))
     started = counted(precompute_module, "roll_out", number)
-    batches = precompute_module.SHARD_SIZE // FIT["data"]["init_args"]["teacher"]["batch_size"]
+    data = FIT["data"]["init_args"]
+    batches = (data["trajectories"] + data["validation_trajectories"]) // data["teacher"]["batch_size"]
     assert call("precompute", "--config", "fit.yaml") == code
-    assert len(started) == batches
-    assert len(list(tmp_path.glob("store/*/*/data.mdb"))) == 1
+    assert len(started) == 2
     assert call("precompute", "--config", "fit.yaml") == 0
-    assert len(started) == 4 * batches
+    assert len(started) == 2 + batches
+    assert not list(tmp_path.glob("store/*/.*"))
 
 
 def test_a_sweep_goes_on_with_the_next_block(tmp_path, counted):

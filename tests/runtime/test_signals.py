@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -25,6 +26,9 @@ class TestFlag:
             ([signal.SIGTERM], 143),
             ([signal.SIGUSR1, signal.SIGTERM], 143),
             ([signal.SIGTERM, signal.SIGUSR1], 143),
+            ([signal.SIGINT], 130),
+            ([signal.SIGHUP], 143),
+            ([signal.SIGUSR1, signal.SIGINT], 130),
         ],
     )
     def test_the_work_stops_with_the_code_of_the_signal_when_it_looks(self, sent, code):
@@ -75,3 +79,29 @@ def test_a_process_ends_with_the_code():
         "with listening():\n    os.kill(os.getpid(), signal.SIGUSR1)\n    stop_if_asked()"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 85
+
+
+ENDLESS = (
+    "import time\nfrom amed_lightning.runtime.signals import *\n"
+    "with listening():\n    print('ready', flush=True)\n    while True:\n        time.sleep(0.05)\n"
+)
+
+
+def test_a_second_interrupt_ends_a_process_that_does_not_look():
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        assert b"Ctrl-C again stops at once" in process.stderr.readline()
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == -signal.SIGINT
+
+
+def test_what_nohup_ignores_stays_ignored():
+    script = "import os, signal\nfrom amed_lightning.runtime.signals import *\n"
+    script += "with listening():\n    os.kill(os.getpid(), signal.SIGHUP)\n    stop_if_asked()"
+    for before, code in ((signal.SIG_IGN, 0), (signal.SIG_DFL, 143)):
+        ended = subprocess.run(
+            [sys.executable, "-c", script], timeout=60, preexec_fn=partial(signal.signal, signal.SIGHUP, before)
+        )
+        assert ended.returncode == code

@@ -17,8 +17,7 @@ ARGUMENTS = {
     "precompute.sbatch": "precompute --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 --more",
     "fit.sbatch": "fit --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 "
     "--trainer.default_root_dir runs/night --model.export runs/night/predictor.json --more",
-    "bench_array.sbatch": "bench run --config some.yaml --output runs/bench --shard 2/4 "
-    "--devices 2 --num_nodes 3 --more",
+    "bench_array.sbatch": "bench run --config some.yaml --output runs/bench --devices 2 --num_nodes 3 --more",
     "nightly.sbatch": "bench nightly --config some.yaml --devices 2 --num_nodes 3 --more",
 }
 

@@ -7,8 +7,8 @@ import torch
 
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.estimate import Estimate, estimate
-from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryStore
-from amed_lightning.teacher.trajectories import Trajectories, recipe_for
+from amed_lightning.teacher.store import TrajectoryStore
+from amed_lightning.teacher.trajectories import SHARD_SIZE, Trajectories, recipe_for
 
 from ..sampling.models import mixture, watched
 from .stores import CPU, fill, parts_of, store_of, teacher, training
@@ -23,7 +23,7 @@ def test_it_counts_the_records_and_the_network_runs_that_filling_takes(tmp_path,
     assert not any(tmp_path.iterdir())
     model, calls = watched(mixture())
     fill(store, *WANTED, model=model)
-    assert told.records == 3 * SHARD_SIZE
+    assert told.records == sum(map(len, (shard for seeds in WANTED for shard in store.shards(seeds))))
     assert told.records * told.runs_per_trajectory == sum(calls.sizes)
 
 
@@ -35,8 +35,8 @@ def test_it_counts_a_guided_evaluation_twice(tmp_path):
 
 def test_it_counts_what_is_missing_only(tmp_path):
     store = store_of(tmp_path)
-    fill(store, training(0, 1))
-    assert estimate(store, mixture(), WANTED, 1, CPU).records == 2 * SHARD_SIZE
+    fill(store, training(0, SHARD_SIZE))
+    assert estimate(store, mixture(), WANTED, 1, CPU).records == 2 * 64
     fill(store, *WANTED)
     model, calls = watched(mixture())
     told = estimate(store, model, WANTED, 1, CPU)
@@ -60,13 +60,13 @@ def test_a_shard_takes_the_bytes_that_it_says(tmp_path, feature_size):
     shard = training(0, SHARD_SIZE)
     features = torch.zeros(SHARD_SIZE, 1, feature_size)
     store.write(shard, Trajectories(numbers, numbers[:, :1], features, None, torch.arange(SHARD_SIZE)))
-    assert (store.path(shard) / "data.mdb").stat().st_size == store.shard_bytes
+    assert (store.path(shard) / "data.mdb").stat().st_size == store.shard_bytes(shard)
 
 
 def test_it_says_everything_in_four_lines():
-    assert Estimate(512, 3 * 2**20, 12, 61.3).lines() == [
+    assert Estimate(512, 3 * 2**20, 12, 61.3, 30.71).lines() == [
         "records: 512",
         "disk: 3.0 MiB",
         "network runs: 6144 (12 per trajectory)",
-        "time: about 61 s",
+        "time: about 61 s, and 30.7 s a shard (teacher.shard_size)",
     ]

@@ -11,7 +11,6 @@ from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.state import solve
-from amed_lightning.teacher import store as store_module
 from amed_lightning.teacher.gits import cheapest_path, jump_costs, with_inserted_level
 from amed_lightning.teacher.search import ScheduleSearch, search
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
@@ -106,9 +105,7 @@ def test_the_analytic_teacher_takes_the_analytic_first_step(fine):
 
 
 @pytest.mark.parametrize("afs", [False, True])
-def test_a_search_writes_levels_that_a_sampler_takes(tmp_path, monkeypatch, afs):
-    monkeypatch.setattr(store_module, "SHARD_SIZE", 16)
-    monkeypatch.setattr("amed_lightning.teacher.precompute.SHARD_SIZE", 16)
+def test_a_search_writes_levels_that_a_sampler_takes(tmp_path, afs):
     output = tmp_path / "gits.json"
     config = ScheduleSearch(
         MODEL, {"name": "euler"}, 3, output, afs, fine_intervals=12, trajectories=16, batch_size=8, root=tmp_path

@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher import environment
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.teacher import store as store_module
-from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
-from amed_lightning.teacher.trajectories import recipe_for, roll_out
+from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
+from amed_lightning.teacher.trajectories import SHARD_SIZE, recipe_for, roll_out
 
 from ..sampling.models import mixture, random_network, watched
 from .stores import CPU, fill, parts_of, records, store_of, teacher, training
@@ -65,7 +66,7 @@ class TestReading:
     def test_a_label_comes_back_with_its_trajectory(self, tmp_path):
         model = build("model", DENOISERS, random_network(tmp_path, label_dim=3))
         store = store_of(tmp_path, model)
-        fill(store, training(0, 1), model=model)
+        fill(store, training(0, SHARD_SIZE), model=model)
         back = read(store, training(0, SHARD_SIZE), range(SHARD_SIZE))
         assert back.condition.equal(training(0, SHARD_SIZE).labels(model.shape, 3))
 
@@ -310,9 +311,29 @@ class TestPrecompute:
         fill(store, training(0, 4 * SHARD_SIZE), processes=3)
         assert sorted(batch.start for batch in computed) == list(range(0, 4 * SHARD_SIZE, 64))
 
-    def test_the_range_is_filled_up_to_whole_shards(self, store):
-        fill(store, training(SHARD_SIZE + 10, SHARD_SIZE + 11))
-        assert [*contents(store)] == [store.path(training(SHARD_SIZE, 2 * SHARD_SIZE)).name]
+    def test_the_last_shard_ends_with_the_batch_that_the_range_ends_in(self, store):
+        fill(store, training(SHARD_SIZE + 10, SHARD_SIZE + 70))
+        assert [*contents(store)] == [store.path(training(SHARD_SIZE, SHARD_SIZE + 128)).name]
+
+    def test_as_many_trajectories_as_are_asked_for_are_computed_and_are_those_of_a_whole_shard(self, tmp_path, filled):
+        recipe, (model, calls) = replace(filled.recipe, batch_size=2), watched(mixture())
+        few = TrajectoryStore(tmp_path, recipe)
+        fill(few, training(0, 2), model=model)
+        assert sum(calls.sizes) == 2 * 12
+        mine, theirs = (read(store, training(0, 2), [0, 1]).states for store in (few, filled))
+        torch.testing.assert_close(mine, theirs)
+
+    def test_a_shard_that_is_there_whole_serves_who_needs_its_beginning(self, filled):
+        model, calls = watched(mixture())
+        fill(filled, training(0, 100), model=model)
+        assert calls.sizes == []
+        assert read(filled, training(0, 100), [99]).states.equal(read(filled, training(0, 2 * SHARD_SIZE), [99]).states)
+
+    def test_one_that_was_cut_is_no_whole_one(self, store):
+        fill(store, training(0, 64))
+        fill(store, training(0, SHARD_SIZE))
+        assert len(contents(store)) == 2
+        assert read(store, training(0, SHARD_SIZE), [200]).seeds.tolist() == [200]
 
     def test_a_complete_store_is_left_alone(self, filled):
         model, calls = watched(mixture())
@@ -329,5 +350,5 @@ class TestPrecompute:
         assert contents(filled) == before
 
     def test_a_batch_size_that_does_not_divide_a_shard_is_refused(self, tmp_path):
-        with pytest.raises(InputError, match=r"teacher.batch_size is 100; it must divide 256, the size of a shard"):
+        with pytest.raises(InputError, match=r"teacher.batch_size is 100; it must divide shard_size, 256"):
             TrajectoryStore(tmp_path, recipe_for(parts_of(), teacher(batch_size=100)))

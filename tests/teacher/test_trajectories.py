@@ -31,6 +31,7 @@ OTHER = {
     "afs": True,
     "dtype": "float16",
     "arithmetic": Arithmetic("bfloat16"),
+    "shard_size": 128,
     "version": 4,
 }
 STUDENTS = {"amed": {"name": "amed"}, "plugin": {"name": "ipndm", "order": 3}}

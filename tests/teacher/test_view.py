@@ -13,8 +13,8 @@ from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Logsnr, NoiseRange, levels
 from amed_lightning.teacher.records import Layout
-from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
-from amed_lightning.teacher.trajectories import Trajectories, recipe_for, roll_out
+from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
+from amed_lightning.teacher.trajectories import SHARD_SIZE, Trajectories, recipe_for, roll_out
 from amed_lightning.teacher.view import View, node_at
 
 from ..sampling.models import mixture, random_network
@@ -75,7 +75,7 @@ class TestContainedLevels:
         parts = parts_of(num_intervals=5)
         recipe = dense_recipe(parts, solver={"name": solver}, num_intervals=20, inner_levels=inner_levels)
         store = TrajectoryStore(tmp_path, recipe)
-        fill(store, training(0, 1))
+        fill(store, training(0, SHARD_SIZE))
         back = TrajectoryReader(store, training(0, SHARD_SIZE), parts.sigmas).read(range(64))
         whole = roll_out(mixture(), recipe, training(0, 64), CPU)
         assert back.states.equal(whole.states[:, ::4])
@@ -200,7 +200,7 @@ class TestHalfPrecision:
         assert len({recipe.digest for recipe in recipes}) == 2
         assert Layout.of(recipes[0]).record_bytes == 2 * Layout.of(recipes[1]).record_bytes
         store = TrajectoryStore(tmp_path, recipes[1])
-        fill(store, training(0, 1))
+        fill(store, training(0, SHARD_SIZE))
         back = TrajectoryReader(store, training(0, SHARD_SIZE), parts.sigmas).read(range(64))
         whole = roll_out(mixture(), recipes[1], training(0, 64), CPU)
         for name in FIELDS:
@@ -212,7 +212,7 @@ class TestHalfPrecision:
         model = build("model", DENOISERS, random_network(tmp_path, label_dim=3))
         parts = parts_of(model, schedule=UNIFORM, num_intervals=3)
         store = TrajectoryStore(tmp_path, dense_recipe(parts, num_intervals=9, dtype=dtype))
-        fill(store, training(0, 1), model=model)
+        fill(store, training(0, SHARD_SIZE), model=model)
         for sigmas in (None, parts.sigmas):
             reader = TrajectoryReader(store, training(0, SHARD_SIZE), sigmas)
             assert reader.read([7, 3]).condition.equal(training(0, SHARD_SIZE).labels(model.shape, 3)[[7, 3]])

@@ -7,8 +7,8 @@ import torch
 from torch.utils.data import BatchSampler, Dataset
 
 from amed_lightning.config import InputError
-from amed_lightning.teacher.store import SHARD_SIZE, TrajectoryReader, TrajectoryStore
-from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
+from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
+from amed_lightning.teacher.trajectories import SHARD_SIZE, TeacherConfig, recipe_for, roll_out
 from amed_lightning.training import reading
 from amed_lightning.training.reading import InMemory, ReadAhead, Streamed, loader_for, place_for
 

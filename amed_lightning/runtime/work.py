@@ -1,0 +1,186 @@
+"""Work that processes share through files, whether one job has started them or several.
+
+An item of work leaves a result: a file that is whole or not there, and the same from whoever makes it. A process takes
+an item whose result is missing by creating the item's claim, a file that names the process. The process touches it
+while it works, and removes it once the result is there. What nobody has touched for a while was left by a process that
+is gone, and is taken over. A claim keeps two processes from making the same thing; no result depends on it, so one
+that is taken over too early costs time and nothing else.
+
+Nobody waits for a process: who finds nothing more to take waits for the results of the others, and makes them where
+those are gone, or where a result has been deleted meanwhile.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from amed_lightning.runtime.lock import Holder
+from amed_lightning.runtime.processes import Processes
+from amed_lightning.runtime.progress import Advance, progress
+from amed_lightning.runtime.signals import stop_if_asked
+
+SECONDS_BETWEEN_TOUCHES = 5.0
+SECONDS_OF_PATIENCE = 45.0
+"""Several touches, and what a network file system may keep one from other nodes."""
+SECONDS_TO_NOTICE = 10.0
+"""Before it is said for whom a process waits."""
+FIRST_WAIT, LONGEST_WAIT, GROWTH = 0.02, 2.0, 1.5
+
+
+def share(
+    description: str,
+    items: Mapping[str, Callable[[], object]],
+    is_done: Callable[[str], bool],
+    folder: Path,
+    processes: Processes,
+    unit: str = "blocks",
+) -> None:
+    """Make what is missing, with whoever else does; return when every result is there.
+
+    Args:
+        description: of the work, for its progress.
+        items: what makes each result, by a name that is a file's.
+        is_done: whether the result of a name is there.
+        folder: of the claims, the same for all who share.
+        processes: this process among those of its job; each begins elsewhere.
+        unit: what the items are, plural.
+
+    Raises:
+        Stopped: a signal asked this process to stop; it does so between two items.
+    """
+    names = list(items)
+    first = processes.global_rank * len(names) // processes.world_size
+    left = [name for name in [*names[first:], *names[:first]] if not is_done(name)]
+    if not left:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with _shown(description, len(left), unit, processes) as advance:
+        while left:
+            for name in list(left):
+                stop_if_asked()
+                if is_done(name) or _made(Claim(folder, name), items[name], is_done):
+                    left.remove(name)
+                    advance(1)
+            if left:
+                _wait(Claim(folder, left[0]), is_done)
+
+
+def _made(claim: "Claim", make: Callable[[], object], is_done: Callable[[str], bool]) -> bool:
+    """Make a result unless another process has claimed it; return whether it is made."""
+    if not claim.taken():
+        return False
+    with claim.kept():
+        if not is_done(claim.name):
+            make()
+    return True
+
+
+def _wait(claim: "Claim", is_done: Callable[[str], bool]) -> None:
+    """Wait for another process' result, or until its claim is gone or was left."""
+    touched, since = claim.touched(), time.monotonic()
+    began, pause, told = since, FIRST_WAIT, False
+    while touched is not None and not is_done(claim.name):
+        stop_if_asked()
+        time.sleep(pause)
+        pause = min(LONGEST_WAIT, GROWTH * pause)
+        now = time.monotonic()
+        if (again := claim.touched()) != touched:
+            touched, since = again, now
+        elif now - since > SECONDS_OF_PATIENCE:
+            print(f"{claim.name}: taken over, {claim.holder()} is gone", file=sys.stderr, flush=True)
+            claim.release()
+            return
+        if not told and now - began > SECONDS_TO_NOTICE:
+            told = True
+            print(f"waiting for {claim.name}: {claim.holder()} makes it", file=sys.stderr, flush=True)
+
+
+class Claim:
+    """The file that says who makes a result.
+
+    Args:
+        folder: of claims.
+        name: of the result.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name, self.path = name, folder / f".{name}.claim"
+
+    def taken(self) -> bool:
+        """Create the file; one that a process of this host has left is replaced."""
+        if self._was_left_here():
+            self.release()
+        try:
+            with self.path.open("x") as file:
+                file.write(json.dumps(asdict(Holder())))
+        except FileExistsError:
+            return False
+        return True
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Touch the file in this block, and remove it at its end."""
+        ended = threading.Event()
+        thread = threading.Thread(target=self._touch_until, args=[ended], daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self.release()
+
+    def release(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)
+
+    def touched(self) -> int | None:
+        """Return when it was last touched; None if there is no such file.
+
+        It is opened for that: a network file system asks its server then.
+        """
+        try:
+            with self.path.open() as file:
+                return os.fstat(file.fileno()).st_mtime_ns
+        except FileNotFoundError:
+            return None
+
+    def holder(self) -> Holder | str:
+        """Return whom it names."""
+        try:
+            return Holder(**json.loads(self.path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return "another process"
+
+    def _was_left_here(self) -> bool:
+        holder = self.holder()
+        if not isinstance(holder, Holder) or holder.host != Holder().host:
+            return False
+        try:
+            os.kill(holder.process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+
+    def _touch_until(self, ended: threading.Event) -> None:
+        while not ended.wait(SECONDS_BETWEEN_TOUCHES):
+            with suppress(OSError):
+                os.utime(self.path)
+
+
+@contextmanager
+def _shown(description: str, total: int, unit: str, processes: Processes) -> Iterator[Advance]:
+    """Show the progress of all, once per job."""
+    if processes.global_rank:
+        yield lambda amount: None
+    else:
+        with progress(description, total, unit) as advance:
+            yield advance

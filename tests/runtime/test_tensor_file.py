@@ -1,0 +1,45 @@
+"""Tensors come back as they were written, or not at all."""
+
+import pytest
+import torch
+
+from amed_lightning.runtime.tensor_file import DamagedFileError, read_tensors, read_with_facts, write_tensors
+
+TENSORS = {"sums": torch.arange(6, dtype=torch.float64).reshape(2, 3), "count": torch.tensor(7)}
+FACTS = {"seconds": 1.5, "nfe": 5}
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_tensors(tmp_path / "block.safetensors", TENSORS, FACTS)
+    return tmp_path / "block.safetensors"
+
+
+def test_they_come_back_with_their_facts(path):
+    tensors, facts = read_with_facts(path)
+    assert tensors.keys() == TENSORS.keys()
+    assert all(tensors[name].equal(value) for name, value in TENSORS.items())
+    assert facts == FACTS
+
+
+def test_equal_contents_are_equal_bytes(path, tmp_path):
+    for number in range(20):
+        other = tmp_path / f"{number}.safetensors"
+        write_tensors(other, TENSORS, FACTS)
+        assert other.read_bytes() == path.read_bytes()
+
+
+def test_any_changed_or_missing_byte_is_noticed(path):
+    whole = path.read_bytes()
+    for number in range(0, len(whole), 5):
+        path.write_bytes(whole[:number] + bytes([whole[number] ^ 4]) + whole[number + 1 :])
+        with pytest.raises(DamagedFileError, match=r"block\.safetensors: not readable"):
+            read_tensors(path)
+        path.write_bytes(whole[:number])
+        with pytest.raises(DamagedFileError):
+            read_tensors(path)
+
+
+def test_one_that_is_gone_is_named(tmp_path):
+    with pytest.raises(DamagedFileError, match=r"gone\.safetensors: not readable"):
+        read_tensors(tmp_path / "gone.safetensors")
