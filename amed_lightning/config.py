@@ -136,6 +136,28 @@ def load_dataclass(path: Path, form: type[Part]) -> Part:
     return content
 
 
+def checked(form: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a mapping against a dataclass's annotations.
+
+    Args:
+        form: the dataclass.
+        content: what its fields are to be.
+
+    Returns:
+        The fields, left-out ones included. Mappings stay as they are: a parser takes a word in one for a number.
+
+    Raises:
+        InputError: an unknown or missing key, or a value of another type.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(form, "content")
+    try:
+        fields: dict[str, Any] = parser.parse_object({"content": deepcopy(dict(content))}).content.as_dict()
+    except jsonargparse.ArgumentError as error:
+        raise InputError(" ".join(str(error).replace("content.", "").split())) from error
+    return fields | {key: value for key, value in content.items() if isinstance(value, dict)}
+
+
 def build(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec, **extra: object) -> Part:
     """Build the part that ``spec`` describes.
 

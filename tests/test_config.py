@@ -161,6 +161,12 @@ class TestComplete:
         }
         assert complete("solver", SOLVERS, spec, hidden=["placer"]) == full
 
+    def test_what_it_is_given_stays_as_it_was(self):
+        """A parser that takes whole numbers for decimals would change the caller's list, and with it a digest."""
+        given = {"name": "explicit", "levels": [2, 1]}
+        assert complete("schedule", SCHEDULES, given)["levels"] == [2.0, 1.0]
+        assert [type(level) for level in given["levels"]] == [int, int]
+
     @pytest.mark.parametrize("name", ["polynomial", "time_uniform", "discrete"])
     def test_a_whole_number_where_a_decimal_is_due_has_the_same_digest(self, name):
         whole, decimal = (complete("schedule", SCHEDULES, {"name": name, "rho": rho}) for rho in (1, 1.0))

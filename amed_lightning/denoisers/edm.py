@@ -2,17 +2,18 @@
 
 The object's constructor arguments are the options of :class:`~amed_lightning.denoisers.ddpmpp.DDPMpp` or
 :class:`~amed_lightning.denoisers.adm.ADM`, and its tensors fit one to one. Its resampling filters are compared with the
-options' and dropped. An argument of the object itself that was left out is what the object's attribute of that name
-says, or else EDM's default. ``use_fp16`` is left to the user's choice of arithmetic; ``label_dropout`` is training's.
+options' and dropped. A coefficient of the object itself that was left out is what the object's attribute of that name
+says, or else EDM's default; of its levels, which tools set anew, only the arguments count. ``use_fp16`` is left to the
+user's choice of arithmetic, and ``label_dropout`` is training's.
 
-============ ============================== ==========================================================================
-object       of which network               levels
-============ ============================== ==========================================================================
-EDMPrecond   EDM's own                      0.002 to 80, as AMED and EDM's sampler use it, or less if it says so
-VPPrecond    the baseline of score SDE's VP those of times epsilon_t and 1
-VEPrecond    the baseline of its VE         0.02 to 100, unless it says otherwise
-iDDPMPrecond the baseline of ADM            its u_{M-1} to u_0; its table u is compared with the formula's and dropped
-============ ============================== ==========================================================================
+============ ==================================== ====================================================================
+object       around which network                 levels
+============ ==================================== ====================================================================
+EDMPrecond   EDM's own                            0.002 to 80, as AMED and EDM's sampler use it; narrower if it says so
+VPPrecond    VP of Song et al. 2021, a baseline   those of times epsilon_t and 1
+VEPrecond    VE of Song et al. 2021, a baseline   0.02 to 100, unless it says otherwise
+iDDPMPrecond ADM, a baseline                      u_{M-1} to u_0 of its table, which is compared with the formula's
+============ ==================================== ====================================================================
 """
 
 import math
@@ -178,19 +179,17 @@ def edm_card(
         raise InputError(
             f"a network {model_type!r:.80} of no known resolution; expected a {' or '.join(ARCHITECTURES)}"
         )
-    resolutions = [
-        options["img_resolution"] >> level for level in range(len(options.get("channel_mult", DEFAULT_LEVELS)))
-    ]
-    options["bottleneck_resolution"] = (
-        BOTTLENECK_RESOLUTION if BOTTLENECK_RESOLUTION in resolutions else resolutions[-1]
-    )
+    depth = len(options.get("channel_mult", DEFAULT_LEVELS))
+    resolutions = [options["img_resolution"] >> level for level in range(depth)]
+    bottleneck = BOTTLENECK_RESOLUTION if BOTTLENECK_RESOLUTION in resolutions else resolutions[-1]
+    options["bottleneck_resolution"] = bottleneck
     if outputs is not None and outputs == 2 * options.get("img_channels", 0):
         options["further_outputs"] = outputs - options["img_channels"]
     described = {"architecture": ARCHITECTURES[model_type], "preconditioning": wrapper.preconditioning}
     return ModelCard(options, **described, **wrapper.card(coefficients, levels))
 
 
-def _number(name: str, value: Any, default: float) -> float:
+def _number(name: str, value: Any, default: int | float) -> int | float:
     """Return a coefficient, whole where its default is.
 
     Raises:

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from amed_lightning.config import InputError, digest, file_digest, write_atomically
+from amed_lightning.config import InputError, checked, digest, file_digest, write_atomically
 from amed_lightning.denoisers.model_card import IMPLIED, ModelCard
 from amed_lightning.denoisers.preconditioning import Preconditioned, PreconditionedClassifier
 from amed_lightning.flow.model import DiffusionModel
@@ -145,7 +145,7 @@ def read_model(path: Path) -> StoredModel:
         expected = content.pop("weights_sha256")
         if missing := [key.name for key in fields(ModelCard) if key.name not in content and key.name not in IMPLIED]:
             raise InputError(f"there is no '{missing[0]}'")
-        card = ModelCard(**content)
+        card = ModelCard(**checked(ModelCard, content))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a model card: {error}") from error
     if file_digest(weights_path) != expected:

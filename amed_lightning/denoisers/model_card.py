@@ -71,15 +71,11 @@ class ModelCard:
     def __post_init__(self) -> None:
         _require_known("architecture", ARCHITECTURES, self.architecture)
         _require_known("preconditioning", PRECONDITIONINGS, self.preconditioning)
-        if not isinstance(self.network, dict) or not isinstance(self.preconditioning_options, dict):
-            raise InputError("network and preconditioning_options are mappings")
         positive = self.sigma_data, self.sigma_min, self.sigma_max
         if not all(0 < value < math.inf for value in positive) or self.sigma_min >= self.sigma_max:
             raise InputError(
                 f"sigma_data {positive[0]} and levels from {positive[1]} to {positive[2]}: no model has them"
             )
-        if not isinstance(self.scaled_linear_betas, bool):
-            raise InputError(f"scaled_linear_betas is {self.scaled_linear_betas!r}; it is true or false")
 
     @property
     def content(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.denoisers.families import guided_diffusion
 from amed_lightning.denoisers.files import load_model, read_model
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler
 
@@ -57,6 +58,30 @@ class TestNetworks:
         assert call("convert", "--config", tmp_path / "convert.yaml") == 0
         assert load_model(tmp_path / "a.json").feature_size == 64
 
+    def test_what_a_state_dict_does_not_tell_is_asked_for_and_kept(self, tmp_path, capsys):
+        source, target = published.guided(tmp_path), tmp_path / "network.json"
+        for given, missing in (((), "img_resolution and head_channels or num_heads"), (TINY[:2], "head_channels or")):
+            assert f"{source}: give {missing}" in refusal(capsys, "convert", source, target, *given)
+        assert "give one of them" in refusal(capsys, "convert", source, target, *TINY, "--num_heads", 2)
+        assert "noise_schedule" in refusal(capsys, "convert", source, target, *TINY, "--noise_schedule", "sqrt")
+        assert not list(tmp_path.glob("network.*"))
+        said = ("--img_resolution", 16, "--num_heads", 2, "--attention_order", "new", "--noise_schedule", "cosine")
+        assert call("convert", source, target, *said) == 0
+        assert "note: " in (printed := capsys.readouterr()).err
+        assert "name it as `model: {name: guided_diffusion, " in printed.out
+        card = read_model(target).card
+        assert (card.network["num_heads"], card.preconditioning) == (2, "vp_discrete")
+        options = {"img_resolution": 16, "num_heads": 2, "attention_order": "new", "noise_schedule": "cosine"}
+        direct, converted = guided_diffusion(str(source), **options), guided_diffusion(str(target))
+        assert converted.digest == direct.digest
+        assert converted.noise_range == direct.noise_range
+
+    def test_an_option_that_the_file_tells_itself_must_agree(self, tmp_path, capsys):
+        source = published.edm_unconditional(tmp_path)
+        assert call("convert", source, tmp_path / "a.json", "--img_resolution", 16) == 0
+        line = refusal(capsys, "convert", source, tmp_path / "a.json", "--head_channels", 64)
+        assert line == f"error: {source}: known to have no head_channels; leave out head_channels 64"
+
     def test_nothing_is_written_of_a_network_whose_weights_do_not_fit(self, tmp_path, capsys):
         path = published.edm_unconditional(tmp_path)
         path.write_bytes(path.read_bytes().replace(b"num_blocks\x94K\x01", b"num_blocks\x94K\x02"))
@@ -95,6 +120,12 @@ class TestPredictors:
         small = json.dumps({"name": "pooled", "of": model, "resolution": 4})
         line = refusal(capsys, "convert", path, tmp_path / "predictor.json", "--model", small)
         assert line == f"error: --model: it has 16 features, and {path} takes 64"
+
+    def test_an_option_of_a_network_is_none_of_a_predictor(self, tmp_path, capsys, model):
+        path = published.amed_predictor(tmp_path / "snapshot.pkl", published.AMED_SETTINGS, predictor().state_dict())
+        given = ("--model", json.dumps(model), "--num_heads", 4)
+        line = refusal(capsys, "convert", path, tmp_path / "predictor.json", *given)
+        assert line == "error: --num_heads: an option of a network; an AMED predictor has its --model"
 
     def test_a_predictor_made_under_thresholding_needs_it(self, tmp_path, capsys, model):
         settings = published.AMED_SETTINGS | {"sampler_stu": "dpmpp", "max_order": 2}

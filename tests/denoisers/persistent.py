@@ -47,15 +47,18 @@ class Persistent(nn.Module):
         return getattr(sys.modules[RECONSTRUCT[0]], RECONSTRUCT[1]), (content,), None
 
 
-def edm_object(arguments: Mapping[str, Any], state: Mapping[str, Tensor], source: str = SOURCE) -> Persistent:
+def edm_object(
+    arguments: Mapping[str, Any], state: Mapping[str, Tensor], source: str = SOURCE, kind: str = "EDMPrecond"
+) -> Persistent:
     """Return a network as EDM's training keeps it.
 
     Args:
         arguments: of its constructor.
         state: its tensors.
         source: what its class claims to be.
+        kind: the class of its preconditioning.
     """
-    root = Persistent("EDMPrecond", arguments, source)
+    root = Persistent(kind, arguments, source)
     root.sigma_min, root.sigma_max, root.sigma_data = 0, float("inf"), 0.5
     for name, value in state.items():
         *path, last = name.split(".")
@@ -64,7 +67,7 @@ def edm_object(arguments: Mapping[str, Any], state: Mapping[str, Tensor], source
             if part not in module._modules:
                 module._modules[part] = _module(path[: depth + 1], arguments)
             module = module._modules[part]
-        if last in ("resample_filter", "freqs"):
+        if last in ("resample_filter", "freqs", "u"):
             module.register_buffer(last, value)
         else:
             module._parameters[last] = nn.Parameter(value, requires_grad=False)

@@ -135,9 +135,9 @@ def random_state(shapes: Shapes, seed: int) -> dict[str, Tensor]:
     return state
 
 
-def edm_shapes(arguments: Mapping[str, Any]) -> Shapes:
+def edm_shapes(arguments: Mapping[str, Any], outputs: int | None = None) -> Shapes:
     """Return the shape of every weight of one of EDM's networks."""
-    return {name: tuple(value.shape) for name, value in _edm_module(arguments).state_dict().items()}
+    return {name: tuple(value.shape) for name, value in _edm_module(arguments, outputs).state_dict().items()}
 
 
 def filters(arguments: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -149,9 +149,9 @@ def filters(arguments: Mapping[str, Any]) -> dict[str, Tensor]:
     return {f"{place}.resample_filter": taps for place in places}
 
 
-def _edm_module(arguments: Mapping[str, Any]) -> torch.nn.Module:
+def _edm_module(arguments: Mapping[str, Any], outputs: int | None = None) -> torch.nn.Module:
     with torch.device("meta"):
-        return edm_card(arguments).denoiser()
+        return edm_card(arguments, outputs=outputs).denoiser()
 
 
 def openai_shapes(options: OpenAI) -> Shapes:

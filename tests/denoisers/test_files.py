@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from amed_lightning.config import InputError
+from amed_lightning.denoisers.families import FAMILIES
 from amed_lightning.denoisers.files import load_model, read_model, save_model
-from amed_lightning.denoisers.model_card import ModelCard
-from amed_lightning.denoisers.registry import ASSETS
+from amed_lightning.denoisers.model_card import PRECONDITIONINGS, ModelCard
+from amed_lightning.denoisers.registry import ASSETS, DENOISERS
 
 DDPMPP = {"img_resolution": 4, "img_channels": 1, "model_channels": 8, "channel_mult": [1], "num_blocks": 1}
 DDPMPP |= {"attn_resolutions": [], "bottleneck_resolution": 4}
@@ -85,6 +86,11 @@ class TestRefusal:
         [
             ({"architecture": "unet"}, "unknown architecture 'unet': use one of ddpmpp, adm"),
             ({"preconditioning": "ve"}, "unknown preconditioning 've': use one of edm, cm, vp"),
+            ({"preconditioning": ["edm"]}, "not a model card"),
+            ({"preconditioning": "vp"}, "sigma_data is 0.5; this preconditioning takes it as 1"),
+            ({"preconditioning_options": {"beta_d": 20.0}}, "preconditioning 'edm': .*beta_d"),
+            ({"preconditioning_options": 3}, 'not a model card: .*"preconditioning_options": Expected'),
+            ({"network": [1]}, 'not a model card: .*"network": Expected'),
             ({"architecture": "adm"}, "not the weights that its description needs"),
             ({"network": DDPMPP | {"widht": 3}}, "widht"),
             ({"network": DDPMPP | {"num_blocks": "many"}}, "num_blocks"),
@@ -93,7 +99,15 @@ class TestRefusal:
             ({"network": DDPMPP | {"label_dim": 2}}, r"there is no 'model\.map_label\.bias' \(and 1 more\)"),
             ({"network": DDPMPP | {"model_channels": 16}}, "of another shape than the network's is"),
             ({"network": "absent"}, "not a model card"),
-            ({"sigma_data": "absent"}, "not a model card"),
+            ({"sigma_data": "absent"}, "not a model card: there is no 'sigma_data'"),
+            ({"sigma_min": "absent"}, "not a model card: there is no 'sigma_min'"),
+            ({"scaled_linear_betas": "absent"}, "not a model card: there is no 'scaled_linear_betas'"),
+            ({"sigma_data": "half"}, 'not a model card: .*"sigma_data": Expected'),
+            ({"sigma_data": -0.5}, "sigma_data -0.5 and levels"),
+            ({"sigma_max": float("inf")}, "to inf: no model has them"),
+            ({"sigma_min": float("nan")}, "from nan to"),
+            ({"sigma_min": 80.0}, "from 80.0 to 80.0"),
+            ({"scaled_linear_betas": "maybe"}, 'not a model card: .*"scaled_linear_betas": Expected'),
             ({"weights_sha256": "absent"}, "not a model card"),
             ({"weights_sha256": "0" * 64}, "its SHA-256 is not the one in network.json"),
             ({"colour": "red"}, "not a model card"),
@@ -104,6 +118,20 @@ class TestRefusal:
         with pytest.raises(InputError, match=rf"network\.(json|safetensors): .*{message}") as refusal:
             load_model(path)
         assert len(str(refusal.value).splitlines()) == 1
+
+    @pytest.mark.parametrize("key", ["architecture", "preconditioning"])
+    def test_a_card_imports_and_calls_nothing(self, path, key, monkeypatch):
+        """A user's configuration may name a class of its own; a file that somebody else wrote may not."""
+        monkeypatch.chdir(path.parent)
+        options = {"network": {"command": "touch canary"}, "preconditioning_options": {"command": "touch canary"}}
+        rewritten(path, **{key: "os.system"}, **options)
+        with pytest.raises(InputError, match=f"unknown {key} 'os.system'"):
+            load_model(path)
+        assert not (path.parent / "canary").exists()
+
+    def test_every_preconditioning_has_a_name_that_takes_it(self):
+        assert FAMILIES.keys() == PRECONDITIONINGS.keys()
+        assert set(FAMILIES.values()) <= DENOISERS.keys()
 
     @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"\xff\xfe", b"{"])
     def test_what_is_no_card_is_refused(self, path, content):

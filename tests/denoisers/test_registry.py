@@ -23,6 +23,7 @@ from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.solvers.registry import amed
 
 from . import published
+from .described import cosine_alphas, level
 from .published import TINY_OPTIONS, UNTOLD
 
 SIGMA = torch.tensor([0.3, 20.0]).reshape(2, 1, 1, 1)
@@ -135,6 +136,64 @@ class TestNames:
         save_weights(tmp_path / "larger.json", stored.weights, card)
         with pytest.raises(InputError, match="of images of another shape"):
             model(specs["classifier"], classifier=str(tmp_path / "larger.json"))
+
+    def test_a_classifier_says_for_itself_what_its_file_does_not_tell(self, specs, capsys):
+        """Unless it does, its heads are those said of the network, its images and its noise are the network's."""
+        path, shared = specs["classifier"]["classifier"], model(specs["classifier"])
+        own = {"path": path, "head_channels": 16, "attention_order": "legacy"}
+        capsys.readouterr()
+        by_itself = model(specs["guided"], classifier=own, scale=2.0, num_heads=None)
+        assert path not in capsys.readouterr().err
+        assert by_itself.digest == shared.digest
+        for other in ({"head_channels": 32}, {"attention_order": "new"}):
+            assert model(specs["guided"], classifier=own | other, scale=2.0).digest != shared.digest
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"head_channels": None, "num_heads": 2}, r"16x16_classifier\.pt: give head_channels or num_heads"),
+            ({"classifier": {"head_channels": 16}}, "expected a path, or a mapping with 'path'"),
+            ({"classifier": {"path": "JUDGE", "heads": 16}}, "heads"),
+            ({"classifier": {"path": "JUDGE", "img_resolution": 32}}, "16x16_classifier.pt: "),
+            ({"classifier": {"path": "JUDGE", "noise_schedule": "cosine"}}, "trained on other noise than"),
+        ],
+    )
+    def test_a_classifier_that_is_not_described_or_of_other_noise_is_refused(self, specs, changes, message):
+        spec = specs["classifier"] | changes
+        if isinstance(spec["classifier"], dict) and "path" in spec["classifier"]:
+            spec["classifier"] = spec["classifier"] | {"path": specs["classifier"]["classifier"]}
+        with pytest.raises(InputError, match=message) as refusal:
+            build("model", DENOISERS, spec)
+        assert len(str(refusal.value).splitlines()) == 1
+
+    def test_a_classifier_beside_a_cosine_network_is_told_its_steps(self, specs):
+        """By hand: its logarithm's gradient at the step that the cosine table says."""
+        cosine = {"noise_schedule": "cosine"}
+        made, judge = (
+            model(specs["classifier"], **cosine),
+            read_published(
+                Path(specs["classifier"]["classifier"]), replace(UNTOLD, noise_schedule="cosine")
+            ).classifier(),
+        )
+        alpha = cosine_alphas(1000)[400]
+        sigma = float(level(alpha))
+        x = (sigma * states() / SIGMA).requires_grad_()
+        logits = judge.model(x * alpha.sqrt().float(), torch.full((2,), 400.0))
+        (gradient,) = torch.autograd.grad(logits.log_softmax(1)[[0, 1], LABELS].sum(), x)
+        plain, guided = (
+            spec.denoiser.denoiser(x.detach(), torch.tensor(sigma), LABELS).image
+            for spec in (model(specs["guided"], **cosine), made)
+        )
+        torch.testing.assert_close(guided - plain, 2.0 * sigma**2 * gradient, rtol=1e-3, atol=1e-4)
+
+    def test_options_that_a_file_tells_itself_must_agree(self, specs, tmp_path):
+        stored = read_published(Path(specs["guided"]["path"]), UNTOLD)
+        save_weights(tmp_path / "network.json", stored.weights, stored.card)
+        spec = specs["guided"] | {"path": str(tmp_path / "network.json")}
+        assert model(spec, noise_schedule="linear", diffusion_steps=1000).digest == model(specs["guided"]).digest
+        for option, value in {"noise_schedule": "cosine", "head_channels": 8, "attention_order": "legacy"}.items():
+            with pytest.raises(InputError, match=rf"network\.json: known to have .*; leave out {option} {value}"):
+                model(spec, **{option: value})
 
 
 def computing(spec, **options):

@@ -76,7 +76,8 @@ class Compared:
     """Our reading of a network, and its description."""
 
     def __init__(self, options, said):
-        self.said, self.denoiser = said, read(options, said).denoiser().double()
+        self.said, self.stored = said, read(options, said)
+        self.denoiser = self.stored.denoiser().double()
         state = {name: value.double() for name, value in state_of(options).items()}
         self.network = Described(state, options, said.get("num_heads"), said["attention_order"] == "new")
         generator = torch.Generator().manual_seed(1)
@@ -141,18 +142,16 @@ class TestReadings:
 
     def test_other_readings_of_one_file_answer_otherwise_and_are_other_models(self):
         """A test of a reading could not fail if two of them agreed."""
-        said = [
-            split | order | noise for split in (TWO, OF_16) for order in (LEGACY, NEW) for noise in (LINEAR, COSINE)
+        said = [split | order | LINEAR for split in (TWO, OF_16) for order in (LEGACY, NEW)]
+        said.append(said[0] | COSINE)
+        readings = [Compared(WIDE, reading) for reading in said]
+        sigma = readings[0].level(620.0)
+        answers = [
+            reading.denoiser(sigma * reading.scaled, sigma, reading.labels).image / sigma for reading in readings
         ]
-        answers, digests = [], set()
-        for reading in said:
-            answers.append(Compared(WIDE, reading).ours(620.0))
-            digests.add(read(WIDE, reading).digest)
-        assert len(digests) == len(said)
-        for first in range(len(said)):
-            for second in range(first):
-                same_network = said[first] | COSINE == said[second] | COSINE  # told step 620 by both schedules
-                assert (answers[first] - answers[second]).abs().max() > (1e-3 if same_network else 0.1)
+        assert len({reading.stored.digest for reading in readings}) == len(said)
+        for index, answer in enumerate(answers):
+            assert all((answer - other).abs().max() > 0.1 for other in answers[:index])
 
     def test_a_digest_is_what_it_was_before_there_were_options(self):
         """Stores and predictors name it."""
@@ -295,7 +294,7 @@ class TestAsked:
         [
             ("attention_order", "newest", "attention_order is 'newest'; use one of legacy, new"),
             ("noise_schedule", "sqrt", "noise_schedule is 'sqrt'; use one of linear, cosine"),
-            ("rescale_timesteps", "no", "rescale_timesteps is 'no'; it is true or false"),
+            ("rescale_timesteps", "maybe", "rescale_timesteps is 'maybe'; it is true or false"),
         ],
     )
     def test_a_word_that_is_none_is_refused_by_its_own_check_and_in_a_configuration(self, name, value, message):
