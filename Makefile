@@ -7,7 +7,7 @@ RUNS := runs/digits
 FITS := $(patsubst %,$(RUNS)/%/.fitted,amed-3 amed-5 amed-7 amed-9 plugin-6)
 MODEL := amed_lightning/assets/digits/denoiser.json
 
-.PHONY: test lint unit slow slurm stress demo fits nightly retrain clean
+.PHONY: test lint unit slow slurm stress demo fits readme nightly retrain clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -23,7 +23,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(BIN)/pytest -n auto -m 'not slow and not gpu and not nightly and not slurm and not stress'
+	$(BIN)/pytest -n auto -m 'not slow and not gpu and not nightly and not slurm and not stress and not demo'
 
 slow: $(STAMP)
 	$(BIN)/pytest -n auto -rs -m 'slow and not gpu'
@@ -35,14 +35,21 @@ slurm: $(STAMP)
 stress: $(STAMP)
 	$(BIN)/pytest -m stress -rs tests/slurm
 
-# Distil on the shipped digits model, two fits at a time; sweep; show.
+# Distil on the shipped digits model, two fits at a time; sweep; show; compare with README.
 demo: $(STAMP)
 	$(MAKE) --no-print-directory -j2 fits
 	$(BIN)/lightning bench --config benchmarks/digits.yaml --accelerator cpu --devices 2
 	$(BIN)/lightning sample --config configs/digits/sample.yaml --output $(RUNS)/samples.png
+	$(BIN)/pytest -m demo tests/demo
 	@echo "Training curves and sample grids: $(BIN)/tensorboard --logdir $(RUNS)"
 
 fits: $(FITS)
+
+# README's table and pictures, as the last `make demo` has left them.
+readme: $(STAMP)
+	$(BIN)/python -m tests.demo.readme
+	cp runs/bench/digits/fid.png docs/fid.png
+	cp $(RUNS)/samples.png docs/samples.png
 
 # A night of the regression benchmark: exit code 0 fine, 1 a regression, 3 could not decide.
 nightly: $(STAMP) fits

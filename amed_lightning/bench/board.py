@@ -1,9 +1,9 @@
 """A night in TensorBoard: charts of every score against time, the night's table, and its sample grids.
 
-Every dataset and sampler has one run directory, the same each night, and every score and NFE one tag; so nights become
-a curve. A step is a day since 1970-01-01, its wall time that of the commit. A server shows all of it with
-``tensorboard --reload_multifile true --reload_multifile_inactive_secs -1 --samples_per_plugin
-scalars=0,images=100,text=100``: by default it forgets files that were silent for a day.
+Every dataset, protocol and sampler has one run directory, the same each night, and every score and NFE one tag; so
+nights become a curve, and scores that cannot be compared are two. A step is a day since 1970-01-01, its wall time that
+of the commit. A server shows all of it with ``tensorboard --reload_multifile true --reload_multifile_inactive_secs -1
+--samples_per_plugin scalars=0,images=100,text=100``: by default it forgets files that were silent for a day.
 """
 
 from collections.abc import Sequence
@@ -66,9 +66,9 @@ class Board:
 
 
 def run_directory(row: Row) -> str:
-    """Return the run of a row's dataset and sampler, below the board's folder."""
+    """Return the run of a row's dataset, protocol and sampler, below the board's folder."""
     steps = "-afs" if row["afs"] else ""
-    return f"{row['dataset']}/{row['label'].replace(' ', '')}-{row['schedule']}{steps}"
+    return f"{row['dataset']}-{row['protocol'][:8]}/{row['label'].replace(' ', '')}-{row['schedule']}{steps}"
 
 
 def tag(score: str, nfe: int) -> str:

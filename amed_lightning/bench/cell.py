@@ -27,9 +27,9 @@ class Protocol:
 
     Attributes:
         examiner: digest of detector, its resize, and real images.
-        num_blocks: blocks of seeds, from seed 0 of the evaluation's stream.
+        num_blocks: blocks of seeds, from seed 0 of the evaluation's stream; standard errors come from leaving one out.
         block_size: samples per block.
-        num_ranges: ranges of seeds; the deviation over them is the scores' uncertainty.
+        num_ranges: ranges of seeds, over which there are the scores' mean and least.
         batch_sizes: samples per network run; several where memory ran out.
         arithmetic: how the network computed.
         conditions: identifies the labels or prompts of the seeds, or None.

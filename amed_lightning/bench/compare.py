@@ -1,4 +1,4 @@
-"""Two sweeps beside each other: what changed in each cell, and by how much of its spread.
+"""Two sweeps beside each other: what changed in each cell, and whether a paired test tells it from nothing.
 
 Cells are matched by their place in a table: a retrained predictor or changed code is another result in the same place.
 Scores of unlike protocols are not compared.
@@ -6,12 +6,11 @@ Scores of unlike protocols are not compared.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from statistics import stdev
 from typing import Any
 
-from amed_lightning.bench.ranking import SCORES, scores_of
+from amed_lightning.bench.jackknife import TEST
+from amed_lightning.bench.ranking import SCORES, estimate, scores_of
 from amed_lightning.bench.results import Row
-from amed_lightning.bench.row import OF_A_RANGE
 from amed_lightning.bench.table import Table, Text
 
 Place = tuple[str, int, str, str, bool]
@@ -21,8 +20,8 @@ Place = tuple[str, int, str, str, bool]
 def compare(before: Iterable[Row], after: Iterable[Row]) -> list[Table]:
     """Return a table of differences per dataset; cells that cannot be compared are in its notes.
 
-    A difference's spread is its deviation over the ranges of seeds, which are the same on both sides: what both sides
-    share cancels. A difference beyond its spread is marked.
+    Seeds are the same on both sides, so what both sides share cancels in a difference and in its error. A difference
+    that a paired test tells from zero is marked.
     """
     old, new = _placed(before), _placed(after)
     datasets = dict.fromkeys(place[0] for place in (*old, *new))
@@ -55,7 +54,7 @@ def _table(dataset: str, old: dict[Place, Row], new: dict[Place, Row]) -> Table:
         speed = new[place]["images_per_second"] / old[place]["images_per_second"]
         lines.append([*named, *changes, Text(f"{speed:.2f}")])
     header = ["NFE", "solver", "schedule", "AFS", *(SCORES[score][0] for score in scores), "speed B/A"]
-    caption = "A → B (difference ± its deviation over the ranges of seeds); bold: beyond that deviation"
+    caption = f"A → B (difference ± its standard error); bold: {TEST} tells it from zero"
     return Table(dataset, header, lines, [place[1] for place in alike], caption, _notes(old, new, alike))
 
 
@@ -65,18 +64,10 @@ def _change(old: Row, new: Row, score: str) -> Text:
     like_references = old["identity"]["reference"] == new["identity"]["reference"]
     if None in values or (score in ("rmse", "psnr") and not like_references):
         return Text("")
-    digits, difference, spread = SCORES[score][2], values[1] - values[0], _spread(old, new, score)
-    text = f"{values[0]:.{digits}f} → {values[1]:.{digits}f} ({difference:+.{digits}f}"
-    if spread is None:
-        return Text(f"{text})", difference != 0)
-    return Text(f"{text} ± {spread:.{digits}f})", abs(difference) > spread)
-
-
-def _spread(old: Row, new: Row, score: str) -> float | None:
-    name = OF_A_RANGE.get(score, score)
-    pairs = zip(old["ranges"], new["ranges"], strict=True)
-    differences = [after[name] - before[name] for before, after in pairs]
-    return stdev(differences) if len(differences) > 1 else None
+    digits, difference = SCORES[score][2], estimate(new, score) - estimate(old, score)
+    error = "" if difference.error is None else f" ± {difference.error:.{digits}f}"
+    text = f"{values[0]:.{digits}f} → {values[1]:.{digits}f} ({difference.value:+.{digits}f}{error})"
+    return Text(text, difference.is_told_from_zero)
 
 
 def _notes(old: dict[Place, Row], new: dict[Place, Row], alike: Sequence[Place]) -> list[str]:

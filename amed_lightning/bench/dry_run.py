@@ -20,8 +20,6 @@ from amed_lightning.denoisers.registry import DENOISERS, load, outline
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.feature_metrics import FEATURE_METRICS
-from amed_lightning.metrics.files import DETECTORS
-from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.runtime.cache import offline
 from amed_lightning.seeds import Seeds, Stream
 
@@ -84,8 +82,6 @@ def _estimate(
     suite: Suite, dataset: Dataset, planned: Sequence[Planned], device: torch.device, seconds_per_run: float | None
 ) -> Estimate:
     cells, batch_size = [cell for cell in planned if cell.excluded is None], suite.batch_size_for(dataset)
-    complete("detector", DETECTORS, dataset.detector)
-    complete("dataset", REFERENCES, dataset.dataset)
     model, unknown = _facts(dataset.model)
     if model is not None:
         for cell in cells:

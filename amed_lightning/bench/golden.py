@@ -2,8 +2,8 @@
 
 The same seeds give the same images, so on the same kind of hardware a figure may move by rounding alone, a stated
 relative bound. Rows of a predictor are stochastic, because a fit that starts from other rounding ends elsewhere: they
-are compared within standard errors. On hardware without golden rows, those of a named base are compared within wider
-bounds, which ``tolerances.yaml`` states. A row of another protocol is never compared.
+are compared within standard errors of the difference on equal seeds. On hardware without golden rows, those of a named
+base are compared within wider bounds, which ``tolerances.yaml`` states. A row of another protocol is never compared.
 """
 
 import json
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from amed_lightning.bench.jackknife import Estimate
 from amed_lightning.bench.ranking import SCORES
 from amed_lightning.bench.results import Row
 from amed_lightning.config import InputError, load_dataclass
@@ -25,7 +26,7 @@ class Bounds:
 
     Attributes:
         relative: of each score, where all is deterministic.
-        standard_errors: of the difference, for rows of a predictor.
+        standard_errors: of the difference on equal seeds, for rows of a predictor.
         slowdown: ratio of the seconds per image above which a warning is printed; None does not look at time.
     """
 
@@ -54,14 +55,20 @@ class GoldenRow:
     Attributes:
         protocol: digest of the protocol under which it was taken.
         learned: whether it is a predictor's.
-        values: each score's value, and its standard error under ``<score>_error``.
+        values: each score's value.
         seconds_per_image: of one process.
+        leave_one_out: of a predictor's scores: the values without each block of seeds.
     """
 
     protocol: str
     learned: bool
     values: dict[str, float]
     seconds_per_image: float
+    leave_one_out: dict[str, list[float]] = field(default_factory=dict)
+
+    def estimate(self, score: str) -> Estimate:
+        """Return a score with what it takes to compare it."""
+        return Estimate(self.values[score], self.leave_one_out.get(score, ()))
 
 
 @dataclass(frozen=True)
@@ -87,21 +94,15 @@ def square_name(square: Mapping[str, Any]) -> str:
 
 def golden_row(row: Row) -> GoldenRow:
     """Keep of a row what the next nights are compared with."""
-    scores = [score for score in SCORES if score in row["values"]]
-    errors = {f"{score}_error": standard_error(row, score) for score in scores}
-    values = {score: row["values"][score] for score in scores} | errors
-    return GoldenRow(row["protocol"], is_learned(row), values, row["seconds"] / row["n"])
+    values = {score: row["values"][score] for score in SCORES if score in row["values"]}
+    learned = is_learned(row)
+    leave_one_out = row["leave_one_out"] if learned else {}
+    return GoldenRow(row["protocol"], learned, values, row["seconds"] / row["n"], leave_one_out)
 
 
 def is_learned(row: Row) -> bool:
     """Whether a row's placer is a predictor, which a row identifies by its digest."""
     return isinstance(row["identity"]["solver"].get("placer"), str)
-
-
-def standard_error(row: Row, score: str) -> float:
-    """Return the standard error of a score over its row's ranges of seeds; 0 where there is one range."""
-    spread: float = row["values"].get(f"{score}_spread", 0.0)
-    return spread / len(row["ranges"]) ** 0.5
 
 
 def golden_path(folder: Path, hardware: str, suite: str) -> Path:

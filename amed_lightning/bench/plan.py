@@ -1,5 +1,6 @@
 """From a suite to the cells that it describes, before anything is loaded."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -8,7 +9,9 @@ from itertools import product
 from typing import Any
 
 from amed_lightning.bench.suite import Dataset, Entry, Exclusion, Suite
-from amed_lightning.config import InputError, Spec, build, complete
+from amed_lightning.config import InputError, Spec, build, canonical_json, complete
+from amed_lightning.metrics.files import DETECTORS
+from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.sampling.sampler import SamplerConfig, without_placer
 from amed_lightning.solvers.placement import FixedPlacement
@@ -29,6 +32,7 @@ class Planned:
         denoise_to_zero: end with the denoiser's answer at sigma_min.
         thresholding: whether the model is the dataset's under dynamic thresholding.
         is_reference: whether the dataset's other cells are measured against it.
+        scored: with which detector, against which real images, and how many samples (``n``), as rows say it.
         excluded: why it is not computed, if it is not.
     """
 
@@ -41,6 +45,7 @@ class Planned:
     denoise_to_zero: bool
     thresholding: bool
     is_reference: bool
+    scored: dict[str, Any]
     excluded: str | None = None
 
     @cached_property
@@ -66,7 +71,7 @@ class Planned:
 
     @cached_property
     def square(self) -> dict[str, Any]:
-        """Where the cell stands in a table, as rows say it."""
+        """Where the cell stands in a table and how it is scored, as rows say it."""
         schedule = complete("schedule", SCHEDULES, self.schedule)
         return {
             "dataset": self.dataset,
@@ -75,6 +80,7 @@ class Planned:
             "afs": self.afs,
             "nfe": self.nfe,
             "is_reference": self.is_reference,
+            **self.scored,
         }
 
     def config(self, cost: int) -> SamplerConfig:
@@ -125,23 +131,35 @@ def plan(suite: Suite) -> list[Planned]:
 
 
 def _planned(suite: Suite, dataset: Dataset) -> Iterator[Planned]:
-    references = [] if dataset.reference is None else list(_cells(dataset, dataset.reference))
+    scored = _scored(suite, dataset)
+    references = [] if dataset.reference is None else list(_cells(dataset, dataset.reference, scored))
     if dataset.reference is not None and len(references) != 1:
         raise InputError(f"the reference of '{dataset.name}' is one cell, and this one describes {len(references)}")
     yield from (replace(cell, is_reference=True) for cell in references)
     for entry in suite.entries:
         if not entry.datasets or dataset.name in entry.datasets:
-            for cell in _cells(dataset, entry):
+            for cell in _cells(dataset, entry, scored):
                 reasons = [exclusion.reason for exclusion in suite.excluded if _covers(exclusion, cell)]
                 yield replace(cell, excluded=reasons[0]) if reasons else cell
 
 
-def _cells(dataset: Dataset, entry: Entry) -> Iterator[Planned]:
+def _scored(suite: Suite, dataset: Dataset) -> dict[str, Any]:
+    """Say how a dataset's cells are scored, every option spelled out."""
+    scored = {
+        "detector": complete("detector", DETECTORS, dataset.detector),
+        "real_images": complete("dataset", REFERENCES, dataset.dataset),
+        "n": suite.num_blocks * suite.block_size,
+    }
+    plain: dict[str, Any] = json.loads(canonical_json(scored))
+    return plain
+
+
+def _cells(dataset: Dataset, entry: Entry, scored: dict[str, Any]) -> Iterator[Planned]:
     model = {"name": "thresholded", "of": dataset.model} if entry.thresholding else dataset.model
     for schedule, afs, nfe in product(entry.schedules, entry.afs, entry.nfe):
         solver, times = (_fill_in(part, {"nfe": nfe, "dataset": dataset.name}) for part in (entry.solver, schedule))
         flags = (afs, entry.denoise_to_zero, entry.thresholding, False)
-        yield Planned(dataset.name, model, solver, times, nfe, *flags)
+        yield Planned(dataset.name, model, solver, times, nfe, *flags, scored)
 
 
 def _covers(exclusion: Exclusion, cell: Planned) -> bool:

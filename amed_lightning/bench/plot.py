@@ -36,7 +36,7 @@ def plot(rows: Iterable[Row], path: Path) -> None:
     figure, grid = plt.subplots(len(by_dataset), len(PANELS), figsize=size, layout="constrained", squeeze=False)
     for panels, (dataset, its_rows) in zip(grid, by_dataset.items(), strict=True):
         _draw(list(panels), dataset, its_rows)
-    figure.suptitle("Each solver on the best of the schedules it was run on")
+    figure.suptitle("Each solver on the best of the schedules it was run on; bars: standard errors")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -66,17 +66,17 @@ def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row]) -> None:
         if nfes := sorted({nfe for points in lines.values() for nfe in points}):
             panel.set_xticks(nfes)
     if fids := [row["values"]["fid"] for row in rows if "fid" in row["values"]]:
-        # A deviation may reach below zero.
+        # An error may reach below zero.
         panels[0].set(yscale="log", ylim=(min(fids) / MARGIN, max(fids) * MARGIN))
     panels[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
 def _draw_line(panel: Any, number: int, label: str, rows: Sequence[Row], score: str) -> None:
-    """Draw a solver's scores with their deviations, if it has any; what is learnt is drawn bold."""
+    """Draw a solver's scores with their standard errors, if it has any; what is learnt is drawn bold."""
     rows = [row for row in rows if score in row["values"]]
     values = [row["values"][score] for row in rows]
-    spreads = [row["values"].get(f"{score}_spread", 0.0) for row in rows]
+    errors = [row["values"].get(f"{score}_error", 0.0) for row in rows]
     style = {"color": f"C{number % COLOURS}", "linestyle": STYLES[number // COLOURS % len(STYLES)]}
     width = 2.5 if label.startswith("amed") or "plugin" in label else 1.2
     nfes = [row["nfe"] for row in rows]
-    panel.errorbar(nfes, values, spreads, label=label, marker="o", markersize=4, capsize=3, linewidth=width, **style)
+    panel.errorbar(nfes, values, errors, label=label, marker="o", markersize=4, capsize=3, linewidth=width, **style)

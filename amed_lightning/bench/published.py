@@ -1,7 +1,8 @@
 """Published figures beside our own: the CSV's rows, joined by rules that say what its spellings are with us.
 
 A row that the rules call not ours is never joined, and the reason stands in the rules' file. NFE are turned into our
-unit, network runs per sample.
+unit, network runs per sample. A figure stands only beside a cell that is scored as it was: by the same detector,
+against the same real images, with as many samples.
 """
 
 import csv
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amed_lightning.config import InputError, load_yaml
+from amed_lightning.config import InputError, Spec, load_yaml
 
 FIGURES, KEYS = "published-figures.csv", "published_keys.yaml"
 COLUMNS = ("dataset", "guidance", "solver", "nfe", "metric", "value", "source", "quality")
@@ -38,6 +39,31 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """How the figures of a dataset were scored.
+
+    Attributes:
+        detectors: options of each detector that is theirs.
+        real_images: options of what they refer to.
+        n: samples per figure.
+    """
+
+    detectors: list[Spec]
+    real_images: Spec
+    n: int
+
+    def unlike(self, square: dict[str, Any]) -> str:
+        """Say in what a cell is scored otherwise; nothing if it is not. What is not known of it is another thing."""
+        detector, real_images, n = (square.get(name) for name in ("detector", "real_images", "n"))
+        differences = {
+            "another detector": not any(_has(detector, options) for options in self.detectors),
+            "other real images": not _has(real_images, self.real_images),
+            f"n = {n} instead of {self.n}": n != self.n,
+        }
+        return ", ".join(words for words, is_so in differences.items() if is_so)
+
+
+@dataclass(frozen=True)
 class Published:
     """All figures of a file.
 
@@ -45,19 +71,28 @@ class Published:
         figures: those that are joined, by the square of our tables that they belong to.
         left_out: rows that are not ours, with the reason.
         unmapped: rows that no rule speaks of.
+        scored: how the figures of each dataset were.
     """
 
     figures: dict[Square, list[Figure]]
     left_out: list[tuple[dict[str, str], str]]
     unmapped: list[dict[str, str]]
+    scored: dict[str, Scoring]
 
     def beside(self, square: dict[str, Any]) -> list[Figure]:
         """Return the figures that belong beside a cell, primary sources first."""
+        return [] if self.unlike(square) else self._of(square)
+
+    def unlike(self, square: dict[str, Any]) -> str:
+        """Say in what a cell that could have figures beside it is scored otherwise than they were, if it is."""
+        return self.scored[square["dataset"]].unlike(square) if self._of(square) else ""
+
+    def _of(self, square: dict[str, Any]) -> list[Figure]:
         key: Any = tuple(square[name] for name in ("dataset", "label", "schedule", "afs", "nfe"))
         return sorted(self.figures.get(key, []), key=lambda figure: figure.is_secondary)
 
 
-NOTHING = Published({}, [], [])
+NOTHING = Published({}, [], [], {})
 
 
 def read_published(folder: Path) -> Published:
@@ -67,7 +102,8 @@ def read_published(folder: Path) -> Published:
         InputError: a file is missing or is not what it should be.
     """
     rules = load_yaml(folder / KEYS)
-    published = Published({}, [], [])
+    scored = {name: Scoring(rules["detectors"], **rule) for name, rule in rules["scored"].items()}
+    published = Published({}, [], [], scored)
     for row in _rows(folder / FIGURES):
         square, reason = _square(row, rules)
         if square is not None:
@@ -77,6 +113,8 @@ def read_published(folder: Path) -> Published:
             published.left_out.append((row, reason))
         else:
             published.unmapped.append(row)
+    if unknown := {dataset for dataset, *_ in published.figures} - scored.keys():
+        raise InputError(f"{folder / KEYS}: `scored` does not say how the figures of {', '.join(sorted(unknown))} were")
     return published
 
 
@@ -89,6 +127,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not rows or (missing := [name for name in COLUMNS if name not in rows[0]]):
         raise InputError(f"{path}: no column {', '.join(missing) if rows else 'at all'}; it needs {', '.join(COLUMNS)}")
     return rows
+
+
+def _has(spec: Spec | None, options: Spec) -> bool:
+    return spec is not None and options.items() <= spec.items()
 
 
 def _is_secondary(row: dict[str, str]) -> bool:

@@ -1,13 +1,14 @@
 """Which scores are the best: within a dataset, a number of network runs and a protocol.
 
 Rows of another protocol than most of their dataset's (another micro-batch, for want of memory) are never ranked with
-the others. The best score and every score that lies within the spread of it are winners: differences below the spread
-are not called better. The reference is never ranked.
+the others. The best score is a winner, and so is every score that a paired test on the same seeds cannot tell from it.
+The reference is never ranked.
 """
 
 from collections import Counter
 from collections.abc import Sequence
 
+from amed_lightning.bench.jackknife import Estimate
 from amed_lightning.bench.results import Row
 
 SCORES = {
@@ -29,6 +30,11 @@ def scores_of(rows: Sequence[Row]) -> list[str]:
     return [name for name in SCORES if name not in IMPLIED and any(name in row["values"] for row in rows)]
 
 
+def estimate(row: Row, score: str) -> Estimate:
+    """Return a score that a row has, with what it takes to compare it; rows that older code wrote lack that."""
+    return Estimate(row["values"][score], row.get("leave_one_out", {}).get(score, ()))
+
+
 def goodness(row: Row) -> float:
     """Return a row's first score as a number that is lower the better it is: its FID, if it has one."""
     name = next(score for score in SCORES if score in row["values"])
@@ -42,25 +48,21 @@ def usual_protocol(rows: Sequence[Row]) -> str | None:
 
 
 def winners(rows: Sequence[Row]) -> set[tuple[str, str]]:
-    """Return (key, score) of every score of a dataset that no other of its NFE beats by more than the spread."""
+    """Return (key, score) of every score of a dataset that no test tells from the best of its NFE."""
     usual = usual_protocol(rows)
     ranked = [row for row in rows if not row["is_reference"] and row["protocol"] == usual]
     best = set()
     for nfe in {row["nfe"] for row in ranked}:
         for score in scores_of(rows):
             rivals = [row for row in ranked if row["nfe"] == nfe and score in row["values"]]
-            best |= {(row["key"], score) for row in _within_spread(rivals, score)}
+            best |= {(row["key"], score) for row in _untold(rivals, score)}
     return best
 
 
-def _within_spread(rivals: Sequence[Row], score: str) -> list[Row]:
+def _untold(rivals: Sequence[Row], score: str) -> list[Row]:
+    """Return the best of some rows, and those that cannot be told from it."""
     if not rivals:
         return []
     _, better, _ = SCORES[score]
-    top = better(rivals, key=lambda row: row["values"][score])
-
-    def is_as_good(row: Row) -> bool:
-        spread = max(entry["values"].get(f"{score}_spread", 0.0) for entry in (row, top))
-        return bool(abs(row["values"][score] - top["values"][score]) <= spread)
-
-    return [row for row in rivals if is_as_good(row)]
+    top = better((estimate(row, score) for row in rivals), key=lambda best: best.value)
+    return [row for row in rivals if not (estimate(row, score) - top).is_told_from_zero]

@@ -66,9 +66,8 @@ def outcome(judgements: Sequence[Judgement]) -> Verdict:
 
 
 def _judge_row(name: str, row: GoldenRow, golden: GoldenRow, bounds: Bounds) -> Iterator[Judgement]:
-    if row.protocol != golden.protocol:
-        message = f"protocol {row.protocol[:12]}, golden {golden.protocol[:12]}; {CURE}"
-        yield Judgement(name, "row", Verdict.undecided, message)
+    if unlike := _unlike(row, golden):
+        yield Judgement(name, "row", Verdict.undecided, f"{unlike}; {CURE}")
         return
     for score, bound in bounds.relative.items():
         if score in golden.values:
@@ -79,16 +78,24 @@ def _judge_row(name: str, row: GoldenRow, golden: GoldenRow, bounds: Bounds) -> 
         yield Judgement(name, "time", verdict, f"{ratio:.2f} times the golden seconds per image")
 
 
+def _unlike(row: GoldenRow, golden: GoldenRow) -> str | None:
+    """Say why two rows cannot be compared, if they cannot."""
+    if row.protocol != golden.protocol:
+        return f"protocol {row.protocol[:12]}, golden {golden.protocol[:12]}"
+    if bool(row.leave_one_out) != bool(golden.leave_one_out):
+        return "only one of the two has its scores without each block, which a predictor's rows are compared by"
+    return None
+
+
 def _judge_score(
     name: str, score: str, row: GoldenRow, golden: GoldenRow, bound: float, standard_errors: float
 ) -> Judgement:
     if score not in row.values:
         return Judgement(name, score, Verdict.regression, "the score is missing")
-    value, wanted, why = row.values[score], golden.values[score], "the stated bound"
-    if row.learned or golden.learned:
-        errors = row.values[f"{score}_error"], golden.values[f"{score}_error"]
-        bound = max(bound, standard_errors * (errors[0] ** 2 + errors[1] ** 2) ** 0.5)
-        why = f"{standard_errors:g} standard errors"
-    is_near = abs(value - wanted) <= bound  # False for a value that is not a number
-    message = f"{value:.8g}, golden {wanted:.8g}, difference {value - wanted:+.3g}, {why} {bound:.3g}"
+    difference, why = row.estimate(score) - golden.estimate(score), "the stated bound"
+    if difference.error is not None and standard_errors * difference.error > bound:
+        bound, why = standard_errors * difference.error, f"{standard_errors:g} standard errors of the difference"
+    is_near = abs(difference.value) <= bound  # False for a value that is not a number
+    values = f"{row.values[score]:.8g}, golden {golden.values[score]:.8g}, difference {difference.value:+.3g}"
+    message = f"{values}, {why} {bound:.3g}"
     return Judgement(name, score, Verdict.fine if is_near else Verdict.regression, message)

@@ -13,7 +13,7 @@ from amed_lightning.bench.sheet import Line
 from amed_lightning.bench.table import Table, ordered
 
 LEFT = ("solver", "schedule", "AFS")
-STATISTICS = ("", "_mean", "_min", "_spread")
+STATISTICS = ("", "_error", "_mean", "_min")
 IN_LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "°": r"$^\circ$", "—": "---"},

@@ -20,7 +20,7 @@ class Line:
     """A cell's place in a table.
 
     Attributes:
-        square: dataset, label, schedule, afs, nfe and whether it is the reference.
+        square: dataset, label, schedule, afs, nfe, whether it is the reference, and how it is scored.
         row: its result, if there is one.
         gap: why there is none: missing, failed or excluded.
         reason: why it is excluded.

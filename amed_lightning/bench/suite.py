@@ -82,9 +82,9 @@ class Suite:
         datasets: what the solvers run on.
         entries: what runs.
         excluded: what of it does not.
-        num_blocks: blocks of seeds, the unit of work.
-        num_ranges: ranges of seeds whose scores' mean, least and deviation stand beside those of all; each is as many
-            whole blocks. Every block is one, unless this says otherwise.
+        num_blocks: blocks of seeds, the unit of work; standard errors and tests come from leaving out one.
+        num_ranges: ranges of seeds whose scores' mean and least stand beside those of all; each is as many whole
+            blocks. Every block is one, unless this says otherwise.
         block_size: samples per block; a multiple of ``batch_size``.
         batch_size: samples per network run.
         arithmetic: precision and what else moves the last digits.

@@ -7,6 +7,7 @@ cells that they belong to, with their source.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from amed_lightning.bench.jackknife import TEST
 from amed_lightning.bench.published import NOTHING, Figure, Published
 from amed_lightning.bench.ranking import SCORES, goodness, scores_of, usual_protocol, winners
 from amed_lightning.bench.results import Row
@@ -83,6 +84,8 @@ def _table(lines: Sequence[Line], published: Published) -> Table:
     rows = [line.row for line in lines if line.row is not None]
     scores, best, usual, notes = scores_of(rows), winners(rows), usual_protocol(rows), Notes()
     figures = [published.beside(line.square) for line in lines]
+    has_secondary = any(figure.is_secondary for beside in figures for figure in beside)
+    caption = [_caption(rows, usual, has_secondary), *_unpublished(lines, published)]
     texts = []
     for line, beside in zip(lines, figures, strict=True):
         cell = _named(line, usual) + _scored(line, scores, best, notes)
@@ -93,7 +96,7 @@ def _table(lines: Sequence[Line], published: Published) -> Table:
         header + (["published FID"] if any(figures) else []),
         texts,
         [line.nfe for line in lines],
-        _caption(rows, usual, any(figure.is_secondary for beside in figures for figure in beside)),
+        "; ".join(filter(None, caption)),
         notes.texts,
     )
 
@@ -117,10 +120,10 @@ def _scored(line: Line, scores: Sequence[str], best: set[tuple[str, str]], notes
 
 
 def _score(row: Row, score: str) -> str:
-    value, spread = row["values"].get(score), row["values"].get(f"{score}_spread")
+    value, error = row["values"].get(score), row["values"].get(f"{score}_error")
     digits = SCORES[score][2]
     shown = "" if value is None else f"{value:.{digits}f}"
-    return shown if spread is None else f"{shown} ± {spread:.{digits}f}"
+    return shown if error is None else f"{shown} ± {error:.{digits}f}"
 
 
 def _published(figures: Sequence[Figure], notes: Notes) -> str:
@@ -137,11 +140,13 @@ def _caption(rows: Sequence[Row], usual: str | None, has_secondary: bool) -> str
     """Say under which protocol the scores were taken, and what the marks mean."""
     parts = []
     if rows:
-        protocol = next(row for row in rows if row["protocol"] == usual)["identity"]["protocol"]
-        ranges, total = protocol["num_ranges"], protocol["num_blocks"] * protocol["block_size"]
-        spread = f", ± deviation over its {ranges} ranges of {total // ranges} seeds" if ranges > 1 else ""
-        parts.append(f"n = {total} samples per cell{spread}, protocol {str(usual)[:12]}")
-        parts.append("bold: the best of its NFE, and what lies within the spread of it")
+        first = next(row for row in rows if row["protocol"] == usual)
+        protocol, has_errors = first["identity"]["protocol"], any(name.endswith("_error") for name in first["values"])
+        parts.append(f"n = {first['n']} samples per cell, protocol {str(usual)[:12]}")
+        if has_errors:
+            blocks = f"{protocol['num_blocks']} blocks of {protocol['block_size']} seeds"
+            parts.append(f"± standard error of the value, by the jackknife over {blocks}")
+        parts.append(f"bold: the best of its NFE{f', and what {TEST} does not tell from it' if has_errors else ''}")
     parts += dict.fromkeys(caveat for row in rows for caveat in row.get("caveats", []))
     if any(row["stays_in_warm_up"] for row in rows):
         parts.append(f"{WARM_UP} too few intervals for its order: it stays in its warm-up")
@@ -155,3 +160,9 @@ def _caption(rows: Sequence[Row], usual: str | None, has_secondary: bool) -> str
 def _unlike(row: Row) -> str:
     sizes = ", ".join(map(str, row["batch_sizes"]))
     return f"{row['protocol'][:12]} with n = {row['n']} and micro-batches of {sizes}"
+
+
+def _unpublished(lines: Sequence[Line], published: Published) -> list[str]:
+    """Say why published figures of the cells' solvers do not stand beside them, if there are such."""
+    reasons = dict.fromkeys(filter(None, (published.unlike(line.square) for line in lines)))
+    return [f"no published figures, because these scores are of {reason}" for reason in reasons]

@@ -1,9 +1,10 @@
 """Rows and lines as a sweep would leave them."""
 
+from amed_lightning.bench.jackknife import Estimate
 from amed_lightning.bench.sheet import Line
 
 PROTOCOL = "0123456789abcdef" * 4
-NAMES = ("dataset", "label", "schedule", "afs", "nfe", "is_reference")
+NAMES = ("dataset", "label", "schedule", "afs", "nfe", "is_reference", "detector", "real_images", "n")
 
 
 def row(
@@ -11,25 +12,32 @@ def row(
     fid=10.0,
     is_=8.0,
     rmse=0.2,
-    spread=0.0,
+    error=0.0,
     reference=False,
     nfe=5,
     dataset="grey",
     schedule="logsnr",
     afs=False,
+    off=None,
     **more,
 ):
+    """Return a row whose scores are off by this without each block; of two blocks, by their error."""
+    off = (-error, error) if off is None else off
     scores = {"fid": fid, "is": is_} | ({} if reference else {"rmse": rmse})
-    spreads = {f"{name}_spread": spread for name in scores} if spread is not None else {}
+    leave_one_out = {name: [value + part for part in off] for name, value in scores.items()} if off else {}
+    errors = {f"{name}_error": Estimate(scores[name], parts).error for name, parts in leave_one_out.items()}
     place = {"dataset": dataset, "label": key, "schedule": schedule, "afs": afs, "nfe": nfe, "is_reference": reference}
     protocol = {"num_blocks": 2, "block_size": 24, "num_ranges": 2, "batch_sizes": [12]}
     part = {"fid": fid, "is_whole": is_, "rmse": rmse}
     plain = {
         "key": key,
         **place,
+        "detector": {"name": "digits", "path": "classifier.safetensors"},
+        "real_images": {"name": "digits"},
         "stays_in_warm_up": False,
-        "values": scores | spreads,
+        "values": scores | errors,
         "ranges": [part, part],
+        "leave_one_out": leave_one_out,
         "n": 48,
         "seconds": 0.125,
         "images_per_second": 384.0,

@@ -1,4 +1,6 @@
-"""Comparing two sweeps: what changed, by how much of its spread, and what cannot be compared."""
+"""Comparing two sweeps: what changed, whether a test tells it from nothing, and what cannot be compared."""
+
+import pytest
 
 from amed_lightning.bench.compare import compare
 
@@ -6,9 +8,9 @@ from .sheets import row
 
 
 def changed(fids, **more):
-    """Return a row whose ranges have these FIDs."""
-    ranges = [{"fid": fid, "is_whole": 8.0, "rmse": 0.2} for fid in fids]
-    return row("a", fid=sum(fids) / len(fids), ranges=ranges, **more)
+    """Return a row that has these FIDs without each of its blocks."""
+    fid = sum(fids) / len(fids)
+    return row("a", fid=fid, off=[part - fid for part in fids], **more)
 
 
 def only(before, after):
@@ -17,17 +19,21 @@ def only(before, after):
 
 
 class TestDifferences:
-    def test_it_is_the_second_minus_the_first_with_the_deviation_of_paired_ranges(self):
+    def test_it_is_the_second_minus_the_first_with_the_error_of_paired_blocks(self):
         table = only([changed([10.0, 12.0])], [changed([10.5, 12.7])])
-        assert table.lines[0][4].text == "11.00 → 11.60 (+0.60 ± 0.14)"
+        assert table.lines[0][4].text == "11.00 → 11.60 (+0.60 ± 0.10)"
 
     def test_what_both_share_cancels_so_that_a_small_difference_is_seen(self):
         table = only([changed([10.0, 20.0])], [changed([10.5, 20.5])])
         assert table.lines[0][4].is_best
         assert table.lines[0][4].text.endswith("(+0.50 ± 0.00)")
 
-    def test_a_difference_within_its_deviation_is_not_marked(self):
-        assert not only([changed([10.0, 12.0])], [changed([11.0, 11.5])]).lines[0][4].is_best
+    @pytest.mark.parametrize(("shift", "is_marked"), [(1.26, False), (1.28, True)])
+    def test_it_is_marked_where_the_test_tells_it_from_zero(self, shift, is_marked):
+        """An error of 0.1 times Student's 12.706 at one degree of freedom."""
+        table = only([changed([10.0, 12.0])], [changed([10.0 + shift - 0.1, 12.0 + shift + 0.1])])
+        assert table.lines[0][4].is_best == is_marked
+        assert table.caption.endswith("bold: a paired t test on the same seeds (two-sided, 5%) tells it from zero")
 
     def test_equal_sweeps_have_no_difference_at_all(self):
         table = only([changed([10.0, 12.0])], [changed([10.0, 12.0])])
@@ -35,8 +41,8 @@ class TestDifferences:
         assert not any(cell.is_best for cell in table.lines[0])
         assert table.notes == []
 
-    def test_without_several_ranges_there_is_no_deviation(self):
-        table = only([changed([10.0])], [changed([10.5])])
+    def test_without_blocks_to_leave_out_there_is_no_error(self):
+        table = only([row("a", fid=10.0, off=())], [row("a", fid=10.5, off=())])
         assert table.lines[0][4].text == "10.00 → 10.50 (+0.50)"
 
     def test_the_speed_is_a_ratio(self):

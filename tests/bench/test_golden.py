@@ -13,11 +13,13 @@ HERE, ELSEWHERE = "cpu-here", "cpu-elsewhere"
 VERSIONS = {"versions": {"torch": "2"}}
 
 
-def row(label="euler", placer=None, fid=10.0, **changes):
-    values = {"fid": fid, "fid_spread": 0.4, "is": 9.0, "is_spread": 0.2, "rmse": 0.2, "rmse_spread": 0.01}
+def row(label="euler", placer=None, fid=10.0, off=(-5.0, 0.0, 0.0, 5.0), **changes):
+    values = {"fid": fid, "fid_error": 5.0, "is": 9.0, "is_error": 0.2, "rmse": 0.2, "rmse_error": 0.01}
+    leave_one_out = {"fid": [fid + part for part in off], "is": [9.0] * 4, "rmse": [0.2] * 4}
     identity = {"solver": {"name": label, "placer": placer}, "protocol": {}}
     facts = {"dataset": "digits", "label": label, "schedule": "logsnr", "afs": False, "nfe": 5, "protocol": "aaaa"}
-    return facts | {"values": values, "identity": identity, "ranges": [{}] * 4, "seconds": 2.0, "n": 100} | changes
+    scores = {"values": values, "leave_one_out": leave_one_out}
+    return facts | scores | {"identity": identity, "seconds": 2.0, "n": 100} | changes
 
 
 def write(folder, *rows, hardware=HERE):
@@ -51,12 +53,28 @@ class TestJudge:
         found = wrong(night(tmp_path, row(fid=10.0 + moved)))
         assert found == ({} if verdict is None else {(NAME, "fid"): verdict})
 
-    @pytest.mark.parametrize(("moved", "verdict"), [(0.84, None), (0.86, "regression")])
+    @pytest.mark.parametrize(("moved", "verdict"), [(0.36, None), (0.38, "regression"), (-0.38, "regression")])
     def test_a_predictors_figure_moves_within_standard_errors_of_the_difference(self, tmp_path, moved, verdict):
-        """0.4 over four ranges is an error of 0.2, so three errors of a difference are 0.849."""
+        """Without each of four blocks the difference is off by -0.1, 0, 0, 0.1: three errors of it are 0.367."""
         write(tmp_path, row(placer="digest of the first fit"))
-        found = wrong(night(tmp_path, row(placer="digest of the second", fid=10.0 + moved)))
+        second = row(placer="digest of the second", fid=10.0 + moved, off=(-5.1, 0.0, 0.0, 5.1))
+        found = wrong(night(tmp_path, second))
         assert found == ({} if verdict is None else {(NAME, "fid"): verdict})
+
+    def test_a_predictors_figure_that_all_blocks_share_moves_by_its_stated_bound(self, tmp_path):
+        write(tmp_path, row(placer="digest of the first fit"))
+        assert wrong(night(tmp_path, row(placer="digest of the second", fid=10.0 + 0.9e-3))) == {}
+
+    def test_a_predictors_golden_row_of_older_code_leaves_it_open_with_the_cure(self, tmp_path):
+        write(tmp_path, row(placer="weights"))
+        path = golden_path(tmp_path, HERE, "suite")
+        content = json.loads(path.read_text())
+        del content["rows"][NAME]["leave_one_out"]
+        content["rows"][NAME]["values"]["fid_error"] = 0.2
+        path.write_text(json.dumps(content))
+        (judgement,) = night(tmp_path, row(placer="weights"))
+        assert judgement.verdict == Verdict.undecided
+        assert "--update-golden" in judgement.message
 
     def test_a_fixed_placer_is_not_stochastic(self, tmp_path):
         write(tmp_path, row(placer={"ratio": 0.5}))
@@ -119,6 +137,7 @@ class TestGolden:
     def test_the_file_has_one_figure_a_line_in_a_fixed_order(self):
         text = golden_text([row(), row("heun")], HERE, VERSIONS)
         assert text == golden_text([row("heun"), row()], HERE, VERSIONS)
+        assert '"leave_one_out": {}' in text, "only a predictor's rows are compared by them"
         assert '        "fid": 10.0,\n' in text
 
     def test_a_row_survives_its_file(self, tmp_path):

@@ -10,11 +10,13 @@ from xml.etree import ElementTree
 import pytest
 
 import amed_lightning
+from amed_lightning.bench.board import run_directory
 from amed_lightning.bench.golden import golden_path
 from amed_lightning.runtime.hardware import hardware
 
 from .browser import browser, shown
 from .nights import FIRST_DAY, ask, board_server, night, write_config
+from .sheets import row
 from .suites import CPU
 
 PACKAGE = Path(amed_lightning.__file__).parent
@@ -36,6 +38,11 @@ def reports(folder, name):
 
 def golden_of(folder):
     return golden_path(folder / "golden", hardware(CPU), "small")
+
+
+def dataset_on_the_board(folder):
+    (protocol,) = {row["protocol"] for row in json.loads(golden_of(folder).read_text())["rows"].values()}
+    return f"grey-{protocol[:8]}"
 
 
 class TestNight:
@@ -138,13 +145,20 @@ class TestBadInput:
 
 
 class TestBoard:
+    def test_scores_of_unlike_protocols_are_no_curve(self):
+        nights = [row("amed"), row("amed", protocol="f" * 64), row("amed", fid=9.0)]
+        assert [run_directory(night) for night in nights] == [
+            *("grey-01234567/amed-logsnr", "grey-ffffffff/amed-logsnr", "grey-01234567/amed-logsnr")
+        ]
+
     def test_tensorboard_serves_two_nights(self, two_nights):
-        run, tag = "grey/ipndm-2-logsnr", "fid/nfe_04"
+        folder, tag = dataset_on_the_board(two_nights), "fid/nfe_04"
+        run = f"{folder}/ipndm-2-logsnr"
         with board_server(two_nights / "board") as address:
             points = ask(address, "scalars/scalars", run=run, tag=tag)
             assert [step for _, step, _ in points] == [FIRST_DAY, FIRST_DAY + 1]
             assert len({value for *_, value in points}) == 1
-            assert set(ask(address, "scalars/tags")) == {run, "grey/euler-logsnr", "grey/heun-polynomial"}
+            assert set(ask(address, "scalars/tags")) == {run, f"{folder}/euler-logsnr", f"{folder}/heun-polynomial"}
             assert "samples/nfe_04" in ask(address, "images/tags")[run]
             page = ask(address, "custom_scalars/layout")
             charts = {chart["title"]: chart for category in page["category"] for chart in category["chart"]}
@@ -155,7 +169,7 @@ class TestBoard:
 
     @pytest.mark.slow
     def test_a_person_sees_the_charts_and_the_table_of_two_nights(self, two_nights):
-        chart, run, nights = "nfe_04", "grey/ipndm-2-logsnr", ("20,000", "20,001")
+        chart, run, nights = "nfe_04", f"{dataset_on_the_board(two_nights)}/ipndm-2-logsnr", ("20,000", "20,001")
         with browser() as window, board_server(two_nights / "board") as address:
             page = shown(window, f"{address}/#timeseries", chart, run)
             assert chart in page

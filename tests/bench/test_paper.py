@@ -1,5 +1,6 @@
 """The suites of the published tables: every cell is planned without weights, and stands beside its figure."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,11 @@ def published():
 
 
 def key(cell):
-    return tuple(cell.square[name] for name in ("dataset", "label", "schedule", "afs", "nfe"))
+    return place(cell.square)
+
+
+def place(square):
+    return tuple(square[name] for name in ("dataset", "label", "schedule", "afs", "nfe"))
 
 
 def is_left_out(square):
@@ -89,6 +94,17 @@ def test_every_primary_figure_of_the_tables_stands_beside_a_cell(name, published
     }
     assert figures - cells == set()
     assert bool(figures) == (name not in ("afhqv2", "imagenet256", "lsun_bedroom_ldm", "ms_coco"))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_figures_stand_beside_the_cells_of_the_whole_suite_and_of_no_smaller_one(name, published):
+    whole = [cell.square for cell in plan(SUITES[name])]
+    small = [cell.square for cell in plan(replace(SUITES[name], num_blocks=1))]
+    joined = [square for square in whole if published.beside(square)]
+    assert joined == [square for square in whole if place(square) in published.figures]
+    assert bool(joined) == (name not in ("lsun_bedroom_ldm", "ms_coco"))
+    assert not any(map(published.beside, small))
+    assert sum(map(bool, map(published.unlike, small))) == len(joined)
 
 
 @pytest.mark.parametrize("word", OTHERS)

@@ -14,8 +14,8 @@ from amed_lightning.runtime.tensor_file import write_tensors
 from .sheets import row
 
 ROWS = [
-    row("ipndm-4", nfe=6, fid=7.1, spread=0.25),
-    row("euler", fid=31.5, spread=0.05),
+    row("ipndm-4", nfe=6, fid=7.1, error=0.25),
+    row("euler", fid=31.5, error=0.05),
     row("heun", nfe=78, fid=5.0, reference=True),
     row("amed", fid=9.75),
 ]
@@ -62,8 +62,8 @@ class TestPlot:
         }
         assert points == {"amed": [[5.0, 9.75]], "euler": [[5.0, 31.5]], "ipndm-4": [[6.0, 7.1]]}
 
-    def test_a_deviation_that_reaches_below_zero_does_not_stretch_the_axis(self, tmp_path, drawn):
-        plot([row("euler", fid=10.0, spread=11.0), row("amed", fid=20.0)], tmp_path / "fid.png")
+    def test_an_error_that_reaches_below_zero_does_not_stretch_the_axis(self, tmp_path, drawn):
+        plot([row("euler", fid=10.0, error=11.0), row("amed", fid=20.0)], tmp_path / "fid.png")
         bottom, top = drawn[0].axes[0].get_ylim()
         assert 5 < bottom < 10
         assert 20 < top < 40

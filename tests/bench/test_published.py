@@ -10,6 +10,8 @@ from amed_lightning.bench.plan import plan
 from amed_lightning.bench.published import FIGURES, KEYS, read_published
 from amed_lightning.bench.suite import Dataset, Entry, Suite
 from amed_lightning.config import InputError
+from amed_lightning.denoisers.zoo.card import load_card
+from amed_lightning.metrics.inception import RELEASE
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -19,9 +21,15 @@ def published():
     return read_published(BENCHMARKS)
 
 
-def beside(published, dataset, label, schedule, nfe, afs=False):
-    square = {"dataset": dataset, "label": label, "schedule": schedule, "nfe": nfe, "afs": afs}
-    return [figure.value for figure in published.beside(square)]
+def square(published, dataset, label, schedule, nfe, afs=False, **scored):
+    """Return the place of a cell that was scored as its dataset's figures were."""
+    theirs = published.scored[dataset]
+    scored = {"detector": theirs.detectors[0], "real_images": theirs.real_images, "n": theirs.n} | scored
+    return {"dataset": dataset, "label": label, "schedule": schedule, "nfe": nfe, "afs": afs} | scored
+
+
+def beside(published, *cell):
+    return [figure.value for figure in published.beside(square(published, *cell))]
 
 
 class TestOurFigures:
@@ -31,7 +39,7 @@ class TestOurFigures:
     def test_every_row_is_there_once(self, published):
         with (BENCHMARKS / FIGURES).open(newline="") as file:
             total = len(list(csv.DictReader(file)))
-        assert sum(map(len, published.figures.values())) + len(published.left_out) == total
+        assert (sum(map(len, published.figures.values())), len(published.left_out), total) == (540, 861, 1401)
 
     @pytest.mark.parametrize(
         ("cell", "value"),
@@ -74,9 +82,7 @@ class TestOurFigures:
         assert all(source.startswith(("AMED", "GITS")) for source in sources)
 
     def test_secondary_rows_stay_secondary(self, published):
-        quoted = published.beside(
-            {"dataset": "cifar10", "label": "ipndm-4", "schedule": "logsnr", "afs": False, "nfe": 5}
-        )
+        quoted = published.beside(square(published, "cifar10", "ipndm-4", "logsnr", 5))
         assert [figure.is_secondary for figure in quoted] == [True]
 
     def test_every_square_is_one_that_a_suite_of_ours_can_have(self, published):
@@ -93,10 +99,75 @@ class TestOurFigures:
         entries = [Entry(solver, schedules, [6]) for solver in solvers]
         entries += [Entry(solver, schedules, [6], thresholding=True) for solver in clipped]
         entries += [Entry({"name": "heun"}, schedules, [35], denoise_to_zero=True)]
-        given = {"name": "given"}
-        cells = plan(Suite("all", [Dataset("any", given, given, given)], entries))
+        digits = {"name": "digits"}
+        cells = plan(Suite("all", [Dataset("any", digits, digits, digits)], entries))
         possible = {(cell.square["label"], cell.square["schedule"]) for cell in cells}
         assert {(label, schedule) for _, label, schedule, _, _ in published.figures} <= possible
+
+
+def euler_on_cifar10(detector, real_images, blocks):
+    """Return the place of a cell for which 49.66 is published, in a suite that scores it like this."""
+    named = Dataset("cifar10", {"name": "pretrained", "card": "cifar10"}, detector, real_images)
+    entry = Entry({"name": "euler"}, [{"name": "polynomial"}], [5])
+    (cell,) = plan(Suite("mine", [named], [entry], num_blocks=blocks, block_size=100))
+    return cell.square
+
+
+INCEPTION, CARD = {"name": "inception"}, {"name": "published", "card": "cifar10"}
+
+
+class TestScoring:
+    @pytest.mark.parametrize(
+        "detector",
+        [
+            INCEPTION,
+            INCEPTION | {"tap": 2048, "logits": False},
+            INCEPTION | {"path": "a.pth", "sha256": RELEASE.sha256},
+        ],
+        ids=["as it is fetched", "spelled out", "a copy of one's own"],
+    )
+    def test_a_cell_that_is_scored_as_the_figures_were_has_them(self, published, detector):
+        place = euler_on_cifar10(detector, CARD, 500)
+        assert {figure.value for figure in published.beside(place)} == {49.66}
+        assert published.unlike(place) == ""
+
+    @pytest.mark.parametrize(
+        ("detector", "real_images", "blocks", "reason"),
+        [
+            (INCEPTION, CARD, 1, "n = 100 instead of 50000"),
+            (INCEPTION, CARD, 501, "n = 50100 instead of 50000"),
+            ({"name": "digits"}, CARD, 500, "another detector"),
+            (INCEPTION | {"tap": 768}, CARD, 500, "another detector"),
+            (INCEPTION | {"path": "mine.pth"}, CARD, 500, "another detector"),
+            (INCEPTION | {"path": "mine.pth", "sha256": "0" * 64}, CARD, 500, "another detector"),
+            (INCEPTION, {"name": "digits"}, 500, "other real images"),
+            (INCEPTION, {"name": "statistics", "path": "cifar10-32x32.npz"}, 500, "other real images"),
+            (INCEPTION, CARD | {"card": "ffhq"}, 500, "other real images"),
+            (
+                {"name": "digits"},
+                {"name": "digits"},
+                1,
+                "another detector, other real images, n = 100 instead of 50000",
+            ),
+        ],
+    )
+    def test_any_other_has_none_and_the_reason_is_told(
+        self, published, tmp_path, detector, real_images, blocks, reason
+    ):
+        place = euler_on_cifar10(detector, real_images, blocks)
+        assert published.beside(place) == []
+        assert published.unlike(place) == reason
+
+    def test_a_cell_without_figures_has_no_reason_either(self, published):
+        assert published.unlike(euler_on_cifar10({"name": "digits"}, CARD, 1) | {"nfe": 99}) == ""
+
+    def test_a_plan_of_older_code_that_does_not_say_how_has_none(self, published):
+        place = euler_on_cifar10(INCEPTION, CARD, 500)
+        for name in ("detector", "real_images", "n"):
+            assert published.beside({key: value for key, value in place.items() if key != name}) == []
+
+    def test_the_reference_is_one_that_a_card_names(self, published):
+        assert all("reference" in load_card(theirs.real_images["card"]).files for theirs in published.scored.values())
 
 
 @pytest.fixture
@@ -107,6 +178,8 @@ def folder(tmp_path):
         "solvers": [{"spelled": ["dpm[*]"], "ours": {"label": "dpm", "schedule": "discrete", "afs": "odd"}}],
         "metrics": {"fid": "fid"},
         "metrics_not_ours": {"clip": "no CLIP"},
+        "detectors": [{"name": "inception"}],
+        "scored": {"coco": {"n": 30, "real_images": {"name": "mine"}}},
     }
     (tmp_path / KEYS).write_text(yaml.safe_dump(rules))
     return tmp_path
@@ -147,6 +220,13 @@ class TestRules:
         assert not published.figures
         assert [why for _, why in published.left_out] == ([] if reason is None else [reason])
         assert len(published.unmapped) == (reason is None)
+
+    def test_rules_that_do_not_say_how_a_dataset_s_figures_were_scored_are_refused(self, folder):
+        write_rows(folder, ("sd", "cfg", "dpm[2M]", "5", "fid", "9.5", "a paper", "primary"))
+        rules = yaml.safe_load((folder / KEYS).read_text())
+        (folder / KEYS).write_text(yaml.safe_dump(rules | {"scored": {}}))
+        with pytest.raises(InputError, match=rf"{KEYS}: `scored` does not say how the figures of coco were"):
+            read_published(folder)
 
     def test_a_file_without_its_columns_is_named(self, folder):
         (folder / FIGURES).write_text("dataset,nfe\ncifar10,5\n")

@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from amed_lightning.bench.published import Figure, Published
+from amed_lightning.bench.published import Figure, Published, Scoring
 from amed_lightning.bench.ranking import SCORES
 from amed_lightning.bench.render import STATISTICS, comma_separated, latex, markdown, terminal
 from amed_lightning.bench.table import tables
@@ -15,13 +15,18 @@ from amed_lightning.bench.table import tables
 from .sheets import gap, line
 
 LINES = [
-    line("ipndm-4", nfe=6, fid=7.126, is_=8.9, rmse=0.1234, spread=0.25, afs=True),
-    line("euler", fid=31.5, is_=7.25, rmse=0.4, spread=0.05),
-    line("heun", nfe=78, fid=5.0, is_=9.5, spread=0.125, reference=True),
-    line("amed", fid=9.75, is_=8.75, rmse=0.2, spread=0.05),
+    line("ipndm-4", nfe=6, fid=7.126, is_=8.9, rmse=0.1234, error=0.25, afs=True),
+    line("euler", fid=31.5, is_=7.25, rmse=0.4, error=0.05),
+    line("heun", nfe=78, fid=5.0, is_=9.5, error=0.125, reference=True),
+    line("amed", fid=9.75, is_=8.75, rmse=0.2, error=0.05),
     gap("deis_4", "excluded", "100% too slow & costly"),
 ]
-PUBLISHED = Published({("grey", "euler", "logsnr", False, 5): [Figure("fid", 49.66, "AMED Table 2_a", True)]}, [], [])
+PUBLISHED = Published(
+    {("grey", "euler", "logsnr", False, 5): [Figure("fid", 49.66, "AMED Table 2_a", True)]},
+    [],
+    [],
+    {"grey": Scoring([{"name": "digits"}], {"name": "digits"}, 48)},
+)
 
 
 def parsed(text):

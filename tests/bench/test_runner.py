@@ -2,7 +2,7 @@
 
 import json
 import sys
-from statistics import fmean, stdev
+from statistics import fmean
 
 import pytest
 import torch
@@ -63,6 +63,7 @@ class TestRows:
                 "FID of 48 generated images",
                 "IS of 48 generated images",
             ]
+            assert (row["detector"]["name"], row["real_images"]) == ("digits", {"name": "digits"})
             assert row["seconds"] > 0
             assert row["images_per_second"] == pytest.approx(48 / row["seconds"])
             assert row["provenance"]["world_size"] == 1
@@ -71,7 +72,7 @@ class TestRows:
             assert row["identity"]["sigmas"] == cell.sampler.sigmas.tolist()
             assert ("rmse" in row["values"]) == (cell is not bench.reference)
 
-    def test_the_scores_are_those_of_all_images_and_the_spread_that_of_the_blocks(self, run):
+    def test_the_scores_are_those_of_all_images_and_the_errors_those_of_leaving_a_block_out(self, run):
         bench, _, found = run
         judge, cell = examiner(DATASET["detector"], DATASET["dataset"]), bench.cells[2]
         images, references = (
@@ -93,10 +94,12 @@ class TestRows:
         expected = whole.compute()
         for score, of_a_part in {"fid": "fid", "is": "is_whole", "rmse": "rmse", "psnr": "psnr"}.items():
             scores = [part[of_a_part] for part in parts]
-            expected |= {f"{score}_mean": fmean(scores), f"{score}_min": min(scores), f"{score}_spread": stdev(scores)}
-        assert found[cell.key]["values"] == pytest.approx(expected, rel=1e-4)
+            error = abs(scores[0] - scores[1]) / 2
+            expected |= {f"{score}_mean": fmean(scores), f"{score}_min": min(scores), f"{score}_error": error}
+            assert found[cell.key]["leave_one_out"][score] == pytest.approx(scores[::-1], rel=1e-4)
+        assert found[cell.key]["values"] == pytest.approx(expected, rel=1e-3)
         assert found[cell.key]["ranges"] == [pytest.approx(part, rel=1e-4) for part in parts]
-        assert expected["fid_spread"] > 0
+        assert expected["fid_error"] > 0
 
     def test_the_finer_reference_is_what_images_are_compared_with(self, run):
         bench, results, found = run
@@ -118,7 +121,9 @@ class TestRows:
         assert [len(row["ranges"]) for row in (two, one, blocks)] == [2, 1, 4]
         assert two["values"]["fid"] == one["values"]["fid"] == blocks["values"]["fid"]
         assert one["ranges"][0]["fid"] == one["values"]["fid"]
-        assert "fid_spread" not in one["values"]
+        assert "fid_mean" not in one["values"]
+        assert two["leave_one_out"] == one["leave_one_out"] == blocks["leave_one_out"]
+        assert len(one["leave_one_out"]["is"]) == 4
         assert two["values"]["fid_mean"] < blocks["values"]["fid_mean"], "fewer images, more bias"
 
     def test_it_has_the_metrics_that_the_suite_asks_for(self, tmp_path):
@@ -127,8 +132,8 @@ class TestRows:
         assert fill(bench, tmp_path / "results") == []
         for row in rows(tmp_path / "results").values():
             scores = {"kid", "precision", "recall"} | (set() if row["is_reference"] else {"rmse", "psnr"})
-            spreads = {f"{name}_spread" for name in scores}
-            assert scores | spreads < row["values"].keys()
+            errors = {f"{name}_error" for name in scores}
+            assert scores | errors < row["values"].keys()
             assert not {"fid", "is"} & row["values"].keys()
 
 

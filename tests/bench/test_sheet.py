@@ -8,6 +8,7 @@ from amed_lightning.bench.results import Results, write_json
 from amed_lightning.bench.sheet import lines_of, rows_of, write_plan
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError, digest
+from amed_lightning.metrics.files import DIGITS_CLASSIFIER
 
 from .suites import DATASET, entry, write_suite
 
@@ -45,7 +46,14 @@ class TestLines:
             ("blue", 3, "euler", "excluded"),
         ]
         assert [line.reason for line in lines] == [""] * 5 + ["it diverges"]
-        assert set(lines[0].square) == {"dataset", "label", "schedule", "afs", "nfe", "is_reference"}
+        place = {"dataset", "label", "schedule", "afs", "nfe", "is_reference"}
+        assert all(set(line.square) == place | {"detector", "real_images", "n"} for line in lines)
+
+    def test_how_cells_are_scored_is_known_before_they_are_computed_every_option_spelled_out(self, results):
+        squares = [line.square for line in lines_of(results)]
+        assert {square["n"] for square in squares} == {48}
+        assert all(square["detector"] == {"name": "digits", "path": str(DIGITS_CLASSIFIER)} for square in squares)
+        assert all(square["real_images"] == {"name": "digits"} for square in squares)
 
     def test_rows_are_those_of_the_finished_cells_of_the_suite(self, results):
         write_json(results.folder / "rows" / "0123456789abcdef.json", {"key": "of another suite"})

@@ -1,12 +1,14 @@
 """``bench``: run, look, compare; every ending has its exit code."""
 
 import csv
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
 
+from amed_lightning.bench.published import KEYS
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.registry import euler
 
@@ -105,6 +107,16 @@ class TestDryRun:
         assert "0.38" in printed, "hours: 19 x 4 micro-batches x 36 s / 2"
         assert not (tmp_path / "small").exists()
 
+    def test_its_estimate_is_of_the_whole_suite_and_says_so_whatever_is_finished(self, tmp_path, suite, capsys):
+        printed = []
+        for _ in range(2):
+            capsys.readouterr()
+            assert run(suite, tmp_path, "--dry-run", "--seconds_per_run", 36) == 0
+            printed.append(capsys.readouterr().out)
+            assert run(suite, tmp_path) == 0
+        assert printed[0] == printed[1]
+        assert "the whole suite, finished cells too, on 1 device" in printed[0]
+
     def test_it_needs_neither_weights_nor_predictors_and_says_so(self, tmp_path, capsys):
         placed = entry({"name": "ipndm", "placer": {"predictor": "nowhere.json"}})
         suite = write_suite(tmp_path, entries=[placed], model={"name": "file", "path": "no-model.json"})
@@ -120,17 +132,29 @@ class TestDryRun:
 
 
 class TestTable:
-    def test_published_figures_stand_beside_cells_of_their_name(self, tmp_path, capsys, pytestconfig):
+    def test_published_figures_stand_beside_cells_of_their_name_that_are_scored_alike(
+        self, tmp_path, capsys, pytestconfig
+    ):
         datasets = [DATASET | {"name": "cifar10", "reference": None}]
         cell = entry(EULER, 5, schedules=[{"name": "polynomial"}])
         suite = write_suite(tmp_path, datasets=datasets, entries=[cell])
         assert run(suite, tmp_path) == 0
-        published = pytestconfig.rootpath / "benchmarks"
-        assert call("bench", "table", "--config", suite, "--output", tmp_path, "--published", published) == 0
-        assert "49.66" in capsys.readouterr().out
-        with (tmp_path / "small" / "table.csv").open(newline="") as file:
-            (line,) = csv.DictReader(file)
-        assert (line["published"], line["published_quality"]) == ("49.66", "primary")
+        ours, theirs = pytestconfig.rootpath / "benchmarks", tmp_path / "as if of 48 digits"
+        shutil.copytree(ours, theirs, ignore=shutil.ignore_patterns("*.py"))
+        rules = yaml.safe_load((theirs / KEYS).read_text())
+        digits = {dataset: {"n": 48, "real_images": {"name": "digits"}} for dataset in rules["scored"]}
+        (theirs / KEYS).write_text(yaml.safe_dump(rules | {"detectors": [{"name": "digits"}], "scored": digits}))
+        for published, figure in {theirs: "49.66", ours: ""}.items():
+            capsys.readouterr()
+            assert call("bench", "table", "--config", suite, "--output", tmp_path, "--published", published) == 0
+            assert ("49.66" in capsys.readouterr().out) == bool(figure)
+            with (tmp_path / "small" / "table.csv").open(newline="") as file:
+                (line,) = csv.DictReader(file)
+            assert line["published"] == figure
+        reason = "another detector, other real images, n = 48 instead of 50000"
+        assert (
+            f"no published figures, because these scores are of {reason}" in (tmp_path / "small/table.md").read_text()
+        )
 
     def test_a_suite_that_has_changed_since_is_told(self, tmp_path, suite, capsys):
         assert run(suite, tmp_path) == 0

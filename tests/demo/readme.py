@@ -1,0 +1,73 @@
+"""README's table is the demo's: ``make readme`` writes it, and ``make demo`` ends by comparing it with its own.
+
+A kind of hardware repeats its scores digit for digit. On another kind a fit ends elsewhere, and rows may differ within
+their errors.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+
+from amed_lightning.config import write_atomically
+from amed_lightning.runtime.hardware import hardware
+
+HOME = Path(__file__).parents[2]
+README, TABLE = HOME / "README.md", HOME / "runs/bench/digits/table.md"
+BEGIN, END = "<!-- runs/bench/digits/table.md, written by `make readme` -->\n", "<!-- end of the table -->\n"
+ORIGIN = "Computed on `{}`; elsewhere rows may differ within their errors."
+NAMES = 4
+"""Columns that name a row: NFE, solver, schedule, AFS."""
+
+Rows = dict[tuple[str, ...], list[str]]
+
+
+def here() -> str:
+    """Return the kind of hardware on which the demo runs."""
+    return hardware(torch.device("cpu"))
+
+
+def section(text: str) -> str:
+    """Return what stands between a README's marks."""
+    return text.split(BEGIN)[1].split(END)[0]
+
+
+def written(text: str, table: str, origin: str) -> str:
+    """Return a README with another table, and the kind of hardware that computed it, between its marks."""
+    before, after = text.split(section(text))
+    return f"{before}{table}\n{ORIGIN.format(origin)}\n{after}"
+
+
+def differences(text: str, table: str, origin: str) -> list[str]:
+    """Say in which rows a README's table is not another one, which was computed on this kind of hardware."""
+    ours, theirs = rows(section(text)), rows(table)
+    agree = list.__eq__ if ORIGIN.format(origin) in text else _are_near
+    return [
+        f"{' '.join(name)}: {ours.get(name)} in README, {theirs.get(name)} in the table"
+        for name in {**ours, **theirs}
+        if name not in ours or name not in theirs or not agree(ours[name], theirs[name])
+    ]
+
+
+def rows(markdown: str) -> Rows:
+    """Return the scores of a table's rows, as they are printed, by what names the rows."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines() if line[:1] == "|"]
+    named = {tuple(cells[:NAMES]): cells[NAMES:] for cells in lines[2:]}
+    if len(named) != len(lines) - 2:
+        raise ValueError("two rows of the table have one name")
+    return named
+
+
+def _are_near(ours: list[str], theirs: list[str]) -> bool:
+    """Whether scores lie within the errors that are printed beside ours; which are bold is not compared."""
+    numbers = (
+        [[float(number) for number in re.findall(r"[\d.]+", score)] for score in scores] for scores in (ours, theirs)
+    )
+    return all(
+        len(one) == len(other) and (not one or abs(one[0] - other[0]) <= one[1])
+        for one, other in zip(*numbers, strict=True)
+    )
+
+
+if __name__ == "__main__":
+    write_atomically(README, written(README.read_text(), TABLE.read_text(), here()).encode())

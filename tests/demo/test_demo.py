@@ -1,0 +1,41 @@
+"""What `make demo` has left is what README says of it."""
+
+import csv
+
+import pytest
+
+from .readme import README, TABLE, differences, here
+
+pytestmark = pytest.mark.demo
+
+
+@pytest.fixture(scope="module")
+def fid():
+    """The lowest FID of a solver at a number of network runs, over all first steps and schedules or on one."""
+    with TABLE.with_suffix(".csv").open(newline="") as file:
+        cells = list(csv.DictReader(file))
+
+    def lowest(label, nfe, schedule=None):
+        wanted = {"label": label, "nfe": str(nfe)} | ({} if schedule is None else {"schedule": schedule})
+        return min(float(cell["fid"]) for cell in cells if cell.items() >= wanted.items())
+
+    return lowest
+
+
+def test_every_row_of_readme_is_a_row_of_the_table():
+    assert differences(README.read_text(), TABLE.read_text(), here()) == []
+
+
+@pytest.mark.parametrize("solver", ["dpm_solver_2", "euler"])
+def test_at_five_network_runs_amed_has_at_most_half_of_the_lowest_fid_of(solver, fid):
+    assert fid("amed", 5) <= fid(solver, 5) / 2
+
+
+@pytest.mark.parametrize("solver", ["dpm_solver_2", "euler", "amed + constants", "amed + coefficients"])
+@pytest.mark.parametrize("nfe", [3, 5, 7, 9])
+def test_amed_has_a_lower_fid_than(solver, nfe, fid):
+    assert fid("amed", nfe) < fid(solver, nfe)
+
+
+def test_the_plugin_has_at_most_half_of_the_fid_of_its_base_solver_on_its_schedule(fid):
+    assert fid("ipndm-4 + plugin", 6, "time_uniform") <= fid("ipndm-4", 6, "time_uniform") / 2

@@ -1,0 +1,60 @@
+"""README's table has its marks, and what is not the demo's table is found."""
+
+import pytest
+
+from .readme import BEGIN, END, ORIGIN, README, differences, rows, section, written
+
+TABLE = """| NFE | solver | schedule | AFS | FID | IS |
+| --- | --- | --- | --- | --- | --- |
+| 5 | amed | time_uniform | yes | **4.37 ± 0.25** | 9.26 ± 0.03 |
+| 78 | heun | polynomial |  | 2.97 ± 0.20 |  |
+
+n = 2304
+"""
+OTHER = TABLE.replace("4.37", "9.99")
+BEFORE = f"# A title\n\n{BEGIN}{OTHER}\nof old\n{END}\nWhat it says.\n"
+
+
+def test_readme_has_its_marks_once_and_between_them_rows_and_the_hardware_that_they_are_of():
+    text = README.read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
+    assert len(rows(section(text))) > 50
+    assert ORIGIN.split("{}")[0] in section(text)
+
+
+class TestWritten:
+    def test_it_changes_what_is_between_the_marks_and_nothing_else(self):
+        after = written(BEFORE, TABLE, "cpu-here")
+        assert section(after) == f"{TABLE}\nComputed on `cpu-here`; elsewhere rows may differ within their errors.\n"
+        assert after.replace(section(after), "") == BEFORE.replace(section(BEFORE), "")
+
+    def test_twice_is_once(self):
+        once = written(BEFORE, TABLE, "cpu-here")
+        assert written(once, TABLE, "cpu-here") == once
+        assert differences(once, TABLE, "cpu-here") == []
+
+
+@pytest.mark.parametrize("origin", ["cpu-here", "cpu-elsewhere"])
+@pytest.mark.parametrize(
+    ("old", "new", "is_near"),
+    [
+        ("4.37", "4.38", True),
+        ("4.37", "4.62", True),
+        ("4.37", "4.63", False),
+        ("9.26", "9.22", False),
+        ("**4.37 ± 0.25**", "4.37 ± 0.27", True),
+        ("9.26 ± 0.03", "", False),
+        ("| 78 |", "| 80 |", False),
+    ],
+)
+def test_rows_are_compared_digit_for_digit_on_the_same_hardware_and_within_their_errors_elsewhere(
+    origin, old, new, is_near
+):
+    text = written(BEFORE, TABLE, "cpu-here")
+    found = differences(text, TABLE.replace(old, new), origin)
+    assert (found == []) == (is_near and origin == "cpu-elsewhere")
+
+
+def test_two_rows_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="two rows of the table have one name"):
+        rows(TABLE + TABLE.splitlines()[2])

@@ -1,0 +1,33 @@
+"""``benchmarks/distillation.py``: what a table's fit leaves stands beside it, whatever the scheme is called."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from amed_lightning.teacher import precompute, store
+
+HOME = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the benchmark fits without held-out batches and without workers
+def test_constants_and_coefficients_are_rows_of_every_scheme_with_a_table_and_of_no_other(tmp_path, monkeypatch):
+    for module in (store, precompute):
+        monkeypatch.setattr(module, "SHARD_SIZE", module.SHARD_SIZE)  # which the benchmark changes
+    monkeypatch.syspath_prepend(HOME / "benchmarks")
+    from distillation import Case, Comparison, Scheme
+
+    schemes = [
+        Scheme("published", None, 32, 1, "published", jointly=False),
+        Scheme("stored", {"name": "network"}, 16, 2),
+        Scheme("somebody's own", {"name": "table"}, 16, 2),
+        Scheme("the same again", {"name": "table"}, 16, 2, again=True),
+    ]
+    case = Case("few digits", {"name": "digits"}, batch_size=16, held_out=16, schemes=schemes, looks=2)
+    rows = Comparison(case, tmp_path, torch.device("cpu")).rows()
+    assert [row["name"] for row in rows] == [
+        *("published", "stored", "somebody's own", "somebody's own: constants", "somebody's own: coefficients"),
+        "the same again",
+    ]
+    assert rows[-1]["forward"] == 0, "no network run on a table that is there"
