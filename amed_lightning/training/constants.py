@@ -25,7 +25,7 @@ from amed_lightning.teacher.step_table import StepTable
 Ratios: TypeAlias = Float[Tensor, "tried"]
 Losses: TypeAlias = Float[Tensor, "tried"]
 Numbers: TypeAlias = Float[Tensor, "tried 3"]
-MIDDLE = torch.tensor([0.5], dtype=torch.float64)
+MIDDLE = 0.5
 APPROACH_STEPS, APPROACH_RATE = 200, 1e-2
 REACHED = 0.9
 """Part of a bound that a sigmoid reaches soon enough."""
@@ -45,7 +45,8 @@ def fit_constants(step: PlacedStep, tables: Sequence[StepTable]) -> ConstantPlac
 
 def fit_coefficients(step: PlacedStep, tables: Sequence[StepTable]) -> ConstantPlacer:
     """Weigh the derivatives at each interval's start and middle freely."""
-    return _placer("coefficients", tables, [best_factors("coefficients", step, table, MIDDLE)[0] for table in tables])
+    found = [best_factors("coefficients", step, table, table.gram.new_full((1,), MIDDLE))[0] for table in tables]
+    return _placer("coefficients", tables, found)
 
 
 def best_factors(kind: ConstantKind, step: PlacedStep, table: StepTable, ratios: Ratios) -> tuple[Numbers, Losses]:
