@@ -30,12 +30,11 @@ class Calls(TorchFunctionMode):
         self.machine = machine
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        answer = ANSWERS.get(func, _called)
-        return answer(self.machine, func, args, kwargs or {})
-
-
-def _called(machine: PretendedDevice, func: Call, args: Arguments, options: Options) -> Any:
-    return machine.called(func, args, options)
+        answer = ANSWERS.get(func)
+        if answer is not None:
+            return answer(self.machine, func, args, kwargs or {})
+        # An attribute makes nothing out of nothing, and most calls ask for one.
+        return func(*args) if func.__name__ == "__get__" else self.machine.called(func, args, kwargs or {})
 
 
 def _says(fact: Any) -> Call:
@@ -62,8 +61,9 @@ def _to(machine: PretendedDevice, func: Call, args: Arguments, options: Options)
     first = rest[0] if rest else None
     other = first if isinstance(first, Tensor) else options.get("other")
     named = first if isinstance(first, torch.device | str | int) else options.get("device")
-    place = machine.place([tensor if other is None else other]) if named is None else known(named)
-    if place is None:
+    if named is None:
+        return machine.moved(machine.plain(func, args, options), machine.place(tensor if other is None else other))
+    if (place := known(named)) is None:
         return machine.plain(func, args, options)
     rest = [CPU if value is named else value for value in rest]
     options = options | ({"device": CPU} if "device" in options else {})

@@ -56,6 +56,8 @@ class TestPlace:
             lambda x: torch.as_tensor(0.5, device=x.device),
             lambda x: torch.as_tensor(x),
             lambda x: torch.ones(3).to(x),
+            lambda x: x.to(torch.float32),
+            lambda x: x.to(None, None, False, memory_format=torch.contiguous_format),
             lambda x: torch.ones(3).to(x.device, torch.float64),
             lambda x: torch.ones(3).to(device="cuda", copy=True),
             lambda x: torch.ones(3).cuda(),
