@@ -23,10 +23,10 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(BIN)/pytest -n auto -m 'not slow and not gpu and not nightly and not slurm and not stress and not demo'
+	$(BIN)/pytest -n auto -m 'not slow and not nightly and not slurm and not stress and not demo'
 
 slow: $(STAMP)
-	$(BIN)/pytest -n auto -rs -m 'slow and not gpu'
+	$(BIN)/pytest -n auto -rs -m slow
 
 # Jobs on a SLURM of two nodes that the tests bring up here (root, Debian's packages); skipped, with the reason, elsewhere.
 slurm: $(STAMP)

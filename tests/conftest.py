@@ -4,6 +4,28 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections.abc import Iterator
+
+import pytest
+import torch
 from jaxtyping import install_import_hook
 
+from .pretended.device import PretendedDevice
+from .pretended.places import DEVICE
+
 install_import_hook("amed_lightning", "beartype.beartype")
+
+
+@pytest.fixture
+def pretended() -> Iterator[PretendedDevice]:
+    """A CUDA device that is pretended, here and also where there is a real one."""
+    with PretendedDevice() as machine:
+        yield machine
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The machine's CUDA device, or one that is pretended."""
+    if not torch.cuda.is_available():
+        request.getfixturevalue("pretended")
+    return DEVICE

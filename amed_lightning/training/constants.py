@@ -25,6 +25,7 @@ from amed_lightning.teacher.step_table import StepTable
 Ratios: TypeAlias = Float[Tensor, "tried"]
 Losses: TypeAlias = Float[Tensor, "tried"]
 Numbers: TypeAlias = Float[Tensor, "tried 3"]
+MIDDLE = 0.5
 APPROACH_STEPS, APPROACH_RATE = 200, 1e-2
 REACHED = 0.9
 """Part of a bound that a sigmoid reaches soon enough."""
@@ -44,7 +45,8 @@ def fit_constants(solver: PlacedSolver, tables: Sequence[StepTable]) -> Constant
 
 def fit_coefficients(solver: PlacedSolver, tables: Sequence[StepTable]) -> ConstantPlacer:
     """Weigh the derivatives at each interval's start and middle freely."""
-    return _placer("coefficients", tables, [_middle(solver, table) for table in tables])
+    found = [best_factors("coefficients", solver, table, table.gram.new_full((1,), MIDDLE))[0] for table in tables]
+    return _placer("coefficients", tables, found)
 
 
 def best_factors(kind: ConstantKind, solver: PlacedSolver, table: StepTable, ratios: Ratios) -> tuple[Numbers, Losses]:
@@ -93,11 +95,6 @@ def approach(placer: nn.Module, constants: ConstantPlacer, tables: Sequence[Step
                 distance = distance + ((own.direction_scale - 1) / scale_dir - offset).square().mean()
         torch.autograd.backward(distance)
         optimizer.step()
-
-
-def _middle(solver: PlacedSolver, table: StepTable) -> Numbers:
-    """Weigh the derivatives where the second is halfway."""
-    return best_factors("coefficients", solver, table, table.gram.new_tensor([0.5]))[0]
 
 
 def _searched(solver: PlacedSolver, table: StepTable) -> Numbers:

@@ -179,11 +179,10 @@ class TestMicroBatches:
 
 @pytest.mark.gpu
 class TestDevice:
-    def test_a_sweep_on_it_has_the_scores_of_one_on_the_cpu(self, tmp_path):
-        device = torch.device("cuda")
-        for name, place in {"cpu": CPU, "cuda": device}.items():
+    def test_a_sweep_on_it_has_the_scores_of_one_on_the_cpu(self, tmp_path, device):
+        for name, place in {"cpu": CPU, "device": device}.items():
             (tmp_path / name).mkdir()
-            bench = bench_of(tmp_path / name, entry(EULER), model={"name": "digits"})
+            bench = bench_of(tmp_path / name, entry(EULER), model={"name": "digits"}, num_blocks=1)
             assert run([bench], Results(tmp_path / name), Alone(), place) == []
-        for on_cpu, on_device in zip(*(values(tmp_path / name).values() for name in ("cpu", "cuda")), strict=True):
+        for on_cpu, on_device in zip(*(values(tmp_path / name).values() for name in ("cpu", "device")), strict=True):
             assert on_device["fid"] == pytest.approx(on_cpu["fid"], rel=1e-2)

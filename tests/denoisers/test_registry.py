@@ -296,13 +296,12 @@ def test_a_network_compiles_in_one_piece(specs):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @every_family
-def test_a_device_gives_the_same_numbers(specs, family):
+def test_a_device_gives_the_same_numbers(specs, family, device):
     """Up to TF32, in which convolutions run there."""
     made = model(specs[family])
     expected = answer(made).image
-    made.to(torch.device("cuda"))
-    labels = LABELS.cuda() if made.num_classes else None
-    got = made.denoiser(states().cuda(), SIGMA.cuda(), labels).image.cpu()
+    made.to(device)
+    labels = LABELS.to(device) if made.num_classes else None
+    got = made.denoiser(states().to(device), SIGMA.to(device), labels).image.cpu()
     torch.testing.assert_close(got / SIGMA, expected / SIGMA, rtol=0, atol=1e-2)

@@ -178,31 +178,29 @@ class TestTraining:
 
 @pytest.mark.gpu
 class TestDevice:
-    CUDA = torch.device("cuda")
-
-    def test_batches_are_made_on_the_device_from_the_same_numbers(self, reader):
-        (batch,) = loader_for(reader, BatchSampler([7, 299, 0], 3, drop_last=False), self.CUDA, 0.5, 1)
+    def test_batches_are_made_on_the_device_from_the_same_numbers(self, reader, device):
+        (batch,) = loader_for(reader, BatchSampler([7, 299, 0], 3, drop_last=False), device, 0.5, 1)
         expected = reader.read([7, 299, 0])
         for name in FIELDS[:3]:
             there = getattr(batch, name)
             assert there.device.type == "cuda"
             torch.testing.assert_close(there.cpu(), getattr(expected, name), rtol=1e-6, atol=0)
-        assert batch.to(self.CUDA).states is batch.states
+        assert batch.to(device).states is batch.states
 
-    def test_a_roll_out_is_that_of_the_cpu_to_tolerance(self):
+    def test_a_roll_out_is_that_of_the_cpu_to_tolerance(self, device):
         there, here = (
-            roll_out(mixture(), recipe_for(parts_of(), teacher()), training(0, 64), d) for d in (self.CUDA, CPU)
+            roll_out(mixture(), recipe_for(parts_of(), teacher()), training(0, 64), place) for place in (device, CPU)
         )
         assert there.states.device.type == "cpu"
         for name in FIELDS[:3]:
             torch.testing.assert_close(getattr(there, name), getattr(here, name), rtol=1e-4, atol=1e-4)
 
-    def test_a_fit_that_streams_learns_what_a_fit_from_device_memory_learns(self, tmp_path):
+    def test_a_fit_that_streams_learns_what_a_fit_from_device_memory_learns(self, tmp_path, device):
         learnt = []
         for share in (0.5, 0.0):
             torch.manual_seed(0)
             module = distillation(tmp_path)
-            trainer(tmp_path, accelerator="gpu", devices=1).fit(module, trajectories(tmp_path, memory_share=share))
+            trainer(tmp_path, accelerator=device.type, devices=1).fit(module, trajectories(tmp_path, memory_share=share))
             learnt.append({name: weights.cpu() for name, weights in module.predictor.state_dict().items()})
         for name, weights in learnt[0].items():
             torch.testing.assert_close(weights, learnt[1][name])
