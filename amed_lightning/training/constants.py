@@ -1,7 +1,9 @@
 """Students of a few numbers per interval, out of a table: what a predictor must beat.
 
 At a given ratio the loss is quadratic in the factors of the derivatives, so the best ones solve the normal equations,
-in float64: two almost parallel derivatives leave nothing of a float32 solution. The ratio of the constants is searched.
+in float64: two almost parallel derivatives leave nothing of a float32 solution. Where they are parallel, or one of them
+has no effect (AMED-Plugin's second half-step at ratio 1), the smallest solution is taken. The ratio of the constants is
+searched.
 
 A predictor that begins at the constants is nowhere worse than they are. One that begins anywhere else may not get
 there: where the best ratio of an interval is close to 0, as under an analytic first step, all ratios run that way, and
@@ -67,7 +69,7 @@ def best_factors(kind: ConstantKind, solver: PlacedSolver, table: StepTable, rat
     effects = [means.residual(solver, replace(unset, **{name: 1.0})) - without for name in names]
     normal = torch.stack([torch.stack([means.products(a, b) for b in effects], -1) for a in effects], -2)
     right = torch.stack([-means.products(without, effect) for effect in effects], -1)
-    factors = torch.linalg.solve(normal, right)
+    factors = (torch.linalg.pinv(normal, hermitian=True) @ right[..., None])[..., 0]
     left = without + sum(factor[:, None] * effect for factor, effect in zip(factors.unbind(-1), effects, strict=True))
     padded = F.pad(factors, (0, 2 - len(names)))
     return torch.cat([ratios[:, None], padded], 1), means.products(left, left)

@@ -48,7 +48,10 @@ class Objective(nn.Module):
         return 1 / size.clamp(min=torch.finfo(size.dtype).tiny)
 
     def judge(self, losses: Sequence[float]) -> float:
-        """Return by what one predictor is better than another: the smaller of these."""
+        """Return by what one predictor is better than another: the smaller of these.
+
+        Rounding may leave a table's loss below zero where the student is at its teacher.
+        """
         if self.form == "published":
             return math.fsum(losses)
-        return math.exp(math.fsum(math.log(loss) if loss != 0 else -math.inf for loss in losses) / len(losses))
+        return math.exp(math.fsum(-math.inf if loss <= 0 else math.log(loss) for loss in losses) / len(losses))

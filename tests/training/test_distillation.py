@@ -20,14 +20,17 @@ from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import SolverState, trajectory
 from amed_lightning.solvers.two_stage import TwoStage, mean_direction
 from amed_lightning.teacher import precompute as precompute_module
+from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
 from amed_lightning.training import distillation as distillation_module
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.reading import InMemory
 from amed_lightning.training.tables import TableRoute
 from amed_lightning.training.tabulator import is_shared
+from amed_lightning.training.trajectories import Batches
 
 from ..sampling.models import random_network
+from ..teacher.stores import Member, Team
 from .runs import BATCH, BATCHES, INTERVALS, distillation, trainer, trajectories
 
 CPU = torch.device("cpu")
@@ -240,6 +243,48 @@ class TestWeights:
             run.fit(module, trajectories(tmp_path))
             losses.append(float(module.best_loss))
         assert losses[1] < losses[0] / 1.5
+
+
+class TestStep:
+    """Optimiser steps against Adam on losses that are written down."""
+
+    def trained(self, folder, **changes):
+        """A distillation after two batches, and one after the same two with its own losses still to be weighed."""
+        torch.manual_seed(3)
+        module = distillation(folder, afs=True, **changes)
+        torch.manual_seed(3)
+        by_hand = distillation(folder, afs=True, **changes)
+        data = trajectories(folder, trajectories=2 * BATCH, seed=5)
+        trainer(folder, limit_val_batches=0).fit(module, data)
+        order = Batches(2 * BATCH, BATCH, Member(Team(1), 0), 5)
+        reader = TrajectoryReader(data.store(module.parts), data.train_seeds, module.parts.sigmas)
+        optimizer = torch.optim.Adam(by_hand.predictor.parameters(), lr=5e-3, betas=(0.9, 0.999), eps=1e-8)
+        return module, by_hand, [reader.read(positions) for positions in order], optimizer
+
+    def assert_same(self, module, by_hand):
+        for weights, expected in zip(module.predictor.parameters(), by_hand.predictor.parameters(), strict=True):
+            torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6)
+
+    def test_one_per_batch_is_along_the_sum_of_losses_over_their_running_sizes(self, tmp_path):
+        module, by_hand, batches, optimizer = self.trained(tmp_path, jointly=True)
+        sizes = [None] * INTERVALS
+        for batch in batches:
+            optimizer.zero_grad()
+            losses = [interval.losses.mean() for interval in by_hand.intervals(batch)]
+            now = [loss.item() for loss in losses]
+            sizes = [loss if size is None else 0.9 * size + 0.1 * loss for size, loss in zip(sizes, now, strict=True)]
+            sum(loss / size for loss, size in zip(losses, sizes, strict=True)).backward()
+            optimizer.step()
+        self.assert_same(module, by_hand)
+
+    def test_one_per_interval_follows_each_loss_as_it_is_where_that_is_published(self, tmp_path):
+        module, by_hand, batches, optimizer = self.trained(tmp_path, loss="published")
+        for batch in batches:
+            for interval in by_hand.intervals(batch):
+                optimizer.zero_grad()
+                interval.losses.mean().backward()
+                optimizer.step()
+        self.assert_same(module, by_hand)
 
 
 class TestExport:
