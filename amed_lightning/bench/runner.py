@@ -27,7 +27,7 @@ from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.signals import stop_if_asked
 
 SECONDS_BETWEEN_LOOKS = 0.2
-OF_A_BLOCK = ("commit", "dirty", "device")
+OF_A_BLOCK = ("commit", "dirty", "source", "device")
 """What may differ between the blocks of a cell, because a sweep went on later or elsewhere."""
 
 
