@@ -23,7 +23,7 @@ from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.tensor_file import DamagedFileError
 from amed_lightning.runtime.work import share
 
-OF_A_BLOCK = ("commit", "dirty", "device")
+OF_A_BLOCK = ("commit", "dirty", "source", "device")
 """What may differ between the blocks of a cell, because a sweep went on later or elsewhere."""
 
 

@@ -4,7 +4,7 @@ import json
 import platform
 import subprocess
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,21 @@ import torch
 
 from amed_lightning.config import canonical_json, digest, file_digest, write_atomically
 
-PACKAGES = ("amed-lightning", "torch", "lightning", "torchmetrics", "numpy")
+OURS = "amed-lightning"
+PACKAGES = (OURS, "torch", "lightning", "torchmetrics", "numpy")
+PACKAGE = Path(__file__).parent.parent
 
 
 def provenance(device: torch.device, world_size: int) -> dict[str, Any]:
-    """Return the versions, device, commit and time of this run."""
+    """Return the versions, device, commit, digest of the code and time of this run."""
     return {
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
         "world_size": world_size,
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "source": source_digest(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
 
@@ -52,22 +55,42 @@ def write_run_record(
 
 def source_digest() -> str:
     """Return the SHA-256 of the package's own code: what a commit and a dirty tree come to, also without git."""
-    package = Path(__file__).parent.parent
-    files = sorted(package.rglob("*.py"))
-    return digest({str(file.relative_to(package)): file_digest(file) for file in files})
+    files = sorted(PACKAGE.rglob("*.py"))
+    return digest({str(file.relative_to(PACKAGE)): file_digest(file) for file in files})
+
+
+def commit() -> str | None:
+    """Return the commit of this code: its checkout's, or the one it was installed from (PEP 610), if there is any."""
+    return _git("rev-parse", "HEAD") or _installed_commit()
+
+
+def _installed_commit() -> str | None:
+    try:
+        installed = distribution(OURS)
+        record: dict[str, Any] = json.loads(installed.read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return None
+    is_this_code = Path(str(installed.locate_file(PACKAGE.name))).resolve() == PACKAGE.resolve()
+    return record.get("vcs_info", {}).get("commit_id") if is_this_code else None
 
 
 def commit_time() -> float:
-    """Return when the commit was made, in seconds since 1970; now, where there is no git."""
+    """Return when the checkout's commit was made, in seconds since 1970; now, where there is no checkout."""
     written = _git("show", "--no-patch", "--format=%ct", "HEAD")
     return float(written) if written else time.time()
 
 
 def _git(*arguments: str) -> str | None:
-    """Ask git about the folder the package lies in; None outside a checkout."""
-    here = Path(__file__).parent
+    """Ask git about the package's own checkout; None where it lies in none, or in another repository's folders."""
+
+    def answer(*question: str) -> str:
+        asked = ["git", "-C", str(PACKAGE), *question]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        answer = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True)
+        answer("ls-files", "--error-unmatch", "__init__.py")
+        if Path(answer("rev-parse", "--show-toplevel")).resolve() != PACKAGE.parent.resolve():
+            return None
+        return answer(*arguments)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()

@@ -68,7 +68,9 @@ class TestRows:
             assert row["images_per_second"] == pytest.approx(48 / row["seconds"])
             assert row["provenance"]["world_size"] == 1
             assert row["seeds"] == [0, 48]
-            assert row["blocks_from"] == [{name: row["provenance"][name] for name in ("commit", "dirty", "device")}]
+            assert row["blocks_from"] == [
+                {name: row["provenance"][name] for name in ("commit", "dirty", "source", "device")}
+            ]
             assert row["identity"]["sigmas"] == cell.sampler.sigmas.tolist()
             assert ("rmse" in row["values"]) == (cell is not bench.reference)
 
