@@ -68,6 +68,7 @@ def stable_diffusion(
     source = _open(path, config, variant, TEXT_TO_IMAGE)
     training = source.training()
     unet = _unet(source, "UNet2DConditionModel")
+    _require_true_size(source, unet.config.sample_size)
     is_xl = unet.config.addition_embed_type is not None
     decoder = _decoder(source, "vae", "AutoencoderKL", latent_shape(unet))
     text = _conditioning(source, unet, lists.texts, (decoder.shape[1], decoder.shape[2]))
@@ -93,21 +94,20 @@ def _open(path: str, config: str | None, variant: str | None, pipelines: Sequenc
 def _unet(source: "Folder", class_name: str) -> Any:
     """Load a U-Net of which the latents' shape is known."""
     unet, path = source.module("unet", class_name), source.path / "unet" / "config.json"
-    size, version = unet.config.sample_size, source.config("unet/config.json").get("_diffusers_version")
-    if size is None:
+    if unet.config.sample_size is None:
         raise InputError(f"{path}: sample_size is null; write the height and width of the latents")
-    if (
-        class_name == "UNet2DConditionModel"
-        and isinstance(size, int)
-        and size < 64
-        and version
-        and Version(version) < Version("0.9.0.dev0")
-    ):
-        raise InputError(f"{path}: sample_size is {size}, as diffusers {version} wrote it for models of 64; write 64")
     if unet.config.in_channels != unet.config.out_channels:
         channels = f"in_channels is {unet.config.in_channels} and out_channels {unet.config.out_channels}"
         raise InputError(f"{path}: {channels}: the network is given more than latents (inpainting) or says more")
     return unet
+
+
+def _require_true_size(source: "Folder", size: int | Sequence[int]) -> None:
+    """Refuse a size that Stable Diffusion's pipeline corrects."""
+    version = source.config("unet/config.json").get("_diffusers_version")
+    if isinstance(size, int) and size < 64 and version and Version(version) < Version("0.9.0.dev0"):
+        path = source.path / "unet" / "config.json"
+        raise InputError(f"{path}: sample_size is {size}, as diffusers {version} wrote it for models of 64; write 64")
 
 
 def _decoder(source: "Folder", part: str, class_name: str, shape: tuple[int, int, int]) -> LatentDecoder:
