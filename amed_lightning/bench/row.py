@@ -110,12 +110,9 @@ def _by_score(parts: Sequence[dict[str, float]]) -> dict[str, list[float]]:
 
 def _over(ranges: dict[str, list[float]]) -> dict[str, float]:
     """Return mean and least of scores over ranges of seeds, if there are several."""
-    return {
-        f"{score}_{name}": statistic(scores)
-        for score, scores in ranges.items()
-        for name, statistic in {"mean": fmean, "min": min}.items()
-        if len(scores) > 1
-    }
+    several = {score: scores for score, scores in ranges.items() if len(scores) > 1}
+    means = {f"{score}_mean": fmean(scores) for score, scores in several.items()}
+    return means | {f"{score}_min": min(scores) for score, scores in several.items()}
 
 
 def _distinct(facts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -185,7 +185,7 @@ def edm_card(
     options["bottleneck_resolution"] = bottleneck
     if outputs is not None and outputs == 2 * options.get("img_channels", 0):
         options["further_outputs"] = outputs - options["img_channels"]
-    described = {"architecture": ARCHITECTURES[model_type], "preconditioning": wrapper.preconditioning}
+    described: dict[str, Any] = {"architecture": ARCHITECTURES[model_type], "preconditioning": wrapper.preconditioning}
     return ModelCard(options, **described, **wrapper.card(coefficients, levels))
 
 

@@ -134,8 +134,14 @@ def _card(source: Path, family: str, network: dict[str, Any], untold: Untold) ->
     rescaled = untold.diffusion_steps != RESCALED_STEPS and bool(untold.rescale_timesteps)
     options = training | {"rescale_timesteps": rescaled}
     levels = VPDiscrete(**options).levels
-    described = {"preconditioning": "vp_discrete", "preconditioning_options": options}
-    return ModelCard(network, 1.0, *levels, architecture=architecture, **described)
+    return ModelCard(
+        network,
+        1.0,
+        *levels,
+        architecture=architecture,
+        preconditioning="vp_discrete",
+        preconditioning_options=options,
+    )
 
 
 def _topology(network: dict[str, Any]) -> Topology:
@@ -155,7 +161,7 @@ def _network(state: State, img_resolution: int) -> dict[str, Any]:
     firsts = range(1, _count(state, "input_blocks"), per_level)
     channels = [len(state[f"input_blocks.{first}.0.out_layers.0.weight"]) for first in firsts]
     attends = [f"input_blocks.{first}.1.qkv.weight" in state for first in firsts]
-    network = {
+    network: dict[str, Any] = {
         "img_resolution": img_resolution,
         "img_channels": state["input_blocks.0.0.weight"].shape[1],
         "model_channels": model_channels,
