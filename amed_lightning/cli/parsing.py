@@ -30,7 +30,7 @@ class OneLineErrors:
 class Parser(OneLineErrors, jsonargparse.ArgumentParser):
     """A parser of a verb's options, whose paths may begin at the home folder."""
 
-    def parse_args(self, *arguments: Any, **options: Any) -> jsonargparse.Namespace:
+    def parse_args(self, *arguments: Any, **options: Any) -> jsonargparse.Namespace:  # type: ignore[override]
         """Parse the command line and the configurations that it names."""
         return at_home(super().parse_args(*arguments, **options))
 
