@@ -23,9 +23,10 @@ from typing import Literal
 import torch
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
+from amed_lightning.noise.form import require_choice
 from amed_lightning.solvers.dpm_solver_pp import Prediction
 from amed_lightning.solvers.multistep import OneEvaluation
-from amed_lightning.solvers.rule import require_choice, usable_order
+from amed_lightning.solvers.rule import usable_order
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
 
