@@ -56,7 +56,6 @@ def prepare(suite: Suite) -> list[Bench]:
 
 def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     plain = suite.arithmetic.applied(build("model", DENOISERS, dataset.model))
-    clipped = thresholded(plain)
     judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
     judge.require_shape(plain.image_shape)
     protocol = Protocol(
@@ -71,7 +70,8 @@ def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     cells: dict[str, Cell] = {}
     reference: Cell | None = None
     for planned in plans:
-        sampler = build_sampler(planned.config(plain.denoiser.cost), clipped if planned.thresholding else plain)
+        model = plain if planned.model == dataset.model else thresholded(plain)
+        sampler = build_sampler(planned.config(plain.denoiser.cost), model)
         if isinstance(sampler.placer, torch.nn.Module):
             sampler.placer.to(suite.arithmetic.state_dtype)
         cell = Cell(planned, sampler, protocol, None if reference is None else reference.key)

@@ -17,6 +17,14 @@ Metric: TypeAlias = Literal["dev", "l1", "l2"]
 """What a jump from one of the teacher's levels to another costs."""
 Part: TypeAlias = Mapping[str, Any]
 """Name and options."""
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("sigmas", "gamma"), (float, int)),
+    **dict.fromkeys(("indices", "fine_intervals", "trajectories"), (int,)),
+    **dict.fromkeys(("solver", "teacher", "schedule"), (dict,)),
+    **dict.fromkeys(("model", "recipe"), (str,)),
+    "afs": (bool,),
+}
+"""Of a file's values, or of the entries of its lists."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,11 @@ class Found:
         afs: whether teacher and student took the analytic first step.
         model: digest of the model.
         solver: of the student.
-        teacher: its ``solver``, ``schedule`` and ``num_intervals``.
+        teacher: the fine solver.
+        schedule: of its levels.
+        fine_intervals: between them.
         trajectories: number of them that were averaged over.
         recipe: digest of their store's.
-
-    Raises:
-        ValueError: no such metric, a weight that is not above zero and finite, or a field of another type.
     """
 
     sigmas: tuple[float, ...]
@@ -47,19 +54,10 @@ class Found:
     model: str
     solver: Part
     teacher: Part
+    schedule: Part
+    fine_intervals: int
     trajectories: int
     recipe: str
-
-    def __post_init__(self) -> None:
-        require_choice("metric", self.metric, get_args(Metric))
-        if not all(isinstance(sigma, int | float) and math.isfinite(sigma) for sigma in self.sigmas):
-            raise ValueError(f"sigmas are finite numbers, unlike {list(self.sigmas)}")
-        if not isinstance(self.gamma, int | float) or not 0 < self.gamma < math.inf:
-            raise ValueError(f"gamma is {self.gamma}; it is above zero and finite")
-        if not isinstance(self.afs, bool):
-            raise ValueError(f"afs is {self.afs}; it is true or false")
-        if not (isinstance(self.solver, Mapping) and isinstance(self.teacher, Mapping)):
-            raise ValueError("solver and teacher are mappings")
 
     @property
     def made_for(self) -> dict[str, Any]:
@@ -74,15 +72,35 @@ def read_found(path: Path) -> Found:
     Raises:
         ValueError: the file is missing, or is no such file.
     """
-    names = [field.name for field in fields(Found)]
     try:
         content = json.loads(path.read_text())
-        if missing := [name for name in names if name not in content]:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-        told = {name: content[name] for name in names}
-        return Found(**told | {name: tuple(told[name]) for name in ("sigmas", "indices")})
-    except (OSError, TypeError, ValueError) as error:
+        _check(content)
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path}: no schedule that this version's `amed-lightning schedule` wrote: {error}; "
-            f"search it again, or name levels of your own as {{name: explicit, levels: [...]}}"
+            f"{path}: not a schedule that `amed-lightning schedule` wrote: {error}; search it again, or name levels "
+            "of your own as {name: explicit, levels: [...]}"
         ) from error
+    told = {field.name: content[field.name] for field in fields(Found)}
+    return Found(**told | {name: tuple(told[name]) for name in ("sigmas", "indices")})
+
+
+def _check(content: Any) -> None:
+    """Refuse what a search does not write.
+
+    Raises:
+        ValueError: naming what is missing or wrong.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it holds no names and values")
+    if missing := [field.name for field in fields(Found) if field.name not in content]:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    require_choice("metric", content["metric"], get_args(Metric))
+    for name, kind in KINDS.items():
+        values = content[name] if name in ("sigmas", "indices") else [content[name]]
+        if not isinstance(values, list) or not all(type(value) in kind for value in values):
+            raise ValueError(f"{name} is {content[name]!r}, which a search does not write")
+    if not all(map(math.isfinite, (*content["sigmas"], content["gamma"]))) or content["gamma"] <= 0:
+        raise ValueError(f"sigmas and gamma {content['gamma']} are finite numbers, and gamma is above zero")
+    for name in ("solver", "teacher", "schedule"):
+        if not isinstance(content[name].get("name"), str):
+            raise ValueError(f"{name} {content[name]} has no name")

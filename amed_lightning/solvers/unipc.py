@@ -60,6 +60,11 @@ class UniPC(OneEvaluation):
         """Number of past answers that it uses, besides the one at the interval's start."""
         return self.max_order - 1
 
+    @property
+    def updates_below_order(self) -> int:
+        """The warm-up, and as many at the end where it falls back to lower orders there."""
+        return 2 * self.memory if self.lower_order_final else self.memory
+
     def update(
         self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
     ) -> SolverState:

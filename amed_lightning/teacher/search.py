@@ -18,6 +18,11 @@ from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for
 
+TEACHER: Spec = {"name": "ipndm", "order": 4}
+FINE_SCHEDULE: Spec = {"name": "polynomial", "rho": 7.0}
+FINE_INTERVALS = 60
+"""The published search's."""
+
 
 @dataclass(frozen=True)
 class ScheduleSearch:
@@ -29,8 +34,8 @@ class ScheduleSearch:
         num_intervals: jumps to choose; with an analytic first step one more level may be inserted.
         output: where the ``.json`` goes.
         afs: whether student and teacher take the analytic first step.
-        teacher: name and options of the fine solver.
-        schedule: of the fine teacher.
+        teacher: name and options of the fine solver; ``TEACHER`` if there is none.
+        schedule: of the fine teacher; ``FINE_SCHEDULE`` if there is none.
         fine_intervals: among whose levels to choose.
         trajectories: to average over, of the tuning stream; a multiple of ``batch_size``.
         batch_size: trajectories per network run.
@@ -46,7 +51,7 @@ class ScheduleSearch:
     afs: bool = False
     teacher: Spec | None = None
     schedule: Spec | None = None
-    fine_intervals: int = 60
+    fine_intervals: int = FINE_INTERVALS
     trajectories: int = 256
     batch_size: int = 256
     metric: Metric = "dev"
@@ -65,7 +70,7 @@ def search(config: ScheduleSearch, processes: Processes, device: torch.device) -
     Raises:
         InputError: a part or a number that does not fit.
     """
-    fine, teacher = _grid(config), TeacherConfig(config.teacher or {"name": "ipndm"}, 0, config.batch_size, config.afs)
+    fine, teacher = _grid(config), TeacherConfig(config.teacher or TEACHER, 0, config.batch_size, config.afs)
     store = TrajectoryStore(config.root, recipe_for(fine, teacher))
     seeds = Seeds(Stream.tuning, 0, config.trajectories)
     precompute(store, fine.model.to(device), [seeds], processes, device)
@@ -79,11 +84,9 @@ def search(config: ScheduleSearch, processes: Processes, device: torch.device) -
         afs=config.afs,
         model=fine.model.digest,
         solver=fine.purpose["solver"],
-        teacher={
-            "solver": store.recipe.solver,
-            "schedule": complete("schedule", SCHEDULES, fine.config.schedule),
-            "num_intervals": config.fine_intervals,
-        },
+        teacher=store.recipe.solver,
+        schedule=complete("schedule", SCHEDULES, fine.config.schedule),
+        fine_intervals=config.fine_intervals,
         trajectories=config.trajectories,
         recipe=store.recipe.digest,
     )
@@ -117,7 +120,7 @@ def _grid(config: ScheduleSearch) -> SamplerParts:
         )
     if not 0 < config.gamma < math.inf:
         raise InputError(f"gamma is {config.gamma}; it must be above zero and finite")
-    schedule = config.schedule or {"name": "polynomial"}
+    schedule = config.schedule or FINE_SCHEDULE
     fine = SamplerParts(SamplerConfig(config.model, config.solver, schedule, config.fine_intervals, config.afs))
     start, largest = float(fine.sigmas[0]), fine.model.noise_range.sigma_max
     if start != largest:

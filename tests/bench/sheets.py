@@ -28,6 +28,7 @@ def row(
         "key": key,
         **place,
         "stays_in_warm_up": False,
+        "lacks_thresholding": False,
         "values": scores | spreads,
         "ranges": [part, part],
         "n": 48,
