@@ -1,21 +1,29 @@
 """From a suite to the cells that it describes, before anything is loaded."""
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from amed_lightning.bench.suite import Dataset, Entry, Exclusion, Suite
 from amed_lightning.config import InputError, Spec, build, canonical_json, complete
+from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.metrics.files import DETECTORS
 from amed_lightning.metrics.reference import REFERENCES
+from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.sampling.sampler import SamplerConfig, without_placer
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for
+from amed_lightning.teacher.search import FINE_INTERVALS, FINE_SCHEDULE, TEACHER
+
+THRESHOLDED = "thresholded"
+"""The wrapper's name among ``DENOISERS``, and the word of labels."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +32,17 @@ class Planned:
 
     Attributes:
         dataset: its name.
-        model: name and options of the denoiser, thresholding included.
+        model: name and options of the denoiser, ``thresholded`` around it included.
         solver: name and options, placer included.
         schedule: name and options.
         nfe: network runs per sample.
         afs: replace the first evaluation by the analytic one.
         denoise_to_zero: end with the denoiser's answer at sigma_min.
-        thresholding: whether the model is the dataset's under dynamic thresholding.
         is_reference: whether the dataset's other cells are measured against it.
         scored: with which detector, against which real images, and how many samples (``n``), as rows say it.
         excluded: why it is not computed, if it is not.
+        solver_number: among the suite's solvers that would have its place and label, from 0.
+        schedule_number: likewise.
     """
 
     dataset: str
@@ -43,10 +52,11 @@ class Planned:
     nfe: int
     afs: bool
     denoise_to_zero: bool
-    thresholding: bool
     is_reference: bool
     scored: dict[str, Any]
     excluded: str | None = None
+    solver_number: int = 0
+    schedule_number: int = 0
 
     @cached_property
     def rule(self) -> Spec:
@@ -56,7 +66,7 @@ class Planned:
     @cached_property
     def label(self) -> str:
         """The solver as a table names it: its order, options that are not the default, placer, and what else it has."""
-        parts = ["-".join([self.rule["name"], *_told(SOLVERS, self.rule, always=("order",))])]
+        parts = [_named(SOLVERS, self.rule)]
         match self.solver.get("placer"):
             case {"fixed": ratio}:
                 parts.append(f"fixed {ratio:g}")
@@ -66,17 +76,38 @@ class Planned:
                 parts.append("constants")
             case {"coefficients": _}:
                 parts.append("coefficients")
-        flags = {"thresholded": self.thresholding, "denoised": self.denoise_to_zero}
-        return " + ".join([*parts, *(name for name, is_set in flags.items() if is_set)])
+        parts += [_named(DENOISERS, self.thresholding)] if self.thresholding else []
+        parts += ["denoised"] if self.denoise_to_zero else []
+        return _numbered(" + ".join(parts), self.solver_number)
+
+    @cached_property
+    def schedule_label(self) -> str:
+        """The schedule as a table names it: options that are not the default, and what a found one's file holds."""
+        spec = complete("schedule", SCHEDULES, self.schedule)
+        words = [_named(SCHEDULES, spec)]
+        if "path" in spec and Path(spec["path"]).is_file():
+            found = getattr(build("schedule", SCHEDULES, spec), "found", None)
+            words += [] if found is None else _found(found, self.rule)
+        return _numbered("-".join(words), self.schedule_number)
+
+    @cached_property
+    def thresholding(self) -> Spec | None:
+        """The dynamic thresholding around the model, every option spelled out, if there is one."""
+        return _thresholding(self.model)
+
+    @property
+    def lacks_thresholding(self) -> bool:
+        """Whether it is data prediction in the published form without the thresholding of the published tools."""
+        is_published = self.rule.get("form", "published") == "published"
+        return self.rule.get("prediction") == "data" and is_published and self.thresholding is None
 
     @cached_property
     def square(self) -> dict[str, Any]:
         """Where the cell stands in a table and how it is scored, as rows say it."""
-        schedule = complete("schedule", SCHEDULES, self.schedule)
         return {
             "dataset": self.dataset,
             "label": self.label,
-            "schedule": "-".join([schedule["name"], *_told(SCHEDULES, schedule)]),
+            "schedule": self.schedule_label,
             "afs": self.afs,
             "nfe": self.nfe,
             "is_reference": self.is_reference,
@@ -102,12 +133,35 @@ class Planned:
         return SamplerConfig(self.model, self.solver, self.schedule, intervals, self.afs, self.denoise_to_zero)
 
 
-def _told(registry: Any, spec: Spec, always: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the numbers and short words among a part's options that are not the default."""
+def _named(registry: Any, spec: Spec) -> str:
+    """Name a part: its order, and the numbers and short words among its options that are not the default."""
+    return "-".join([spec["name"], *_told(registry, spec)])
+
+
+def _numbered(label: str, number: int) -> str:
+    return f"{label} ({number + 1})" if number else label
+
+
+def _found(found: Found, rule: Spec) -> Iterator[str]:
+    """Yield how levels were found, and what is unlike the published search or the solver that runs on them."""
+    yield found.metric
+    yield f"{found.gamma:g}"
+    if found.teacher != complete("solver", SOLVERS, TEACHER, hidden=["placer"]):
+        yield f"of {_named(SOLVERS, dict(found.teacher))}"
+    if found.schedule != complete("schedule", SCHEDULES, FINE_SCHEDULE):
+        yield f"on {_named(SCHEDULES, dict(found.schedule))}"
+    if found.fine_intervals != FINE_INTERVALS:
+        yield f"among {found.fine_intervals}"
+    if found.solver != rule:
+        yield f"for {_named(SOLVERS, dict(found.solver))}"
+
+
+def _told(registry: Any, spec: Spec) -> Iterator[str]:
+    """Yield a part's order, and the numbers and short words among its other options that are not the default."""
     factory = registry.get(spec["name"])
     defaults = {} if factory is None else {key: value.default for key, value in signature(factory).parameters.items()}
     for key, value in spec.items():
-        if key in ("name", "path") or (value == defaults.get(key) and key not in always):
+        if key in ("name", "path") or (value == defaults.get(key) and key != "order"):
             continue
         if isinstance(value, bool):
             yield key if value else f"no {key}"
@@ -123,11 +177,30 @@ def plan(suite: Suite) -> list[Planned]:
     Raises:
         InputError: a part that does not exist, a reference that is not one cell, an exclusion that excludes nothing.
     """
-    cells = [cell for dataset in suite.datasets for cell in _planned(suite, dataset)]
+    cells = list(_told_apart(cell for dataset in suite.datasets for cell in _planned(suite, dataset)))
     for exclusion in suite.excluded:
         if not any(cell.excluded == exclusion.reason for cell in cells):
             raise InputError(f"the exclusion '{exclusion.reason}' excludes no cell of suite '{suite.name}'")
     return cells
+
+
+def _told_apart(cells: Iterable[Planned]) -> Iterator[Planned]:
+    """Number what has one name and place and is not the same, files above all, so that no two rows look alike."""
+    solvers: dict[str, list[Spec]] = defaultdict(list)
+    schedules: dict[str, list[Spec]] = defaultdict(list)
+    for cell in cells:
+        place = canonical_json(cell.square)
+        solver = cell.rule | {"placer": cell.solver.get("placer") or "none"}
+        schedule = complete("schedule", SCHEDULES, cell.schedule)
+        numbers = _number(solvers[place], solver), _number(schedules[place], schedule)
+        yield replace(cell, solver_number=numbers[0], schedule_number=numbers[1])
+
+
+def _number(known: list[Spec], part: Spec) -> int:
+    """Return a part's place in a list, to which it is added if it is new."""
+    if part not in known:
+        known.append(part)
+    return known.index(part)
 
 
 def _planned(suite: Suite, dataset: Dataset) -> Iterator[Planned]:
@@ -155,11 +228,18 @@ def _scored(suite: Suite, dataset: Dataset) -> dict[str, Any]:
 
 
 def _cells(dataset: Dataset, entry: Entry, scored: dict[str, Any]) -> Iterator[Planned]:
-    model = {"name": "thresholded", "of": dataset.model} if entry.thresholding else dataset.model
+    is_plain = entry.thresholded and _thresholding(dataset.model) is None
+    model = {"name": THRESHOLDED, "of": dataset.model} if is_plain else dataset.model
     for schedule, afs, nfe in product(entry.schedules, entry.afs, entry.nfe):
         solver, times = (_fill_in(part, {"nfe": nfe, "dataset": dataset.name}) for part in (entry.solver, schedule))
-        flags = (afs, entry.denoise_to_zero, entry.thresholding, False)
-        yield Planned(dataset.name, model, solver, times, nfe, *flags, scored)
+        yield Planned(dataset.name, model, solver, times, nfe, afs, entry.denoise_to_zero, False, scored)
+
+
+def _thresholding(model: Any) -> Spec | None:
+    """Return the outermost thresholding among a model's layers."""
+    while isinstance(model, dict) and model.get("name") != THRESHOLDED:
+        model = model.get("of")
+    return None if model is None else complete("model", DENOISERS, model)
 
 
 def _covers(exclusion: Exclusion, cell: Planned) -> bool:

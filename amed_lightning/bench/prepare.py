@@ -76,7 +76,7 @@ def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     reference: Cell | None = None
     for planned in plans:
         config = replace(planned.config(plain.denoiser.cost), arithmetic=suite.arithmetic)
-        sampler = build_sampler(config, clipped if planned.thresholding else plain)
+        sampler = build_sampler(config, plain if planned.model == dataset.model else clipped)
         cell = Cell(planned, sampler, protocol, None if reference is None else reference.key)
         if planned.is_reference:
             reference = cell

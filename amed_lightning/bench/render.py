@@ -16,7 +16,7 @@ LEFT = ("solver", "schedule", "AFS")
 STATISTICS = ("", "_error", "_mean", "_min")
 IN_LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "°": r"$^\circ$", "—": "---"},
+    **{"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"\S{}", "°": r"$^\circ$", "—": "---"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
 }
 

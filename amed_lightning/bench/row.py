@@ -51,6 +51,7 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
         "nfe": int(facts[0]["nfe"]),
         "num_intervals": config.num_intervals,
         "stays_in_warm_up": config.num_intervals <= cell.sampler.solver.warm_up_intervals,
+        "lacks_thresholding": cell.planned.lacks_thresholding,
         **scored(lambda: bench.examiner.scores(protocol.total), sums, ranges),
         "caveats": bench.caveats(protocol.total),
         "n": total,

@@ -22,7 +22,8 @@ class Entry:
         nfe: numbers of network runs.
         afs: with or without the analytic first step, or both.
         denoise_to_zero: end with the denoiser's answer at sigma_min.
-        thresholding: on the dataset's model under dynamic thresholding, as published data prediction is.
+        thresholded: on the dataset's model under dynamic thresholding, as published data prediction is: the same as
+            ``{name: thresholded, of: ...}`` around it.
         datasets: names of those it runs on; all if there is none.
     """
 
@@ -31,7 +32,7 @@ class Entry:
     nfe: list[int]
     afs: tuple[bool, ...] = (False,)
     denoise_to_zero: bool = False
-    thresholding: bool = False
+    thresholded: bool = False
     datasets: tuple[str, ...] = ()
 
 

@@ -13,7 +13,7 @@ from amed_lightning.bench.ranking import SCORES, goodness, scores_of, usual_prot
 from amed_lightning.bench.results import Row
 from amed_lightning.bench.sheet import Line
 
-WARM_UP, UNLIKE, SECONDARY, GAP = "†", "‡", "°", "—"
+WARM_UP, UNLIKE, UNTHRESHOLDED, SECONDARY, GAP = "†", "‡", "§", "°", "—"
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ def _named(line: Line, usual: str | None) -> list[Text]:
     if line.row is not None:
         marks += [WARM_UP] if line.row["stays_in_warm_up"] else []
         marks += [UNLIKE] if line.row["protocol"] != usual else []
+        marks += [UNTHRESHOLDED] if line.row.get("lacks_thresholding") else []
     label = " ".join([line.square["label"], *marks])
     return [Text(str(line.nfe)), Text(label), Text(line.square["schedule"]), Text("yes" if line.square["afs"] else "")]
 
@@ -149,9 +150,11 @@ def _caption(rows: Sequence[Row], usual: str | None, has_secondary: bool) -> str
         parts.append(f"bold: the best of its NFE{f', and what {TEST} does not tell from it' if has_errors else ''}")
     parts += dict.fromkeys(caveat for row in rows for caveat in row.get("caveats", []))
     if any(row["stays_in_warm_up"] for row in rows):
-        parts.append(f"{WARM_UP} too few intervals for its order: it stays in its warm-up")
+        parts.append(f"{WARM_UP} too few intervals for its order: all are crossed at a lower one")
     if unlike := sorted({_unlike(row) for row in rows if row["protocol"] != usual}):
         parts.append(f"{UNLIKE} another protocol, not ranked with the others: {', '.join(unlike)}")
+    if any(row.get("lacks_thresholding") for row in rows):
+        parts.append(f"{UNTHRESHOLDED} data prediction without the thresholding of the published tools")
     if has_secondary:
         parts.append(f"{SECONDARY} from a secondary source")
     return "; ".join(parts)

@@ -4,6 +4,10 @@ The noise level sigma is the time. A schedule maps u = i/N, from 0 to 1, onto th
 sigma_min. Because it is a map of u, the grid with M extra levels inside every interval contains the levels of the
 coarse grid, exactly. Levels are computed in float64: in float32 the polynomial grid moves by up to 5e-4 at rho = 1.
 
+A schedule's ends are the model's, and others are refused. One exception is published: with rho other than 1,
+``discrete`` starts at the level of the time ``t_0^rho``, t_0 that of sigma_max, which is below sigma_max where t_0 is
+below 1. Its first level is then the noise's, the analytic first step's and the teacher's too.
+
 ========== =====================================================================================================
 polynomial ``(sigma_max^(1/rho) + u (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho`` (EDM, Karras et al. 2022, eq. 5)
 logsnr     geometric (DPM-Solver, Lu et al. 2022)
@@ -14,25 +18,29 @@ gits       the list that a dynamic program chose among a fine teacher's levels (
 ========== =====================================================================================================
 """
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from amed_lightning.noise.discrete_time import DiscreteTime
+from amed_lightning.noise.form import Form, require_choice
+from amed_lightning.noise.found import Found, read_found
 from amed_lightning.tensors import Level
 
 Grid: TypeAlias = Float[Tensor, "levels"]
 
 INNER_RHO = 7.0
 """Levels inside the intervals of a list are uniform in sigma^(1/7)."""
+ROUNDING = 1e-6
+"""Relative. An end as near to the model's as this is the model's: float32 moves a computed level by less, any choice of
+another range by more."""
 FIRST_TIME = 1e-3
 """Smallest time of the variance-preserving SDE (epsilon_s), where its level is sigma_min."""
 
@@ -47,7 +55,7 @@ class NoiseRange:
         log_alphas: for a discrete-time model, half the log of its cumulative alphas at times 1/M, 2/M, ..., 1.
 
     Raises:
-        ValueError: the levels are not positive and increasing.
+        ValueError: the levels are not positive and increasing, or the table does not decrease.
     """
 
     sigma_min: float
@@ -57,11 +65,18 @@ class NoiseRange:
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max:
             raise ValueError(f"levels from {self.sigma_min} to {self.sigma_max} are not positive and increasing")
+        table = self.log_alphas
+        if table is not None and not (len(table) > 1 and all(after < before for before, after in pairwise(table))):
+            raise ValueError("a model's table of alphas has at least two entries and decreases, and this one does not")
 
 
 @runtime_checkable
 class Schedule(Protocol):
-    """Maps u in [0, 1] onto noise levels."""
+    """Maps u in [0, 1] onto noise levels.
+
+    A schedule whose published form starts elsewhere than at sigma_max says so by a true attribute ``has_own_start``,
+    one that serves certain samplers only by a mapping ``made_for`` of what these have.
+    """
 
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
         """Return the levels at ``u``, decreasing from sigma_max at 0 to sigma_min at 1."""
@@ -72,7 +87,8 @@ def levels(schedule: Schedule, num_intervals: int, noise_range: NoiseRange) -> G
     """Return the N + 1 levels of a schedule, in float64 and decreasing.
 
     Raises:
-        ValueError: fewer than one interval, a number that a list cannot have, or levels that do not decrease.
+        ValueError: fewer than one interval, a number that a list cannot have, ends that are not the model's, or levels
+            that do not decrease.
 
     >>> levels(Logsnr(), 2, NoiseRange(0.01, 100.0)).tolist()
     [100.0, 1.0, 0.01]
@@ -83,8 +99,13 @@ def levels(schedule: Schedule, num_intervals: int, noise_range: NoiseRange) -> G
         raise ValueError(f"the list has {len(schedule.levels) - 1} intervals, which {num_intervals} do not refine")
     # One at a time: a vectorised power rounds differently from place to place, and grids must contain one another.
     u = torch.arange(num_intervals + 1, dtype=torch.float64) / num_intervals
-    grid = torch.cat([schedule.sigmas(part, noise_range) for part in torch.split(u, 1)])
-    grid[0], grid[-1] = noise_range.sigma_max, noise_range.sigma_min
+    grid = torch.cat([schedule.sigmas(part, noise_range) for part in torch.split(u, 1)]).double()
+    own, model = (float(grid[0]), float(grid[-1])), (noise_range.sigma_max, noise_range.sigma_min)
+    first, last = (math.isclose(*ends, rel_tol=ROUNDING) for ends in zip(own, model, strict=True))
+    if not last or not (first or getattr(schedule, "has_own_start", False)):
+        goes, should = (f"from {start:.10g} to {end:.10g}" for start, end in (own, model))
+        raise ValueError(f"the schedule goes {goes}, the model {should}; a schedule has the model's ends")
+    grid[0], grid[-1] = model[0] if first else own[0], model[1]
     if not bool((grid.diff() < 0).all()):
         raise ValueError(f"the levels do not decrease: {grid.tolist()}")
     return grid
@@ -160,16 +181,30 @@ class TimeUniform:
 
 @dataclass(frozen=True)
 class Discrete:
-    """Uniform in the model's own time, through its piecewise linear table of log alphas.
+    """Uniform in t^(1/rho), t the model's own time, through its piecewise linear table of log alphas.
 
-    As published the start is not warped: ``t = (t_0 + u (t_N^(1/rho) - t_0))^rho``. This differs from the textbook's
-    ``t_0^(1/rho)`` only where rho is not 1 and t_0 is not 1.
+    With t_0 and t_N the times of sigma_max and sigma_min, the textbook's is ``t = (t_0^(1/rho) + u (t_N^(1/rho) -
+    t_0^(1/rho)))^rho``. As published the root of t_0 is missing, ``t = (t_0 + u (t_N^(1/rho) - t_0))^rho``, and the
+    first level is that of ``t_0^rho``. Both are the same where rho or t_0 is 1.
 
     Args:
         rho: exponent of the warp.
+        form: whose formula.
+
+    Raises:
+        ValueError: no such form.
     """
 
     rho: float = 1.0
+    form: Form = "published"
+
+    def __post_init__(self) -> None:
+        require_choice("form", self.form, ("published", "textbook"))
+
+    @property
+    def has_own_start(self) -> bool:
+        """Whether the first level is the formula's, not the model's sigma_max."""
+        return self.form == "published" and self.rho != 1
 
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
         """Return the levels at ``u``.
@@ -181,7 +216,8 @@ class Discrete:
             raise ValueError("the schedule 'discrete' needs a model with a table of alphas, and this model has none")
         time = DiscreteTime(torch.tensor(noise_range.log_alphas, dtype=u.dtype))
         first, last = time.of(torch.tensor([noise_range.sigma_max, noise_range.sigma_min], dtype=u.dtype))
-        return time.sigma((first + u * (last ** (1 / self.rho) - first)) ** self.rho)
+        start = first if self.form == "published" else first ** (1 / self.rho)
+        return time.sigma((start + u * (last ** (1 / self.rho) - start)) ** self.rho)
 
 
 @dataclass(frozen=True)
@@ -198,30 +234,41 @@ class Explicit:
     levels: Sequence[float]
 
     def __post_init__(self) -> None:
-        if len(self.levels) < 2 or not all(before > after for before, after in pairwise(self.levels)):
+        if len(self.levels) < 2 or not all(after < before for before, after in pairwise(self.levels)):
             raise ValueError(f"a list of levels has at least two and decreases, unlike {list(self.levels)}")
         if self.levels[-1] <= 0:
             raise ValueError(f"levels are positive, and {self.levels[-1]} is not")
 
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
-        """Return the levels at ``u``.
-
-        Raises:
-            ValueError: the ends are not the model's.
-        """
-        ends = (self.levels[0], self.levels[-1])
-        for own, model in zip(ends, (noise_range.sigma_max, noise_range.sigma_min), strict=True):
-            if not math.isclose(own, model, rel_tol=1e-6):
-                raise ValueError(f"the list goes from {ends[0]} to {ends[1]}, the model to {model}")
+        """Return the levels at ``u``; whole parts of the list are its own levels to the last bit."""
         position = u * (len(self.levels) - 1)
-        index = position.floor().long().clamp(max=len(self.levels) - 2)
+        nearest = position.round()
+        position = torch.where((position - nearest).abs() < ROUNDING, nearest, position)
+        index = position.floor().long()
         listed = torch.tensor(self.levels, dtype=u.dtype)
+        first, last = listed[index], listed[(index + 1).clamp(max=len(listed) - 1)]
         inside = position - index
-        first, last = listed[index], listed[index + 1]
         return torch.where(inside == 0, first, _warp(first, last, inside, INNER_RHO))
 
 
-def gits(path: str) -> Explicit:
+@dataclass(frozen=True)
+class Gits(Explicit):
+    """Levels that a search found.
+
+    Args:
+        levels: as in :class:`Explicit`.
+        found: how they were found, and what for.
+    """
+
+    found: Found
+
+    @property
+    def made_for(self) -> dict[str, Any]:
+        """What a sampler on these levels has to have; any other is refused."""
+        return self.found.made_for
+
+
+def gits(path: str) -> Gits:
     """Read the levels that ``amed-lightning schedule`` found (GITS, Chen et al. 2024).
 
     Args:
@@ -230,10 +277,11 @@ def gits(path: str) -> Explicit:
     Raises:
         ValueError: the file is missing, is not such a file, or holds levels that no list can have.
     """
+    found = read_found(Path(path))
     try:
-        return Explicit(tuple(map(float, json.loads(Path(path).read_text())["sigmas"])))
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a schedule that `amed-lightning schedule` wrote: {error!r}") from error
+        return Gits(found.sigmas, found)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def scaled_linear_log_alphas(first: float = 0.00085, last: float = 0.012, steps: int = 1000) -> tuple[float, ...]:

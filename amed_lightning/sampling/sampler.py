@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from amed_lightning.amed.files import KINDS, load_predictor, predictor_digest
-from amed_lightning.config import InputError, Spec, build, complete
+from amed_lightning.config import InputError, Spec, build, canonical_json, complete
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import load
 from amed_lightning.flow.model import Condition, DiffusionModel
@@ -218,6 +218,7 @@ class SamplerParts:
             self.sigmas = levels(self.schedule, config.num_intervals, self.model.noise_range)
         except (ValueError, ArithmeticError) as error:
             raise InputError(f"schedule {config.schedule}: {error}") from error
+        self._check_use()
         self.solver(None)
 
     @cached_property
@@ -231,6 +232,25 @@ class SamplerParts:
             "sigmas": self.sigmas.tolist(),
             "afs": self.config.afs,
         }
+
+    def _check_use(self) -> None:
+        """Refuse levels above those that the model knows, and levels that were found for another use.
+
+        Raises:
+            InputError: naming what does not fit, and the cure.
+        """
+        start, largest = float(self.sigmas[0]), self.model.noise_range.sigma_max
+        if start > largest:
+            raise InputError(
+                f"schedule {self.config.schedule}: it starts at {start:g}, above the model's largest level "
+                f"{largest:g}; take form: textbook, or rho: 1"
+            )
+        for key, made in getattr(self.schedule, "made_for", {}).items():
+            if (here := canonical_json(self.purpose[key])) != canonical_json(made):
+                raise InputError(
+                    f"schedule {self.config.schedule}: found for {key} {canonical_json(made)}, not {here}; search one "
+                    "for this use (`amed-lightning schedule`), or name its levels as {name: explicit, levels: [...]}"
+                )
 
     def solver(self, placer: Placer | None) -> Solver:
         """Build the solver around a placer."""

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from amed_lightning.flow.probability_flow import Evaluation
+from amed_lightning.noise.form import Form, require_choice
 from amed_lightning.solvers.quadrature import extrapolation_weights
-from amed_lightning.solvers.rule import Form, require_choice
 from amed_lightning.tensors import Images, Level
 
 EQUIDISTANT = (

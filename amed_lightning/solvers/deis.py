@@ -16,10 +16,10 @@ from typing import Literal
 import torch
 
 from amed_lightning.flow.probability_flow import Evaluation
+from amed_lightning.noise.form import Form, require_choice
 from amed_lightning.noise.schedules import NoiseRange, VPTime
 from amed_lightning.solvers.adams_bashforth import weighted
 from amed_lightning.solvers.quadrature import extrapolation_weights, lagrange_weights, points_between
-from amed_lightning.solvers.rule import Form, require_choice
 from amed_lightning.tensors import Images, Level
 
 PUBLISHED_POINTS, EXACT_POINTS = 10_000, 32

@@ -17,7 +17,8 @@ from typing import Literal, TypeAlias
 import torch
 
 from amed_lightning.flow.probability_flow import Evaluation
-from amed_lightning.solvers.rule import Form, require_choice, usable_order
+from amed_lightning.noise.form import Form, require_choice
+from amed_lightning.solvers.rule import usable_order
 from amed_lightning.tensors import Images, Level
 
 Prediction: TypeAlias = Literal["data", "noise"]

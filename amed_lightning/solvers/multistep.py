@@ -40,9 +40,14 @@ class OneEvaluation(ABC):
         return self.memory > 0
 
     @property
-    def warm_up_intervals(self) -> int:
-        """Intervals until there are enough answers."""
+    def updates_below_order(self) -> int:
+        """Updates of a lower order than its own: those before there are enough answers, and a fall-back at the end."""
         return self.memory
+
+    @property
+    def warm_up_intervals(self) -> int:
+        """As many intervals: an update each."""
+        return self.updates_below_order
 
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
         """Return the state at ``sigmas[0]``."""
@@ -71,6 +76,11 @@ class Multistep(OneEvaluation):
     def memory(self) -> int:
         """Number of past answers that the rule uses."""
         return self.rule.max_order - 1
+
+    @property
+    def updates_below_order(self) -> int:
+        """The warm-up, and as many at the end where the rule falls back to lower orders there."""
+        return 2 * self.memory if getattr(self.rule, "lower_order_final", False) else self.memory
 
     def update(
         self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0

@@ -7,13 +7,13 @@ two-stage rule asks its second question there.
 from collections.abc import Callable
 from typing import Literal
 
+from amed_lightning.noise.form import Form
 from amed_lightning.solvers.adams_bashforth import Equidistant, VariableStep
 from amed_lightning.solvers.deis import DEIS
 from amed_lightning.solvers.dpm_solver_pp import DPMSolverPlusPlus, Prediction
 from amed_lightning.solvers.multistep import Multistep, OneEvaluation
 from amed_lightning.solvers.placement import FixedPlacement, Placer
 from amed_lightning.solvers.refined import Refined
-from amed_lightning.solvers.rule import Form
 from amed_lightning.solvers.state import Solver
 from amed_lightning.solvers.two_stage import TwoStage, mean_direction, second_order
 from amed_lightning.solvers.unipc import UniPC

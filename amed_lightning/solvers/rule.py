@@ -1,13 +1,11 @@
 """What an update rule with one evaluation per interval is, and what rules share."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from amed_lightning.flow.probability_flow import Evaluation
+from amed_lightning.noise.form import Form
 from amed_lightning.tensors import Images, Level
-
-Form: TypeAlias = Literal["published", "textbook"]
-"""Where a published implementation deviates from the method's definition: which of the two to follow."""
 
 
 @runtime_checkable
@@ -33,16 +31,6 @@ class Rule(Protocol):
             updates_left: this update and those after it.
         """
         ...
-
-
-def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
-    """Refuse an option that does not exist.
-
-    Raises:
-        ValueError: naming the choices.
-    """
-    if value not in choices:
-        raise ValueError(f"{name} {value} does not exist; use {', '.join(map(str, choices))}")
 
 
 def usable_order(available: int, max_order: int, updates_left: int, lower_order_final: bool, form: Form) -> int:

@@ -55,7 +55,7 @@ class Solver(Protocol):
     Attributes:
         evaluations_per_interval: answers of the flow that an interval takes.
         is_multistep: past answers are used; such a solver cannot restart from another state in mid-trajectory.
-        warm_up_intervals: intervals before it has the past answers that its order needs.
+        warm_up_intervals: so many intervals, or fewer, are all crossed at a lower order than its own.
     """
 
     @property

@@ -23,9 +23,10 @@ from typing import Literal
 import torch
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
+from amed_lightning.noise.form import require_choice
 from amed_lightning.solvers.dpm_solver_pp import Prediction
 from amed_lightning.solvers.multistep import OneEvaluation
-from amed_lightning.solvers.rule import require_choice, usable_order
+from amed_lightning.solvers.rule import usable_order
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
 
@@ -58,6 +59,11 @@ class UniPC(OneEvaluation):
     def memory(self) -> int:
         """Number of past answers that it uses, besides the one at the interval's start."""
         return self.max_order - 1
+
+    @property
+    def updates_below_order(self) -> int:
+        """The warm-up, and as many at the end where it falls back to lower orders there."""
+        return 2 * self.memory if self.lower_order_final else self.memory
 
     def update(
         self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0

@@ -1,21 +1,28 @@
 """Search a schedule: run GITS on the trajectories of a store and write the levels that any configuration can name."""
 
 import json
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from amed_lightning.config import InputError, Spec, complete, write_atomically
 from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.noise.found import Found, Metric
+from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import SOLVERS
-from amed_lightning.teacher.gits import Metric, cheapest_path, jump_costs, with_inserted_level
+from amed_lightning.teacher.gits import cheapest_path, jump_costs, with_inserted_level
 from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for
+
+TEACHER: Spec = {"name": "ipndm", "order": 4}
+FINE_SCHEDULE: Spec = {"name": "polynomial", "rho": 7.0}
+FINE_INTERVALS = 60
+"""The published search's."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +35,13 @@ class ScheduleSearch:
         num_intervals: jumps to choose; with an analytic first step one more level may be inserted.
         output: where the ``.json`` goes.
         afs: whether student and teacher take the analytic first step.
-        teacher: name and options of the fine solver.
-        schedule: of the fine teacher.
+        teacher: name and options of the fine solver; ``TEACHER`` if there is none.
+        schedule: of the fine teacher; ``FINE_SCHEDULE`` if there is none.
         fine_intervals: among whose levels to choose.
         trajectories: to average over, of the tuning stream; a multiple of ``batch_size``.
         batch_size: trajectories per network run.
-        metric: what a jump costs.
-        gamma: weight of the later costs.
+        metric: what a jump costs, dev as published, l1 or l2.
+        gamma: weight of the later costs; 1.15 in the published recipe, 1.1 on others.
         root: folder of the trajectory stores.
         arithmetic: how the network computes.
     """
@@ -46,10 +53,10 @@ class ScheduleSearch:
     afs: bool = False
     teacher: Spec | None = None
     schedule: Spec | None = None
-    fine_intervals: int = 60
+    fine_intervals: int = FINE_INTERVALS
     trajectories: int = 256
     batch_size: int = 256
-    metric: Metric = "l2"
+    metric: Metric = "dev"
     gamma: float = 1.15
     root: Path = Path("runs/trajectories")
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
@@ -66,38 +73,63 @@ def search(config: ScheduleSearch, processes: Processes, device: torch.device) -
     Raises:
         InputError: a part or a number that does not fit.
     """
-    if config.trajectories < 1 or config.trajectories % config.batch_size:
-        raise InputError(f"trajectories is {config.trajectories}; it must be a multiple of {config.batch_size}")
-    fine = config.schedule or {"name": "polynomial"}
-    student = config.solver, fine, config.fine_intervals, config.afs
-    parts = SamplerParts(SamplerConfig(config.model, *student, arithmetic=config.arithmetic))
-    teacher = TeacherConfig(config.teacher or {"name": "ipndm"}, 0, config.batch_size, config.afs)
-    store = TrajectoryStore(config.root, recipe_for(parts, teacher))
+    fine, teacher = _grid(config), TeacherConfig(config.teacher or TEACHER, 0, config.batch_size, config.afs)
+    store = TrajectoryStore(config.root, recipe_for(fine, teacher))
     seeds = Seeds(Stream.tuning, 0, config.trajectories)
-    precompute(store, parts.model.to(device), [seeds], processes, device)
+    precompute(store, fine.model.to(device), [seeds], processes, device)
 
-    reader = TrajectoryReader(store, seeds)
-    batches = torch.split(torch.arange(len(seeds)), config.batch_size)
-    costs = jump_costs((reader.read(batch.tolist()) for batch in batches), parts.sigmas, config.metric)
+    path = _chosen(config, fine, TrajectoryReader(store, seeds), device)
+    found = Found(
+        sigmas=tuple(fine.sigmas[path].tolist()),
+        indices=tuple(path),
+        metric=config.metric,
+        gamma=config.gamma,
+        afs=config.afs,
+        model=fine.model.digest,
+        solver=fine.purpose["solver"],
+        teacher=store.recipe.solver,
+        schedule=complete("schedule", SCHEDULES, fine.config.schedule),
+        fine_intervals=config.fine_intervals,
+        trajectories=config.trajectories,
+        recipe=store.recipe.digest,
+    )
+    if processes.global_rank == 0:
+        write_atomically(config.output, json.dumps(asdict(found), indent=2).encode() + b"\n")
+    return list(found.sigmas)
+
+
+def _chosen(config: ScheduleSearch, fine: SamplerParts, reader: TrajectoryReader, device: torch.device) -> list[int]:
+    """Return the indices of the chosen levels, with the one that an analytic first step inserts."""
+    batches = torch.split(torch.arange(config.trajectories), config.batch_size)
+    costs = jump_costs((reader.read(batch.tolist()) for batch in batches), fine.sigmas, config.metric)
     try:
         path = cheapest_path(costs, config.num_intervals, config.gamma)
     except ValueError as error:
-        raise InputError(str(error)) from error
+        raise InputError(f"{reader.store.folder}: {error}") from error
     if config.afs:
-        sampler = parts.sampler(parts.configured_placer())
-        path = with_inserted_level(path, sampler, parts.sigmas, reader.read(batches[0].tolist()).to(device))
+        sampler = fine.sampler(fine.configured_placer())
+        path = with_inserted_level(path, sampler, fine.sigmas, reader.read(batches[0].tolist()).to(device))
     reader.close()
-    sigmas: list[float] = parts.sigmas[path].tolist()
-    if processes.global_rank == 0:
-        content = {
-            "sigmas": sigmas,
-            "indices": path,
-            "metric": config.metric,
-            "gamma": config.gamma,
-            "afs": config.afs,
-            "solver": complete("solver", SOLVERS, config.solver),
-            "trajectories": config.trajectories,
-            "recipe": store.recipe.digest,
-        }
-        write_atomically(config.output, json.dumps(content, indent=2).encode() + b"\n")
-    return sigmas
+    return path
+
+
+def _grid(config: ScheduleSearch) -> SamplerParts:
+    """Check the numbers before anything is computed, and return the student's parts on the fine teacher's levels."""
+    if config.trajectories < 1 or config.trajectories % config.batch_size:
+        raise InputError(f"trajectories is {config.trajectories}; it must be a multiple of {config.batch_size}")
+    if not 1 <= config.num_intervals <= config.fine_intervals:
+        raise InputError(
+            f"num_intervals {config.num_intervals} cannot be chosen among fine_intervals {config.fine_intervals}"
+        )
+    if not 0 < config.gamma < math.inf:
+        raise InputError(f"gamma is {config.gamma}; it must be above zero and finite")
+    schedule = config.schedule or FINE_SCHEDULE
+    student = config.solver, schedule, config.fine_intervals, config.afs
+    fine = SamplerParts(SamplerConfig(config.model, *student, arithmetic=config.arithmetic))
+    start, largest = float(fine.sigmas[0]), fine.model.noise_range.sigma_max
+    if start != largest:
+        raise InputError(
+            f"schedule {schedule}: it starts at {start:g}, and what is chosen from it has to start at the model's "
+            f"{largest:g}; take form: textbook"
+        )
+    return fine

@@ -111,6 +111,12 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
     build("solver", SOLVERS, teacher.solver)
     arithmetic = parts.config.arithmetic
     kept = _kept_grid(parts, teacher)
+    starts = float(kept.sigmas[0]), float(parts.sigmas[0])
+    if starts[0] != starts[1]:
+        raise InputError(
+            f"teacher.schedule starts at {starts[0]:g}, the student at {starts[1]:g}; a student starts from pure "
+            "noise, which the teacher's state there is not: give both one start"
+        )
     sigmas = levels(kept.schedule, kept.config.num_intervals * (teacher.inner_levels + 1), parts.model.noise_range)
     return TeacherRecipe(
         model=parts.model.digest,

@@ -35,6 +35,7 @@ def row(
         "detector": {"name": "digits", "path": "classifier.safetensors"},
         "real_images": {"name": "digits"},
         "stays_in_warm_up": False,
+        "lacks_thresholding": False,
         "values": scores | errors,
         "ranges": [part, part],
         "leave_one_out": leave_one_out,

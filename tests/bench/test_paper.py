@@ -29,7 +29,7 @@ HEADLINES = {
 FEW = range(3, 11)
 """Network runs of the tables."""
 OTHERS = {
-    "gits": "a schedule that is found for the model first",
+    "gits-dev-1.15": "a schedule that is found for the model first",
     "dpm_solver_pp-3 + plugin + thresholded": "an ablation of schedules, on CIFAR-10 alone",
     "dpm_solver_pp-3 + thresholded on time_uniform": "the same ablation",
     "dpm_solver_pp-3 + thresholded on polynomial": "the same ablation",

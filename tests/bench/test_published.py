@@ -13,6 +13,8 @@ from amed_lightning.config import InputError
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.inception import RELEASE
 
+from ..noise.found import write_found
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -51,6 +53,8 @@ class TestOurFigures:
             (("cifar10", "ipndm-3", "logsnr", 4), 35.04),
             (("cifar10", "dpm_solver_pp-3 + thresholded", "logsnr", 5), 24.97),
             (("cifar10", "heun + denoised", "polynomial", 35), 1.97),
+            (("cifar10", "ipndm-4", "gits-dev-1.15", 5), 8.38),
+            (("cifar10", "euler", "gits-dev-1.15", 5), 28.05),
             (("ms_coco_sd14", "dpm_solver_pp-2-noise", "discrete", 8), 21.33),
             (("imagenet256", "dpm_solver_pp-3 + thresholded", "time_uniform", 4), 60.01),
         ],
@@ -62,6 +66,37 @@ class TestOurFigures:
     def test_the_two_protocols_of_ipndm_are_not_mixed(self, published):
         for nfe in (4, 6, 8, 10):
             assert len(set(beside(published, "cifar10", "ipndm-4", "polynomial", nfe))) == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "figures"),
+        [
+            ({}, {8.38}),
+            ({"metric": "l2"}, set()),
+            ({"gamma": 1.1}, set()),
+            ({"solver": {"name": "euler"}}, set()),
+            ({"teacher": {"name": "heun"}}, set()),
+            ({"fine_intervals": 30}, set()),
+        ],
+        ids=["as published", "metric", "weight", "solver", "teacher", "teacher's levels"],
+    )
+    def test_a_found_schedule_has_a_figure_beside_it_only_if_it_was_found_as_published(
+        self, published, tmp_path, changes, figures
+    ):
+        path = write_found(tmp_path / "g.json", **({"solver": {"name": "ipndm", "order": 4}} | changes))
+        entries = [Entry({"name": "ipndm"}, [{"name": "gits", "path": str(path)}], [5])]
+        (cell,) = plan(Suite("found", [Dataset("cifar10", *[{"name": "given"}] * 3)], entries))
+        assert {figure.value for figure in published.beside(cell.square)} == figures
+
+    def test_where_gits_coefficient_is_not_stated_nothing_is_joined(self, published):
+        joined = {dataset for dataset, _, schedule, _, _ in published.figures if schedule.startswith("gits")}
+        assert joined == {"cifar10"}
+
+    def test_no_figure_stands_beside_data_prediction_that_lacks_its_thresholding(self, published):
+        data = {label for _, label, *_ in published.figures if label.startswith(("dpm_solver_pp", "unipc"))}
+        assert {label for label in data if "thresholded" not in label} == {
+            "dpm_solver_pp-2-noise",
+            "dpm_solver_pp-2-noise + plugin",
+        }
 
     @pytest.mark.parametrize("word", ["epd", "paradigms"])
     def test_parallel_network_runs_are_never_joined(self, published, word):
@@ -85,7 +120,7 @@ class TestOurFigures:
         quoted = published.beside(square(published, "cifar10", "ipndm-4", "logsnr", 5))
         assert [figure.is_secondary for figure in quoted] == [True]
 
-    def test_every_square_is_one_that_a_suite_of_ours_can_have(self, published):
+    def test_every_square_is_one_that_a_suite_of_ours_can_have(self, published, tmp_path):
         """A label that no solver of ours has would never be found."""
         solvers = [{"name": name} for name in ("euler", "heun", "dpm_solver_2", "ipndm", "ipndm_v", "deis", "amed")]
         solvers += [{"name": "ipndm", "order": 3}, {"name": "dpm_solver_2", "placer": {"fixed": 0.1}}]
@@ -93,12 +128,15 @@ class TestOurFigures:
         pp = {"name": "dpm_solver_pp", "order": 2, "prediction": "noise"}
         solvers += [pp, pp | {"placer": {"predictor": "p.json"}}]
         schedules = [{"name": name} for name in ("polynomial", "logsnr", "time_uniform", "discrete")]
-        schedules += [{"name": "time_uniform", "rho": 2.0}, {"name": "gits", "path": "g-5.json"}]
+        schedules += [{"name": "time_uniform", "rho": 2.0}]
         clipped = [{"name": "dpm_solver_pp"}, {"name": "unipc"}]
         clipped += [{"name": "dpm_solver_pp", "placer": {"predictor": "p.json"}}]
         entries = [Entry(solver, schedules, [6]) for solver in solvers]
-        entries += [Entry(solver, schedules, [6], thresholding=True) for solver in clipped]
+        entries += [Entry(solver, schedules, [6], thresholded=True) for solver in clipped]
         entries += [Entry({"name": "heun"}, schedules, [35], denoise_to_zero=True)]
+        for solver in ({"name": "euler"}, {"name": "ipndm", "order": 4}):
+            path = write_found(tmp_path / f"{solver['name']}.json", solver=solver)
+            entries.append(Entry(solver, [{"name": "gits", "path": str(path)}], [6]))
         digits = {"name": "digits"}
         cells = plan(Suite("all", [Dataset("any", digits, digits, digits)], entries))
         possible = {(cell.square["label"], cell.square["schedule"]) for cell in cells}

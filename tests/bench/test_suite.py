@@ -19,9 +19,11 @@ from amed_lightning.denoisers.prompts import PromptLists
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import save_detector
+from amed_lightning.noise.schedules import NoiseRange, scaled_linear_log_alphas
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.solvers.placement import FixedPlacement
 
+from ..noise.found import write_found
 from .suites import CELLS, DATASET, LOGSNR, MODEL, PLAIN, bench_of, entry, write_suite
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -179,13 +181,45 @@ class TestCells:
         assert (grey.name, blue.name, blue.reference) == ("grey", "blue", None)
         assert [bench.cells[0].protocol.batch_sizes for bench in (grey, blue)] == [(12,), (6,)]
 
-    def test_thresholding_is_a_model_of_its_own_and_told_in_the_label(self, tmp_path):
-        clipped = entry({"name": "dpm_solver_pp"}, thresholding=True)
-        bench = bench_of(tmp_path, entry({"name": "dpm_solver_pp"}), clipped)
-        plain, thresholded = bench.cells[1:]
+    def test_an_entry_s_flag_is_the_wrapper_around_its_model(self, tmp_path):
+        clipped = entry({"name": "dpm_solver_pp"}, thresholded=True)
+        plain, thresholded = bench_of(tmp_path, entry({"name": "dpm_solver_pp"}), clipped).cells[1:]
         assert thresholded.planned.label == "dpm_solver_pp-3 + thresholded"
+        assert thresholded.planned.model == {"name": "thresholded", "of": MODEL}
         assert thresholded.sampling["model"] == build("model", DENOISERS, thresholded.planned.model).digest
         assert thresholded.sampling["model"] != plain.sampling["model"]
+
+    @pytest.mark.parametrize(
+        ("model", "word"),
+        [
+            ({"name": "thresholded", "of": MODEL}, "thresholded"),
+            ({"name": "thresholded", "of": MODEL, "quantile": 0.9}, "thresholded-0.9"),
+            ({"name": "pooled", "of": {"name": "thresholded", "of": MODEL}}, "thresholded"),
+        ],
+        ids=["around all", "with a quantile of its own", "inside"],
+    )
+    @pytest.mark.parametrize("flag", [False, True])
+    def test_a_dataset_s_model_that_is_thresholded_is_so_in_every_label_and_once(self, tmp_path, model, word, flag):
+        cells = plan(load_suite(write_suite(tmp_path, entries=[entry(EULER, thresholded=flag)], model=model)))
+        assert [(cell.label, cell.model) for cell in cells] == [
+            (f"{name} + {word}", model) for name in ("heun", "euler")
+        ]
+
+    @pytest.mark.parametrize(
+        ("solver", "flag", "lacks"),
+        [
+            ({"name": "dpm_solver_pp"}, False, True),
+            ({"name": "unipc"}, False, True),
+            ({"name": "dpm_solver_pp", "placer": {"fixed": 0.5}}, False, True),
+            ({"name": "dpm_solver_pp"}, True, False),
+            ({"name": "dpm_solver_pp", "form": "textbook"}, False, False),
+            ({"name": "unipc", "prediction": "noise"}, False, False),
+            ({"name": "ipndm"}, False, False),
+        ],
+    )
+    def test_published_data_prediction_knows_that_it_lacks_its_thresholding(self, tmp_path, solver, flag, lacks):
+        suite = load_suite(write_suite(tmp_path, entries=[entry(solver, thresholded=flag)], reference=None))
+        assert [cell.lacks_thresholding for cell in plan(suite)] == [lacks]
 
     @pytest.mark.parametrize(
         ("spec", "label"),
@@ -212,6 +246,46 @@ class TestCells:
         ]
         cells = plan(load_suite(write_suite(tmp_path, entries=[entry(EULER, schedules=schedules)], reference=None)))
         assert [cell.square["schedule"] for cell in cells] == ["polynomial", "time_uniform-2", "gits"]
+
+    @pytest.mark.parametrize(
+        ("changes", "label"),
+        [
+            ({}, "gits-dev-1.15"),
+            ({"metric": "l2"}, "gits-l2-1.15"),
+            ({"gamma": 1.1}, "gits-dev-1.1"),
+            ({"solver": {"name": "ipndm", "order": 3}}, "gits-dev-1.15-for ipndm-3"),
+            ({"teacher": {"name": "heun"}}, "gits-dev-1.15-of heun"),
+            ({"schedule": {"name": "logsnr"}, "fine_intervals": 30}, "gits-dev-1.15-on logsnr-among 30"),
+        ],
+    )
+    def test_a_found_schedule_is_named_by_what_its_file_holds(self, tmp_path, changes, label):
+        path = write_found(tmp_path / "g.json", **changes)
+        found = entry(EULER, schedules=[{"name": "gits", "path": str(path)}])
+        (cell,) = plan(load_suite(write_suite(tmp_path, entries=[found], reference=None)))
+        assert cell.square["schedule"] == label
+
+    def test_a_file_that_is_no_schedule_is_refused_when_the_suite_is_planned(self, tmp_path):
+        path = write_found(tmp_path / "g.json", metric="l3")
+        found = entry(EULER, schedules=[{"name": "gits", "path": str(path)}])
+        with pytest.raises(InputError, match=r"g\.json: .*metric l3 does not exist"):
+            plan(load_suite(write_suite(tmp_path, entries=[found])))
+
+    def test_no_two_rows_of_a_table_look_alike(self, tmp_path):
+        """Files that hold the like, lists, and predictors at two paths are numbered; the same spelled twice is not."""
+        paths = [
+            str(write_found(tmp_path / f"{name}.json", indices=[0, 1, 2, place]))
+            for name, place in (("a", 3), ("b", 4))
+        ]
+        schedules = [{"name": "gits", "path": path} for path in paths]
+        schedules += [{"name": "explicit", "levels": [80.0, middle, 0.002]} for middle in (1.0, 2.0)]
+        schedules += [{"name": "polynomial", "rho": rho} for rho in (7, 7.0)]
+        placed = [{"name": "amed", "placer": {"predictor": f"{name}.json"}} for name in "ab"]
+        entries = [entry(EULER, [4, 5], schedules=schedules), *map(entry, placed)]
+        cells = plan(load_suite(write_suite(tmp_path, entries=entries, reference=None)))
+        names = [(cell.square["label"], cell.square["schedule"], cell.nfe) for cell in cells]
+        of_files = ["gits-dev-1.15", "gits-dev-1.15 (2)", "explicit", "explicit (2)", "polynomial", "polynomial"]
+        assert names[:12] == [("euler", schedule, nfe) for schedule in of_files for nfe in (4, 5)]
+        assert names[12:] == [("amed", "logsnr", 4), ("amed (2)", "logsnr", 4)]
 
     def test_the_path_of_a_predictor_or_schedule_may_name_the_dataset(self, tmp_path):
         placed = entry({"name": "amed", "placer": {"predictor": "{dataset}-{nfe}.json"}})
@@ -310,6 +384,16 @@ class TestKeys:
         schedules = [{"name": "polynomial", "rho": rho} for rho in (5.0, 7.0)]
         entries = [*map(entry, solvers), *(entry(EULER) | {"schedules": [schedule]} for schedule in schedules)]
         assert len(set(keys(tmp_path, *entries))) == 6
+
+    def test_both_forms_of_a_discrete_schedule_have_keys_and_labels_of_their_own(self, tmp_path, monkeypatch):
+        tabled = NoiseRange(0.1, 10.0, scaled_linear_log_alphas())
+        model = replace(build("model", DENOISERS, MODEL), noise_range=tabled)
+        monkeypatch.setitem(DENOISERS, "tabled", lambda: model)
+        schedules = [{"name": "discrete", "rho": 2.0, "form": form} for form in ("published", "textbook")]
+        cells = bench_of(tmp_path, entry(EULER, schedules=schedules), model={"name": "tabled"}, reference=None).cells
+        assert [cell.planned.square["schedule"] for cell in cells] == ["discrete-2", "discrete-2-textbook"]
+        assert len({cell.key for cell in cells}) == 2
+        assert [cell.sampling["sigmas"][0] for cell in cells] == [pytest.approx(7.23490375, abs=1e-8), 10.0]
 
     def test_evaluation_prompts_move_the_key_and_training_prompts_do_not(self, tmp_path, monkeypatch):
         def prompted(training, evaluation):

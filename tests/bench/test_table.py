@@ -110,8 +110,13 @@ class TestTables:
             in (table.caption)
         )
 
+    def test_data_prediction_that_lacks_its_thresholding_is_marked_and_explained(self):
+        table = only([line("a"), line("b", lacks_thresholding=True), line("c", lacks_thresholding=True)])
+        assert [cells[1] for cells in texts(table)] == ["a", "b §", "c §"]
+        assert "§ data prediction without the thresholding of the published tools" in table.caption
+
     def test_what_is_not_there_is_not_explained(self):
-        assert not set("†‡°") & set(only([line("a")]).caption)
+        assert not set("†‡§°") & set(only([line("a")]).caption)
 
     def test_the_caption_says_what_was_scored_and_what_error_and_bold_mean(self):
         assert only([line("a")]).caption == (

@@ -1,7 +1,7 @@
 """Runs tests again and again, each time in a fork of one process that has imported torch and Lightning once.
 
-``python forking.py`` stands in the folder whose tests it runs. It reads a line per run, a JSON list of what pytest is to
-run, and answers with a line of JSON: pytest's exit code, and the type of what each failed test raised while it was
+``python forking.py`` stands in the folder whose tests it runs. It reads a line per run, a JSON list of what pytest is
+to run, and answers with a line of JSON: pytest's exit code, and the type of what each failed test raised while it was
 called, by node id. An error of another phase (collection, a fixture) is in the exit code alone.
 """
 

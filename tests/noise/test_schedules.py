@@ -2,15 +2,17 @@
 
 import math
 from bisect import bisect
+from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
 import pytest
 import torch
 
-from amed_lightning.config import build
+from amed_lightning.config import InputError, build
 from amed_lightning.noise.schedules import (
     FIRST_TIME,
+    ROUNDING,
     SCHEDULES,
     Discrete,
     Logsnr,
@@ -21,8 +23,10 @@ from amed_lightning.noise.schedules import (
     scaled_linear_log_alphas,
 )
 
-EDM = (0.002, 80.0)
+EDM, WITHIN = (0.002, 80.0), (0.1, 10.0)
+"""Levels of EDM, which reach beyond Stable Diffusion's table, and ones that lie within it."""
 TABLE = scaled_linear_log_alphas()
+FORMS = ("published", "textbook")
 SPECS = [
     {"name": "polynomial"},
     {"name": "polynomial", "rho": 1.0},
@@ -30,7 +34,10 @@ SPECS = [
     {"name": "time_uniform"},
     {"name": "time_uniform", "rho": 2.0},
     {"name": "discrete"},
+    {"name": "discrete", "rho": 2.0, "form": "published"},
+    {"name": "discrete", "rho": 2.0, "form": "textbook"},
 ]
+OWN_START = [spec for spec in SPECS if spec.get("form") == "published"]
 every_schedule = pytest.mark.parametrize("spec", SPECS, ids=str)
 
 
@@ -66,16 +73,17 @@ class TestEverySchedule:
         sigmas = grid(spec, num_intervals, ends)
         assert sigmas.shape == (num_intervals + 1,)
         assert sigmas.dtype == torch.float64
-        assert (sigmas[0].item(), sigmas[-1].item()) == (ends[1], ends[0])
+        assert sigmas[-1].item() == ends[0]
+        assert (sigmas[0].item() == ends[1]) == (spec not in OWN_START)
         assert (sigmas.diff() < 0).all()
 
     @every_schedule
     def test_the_grid_with_inner_levels_contains_the_coarse_grid_bit_for_bit(self, spec):
+        pairs = [(number, 2 + number % 8) for number in range(1, 41)]
         different = [
-            (num_intervals, parts - 1)
-            for num_intervals in range(1, 41)
-            for parts in range(2, 10)
-            if not grid(spec, num_intervals * parts)[::parts].equal(grid(spec, num_intervals))
+            (number, parts)
+            for number, parts in pairs
+            if not grid(spec, number * parts)[::parts].equal(grid(spec, number))
         ]
         assert different == []
 
@@ -89,13 +97,52 @@ class TestEverySchedule:
         with pytest.raises(ValueError, match="not positive and increasing"):
             NoiseRange(*ends)
 
-    def test_levels_that_do_not_decrease_are_refused(self):
-        class Constant:
+    @pytest.mark.parametrize("table", [(-0.1,), (-0.1, -0.1), (-0.2, -0.1), (-0.1, math.nan)])
+    def test_a_table_of_alphas_that_does_not_decrease_is_refused(self, table):
+        with pytest.raises(ValueError, match="table of alphas has at least two entries and decreases"):
+            NoiseRange(*EDM, table)
+
+
+@dataclass(frozen=True)
+class Own:
+    """A user's schedule: geometric between ends of its own, in a precision of its own."""
+
+    first: float = 80.0
+    last: float = 0.002
+    dtype: torch.dtype = torch.float64
+
+    def sigmas(self, u, noise_range):
+        return (self.first * (self.last / self.first) ** u).to(self.dtype)
+
+
+class TestEnds:
+    @pytest.mark.parametrize("own", [Own(first=79.0), Own(first=81.0), Own(last=0.0021)], ids=str)
+    def test_ends_that_are_not_the_models_are_refused_and_both_named(self, own):
+        named = rf"from {own.first:g} to {own.last:g}, the model from 80 to 0\.002"
+        with pytest.raises(ValueError, match=named):
+            levels(own, 4, NoiseRange(*EDM))
+
+    def test_ends_that_differ_by_rounding_are_the_models_and_by_more_than_the_bound_are_not(self):
+        for near in (Own(first=80 * (1 + 0.9 * ROUNDING)), Own(last=0.002 * (1 - 0.9 * ROUNDING))):
+            sigmas = levels(near, 4, NoiseRange(*EDM))
+            assert (sigmas[0].item(), sigmas[-1].item()) == (80.0, 0.002)
+        for far in (Own(first=80 * (1 + 1.1 * ROUNDING)), Own(last=0.002 * (1 - 1.1 * ROUNDING))):
+            with pytest.raises(ValueError, match="a schedule has the model's ends"):
+                levels(far, 4, NoiseRange(*EDM))
+
+    def test_a_schedule_in_single_precision_gives_levels_in_double_with_the_models_ends(self):
+        sigmas = levels(Own(dtype=torch.float32), 4, NoiseRange(*EDM))
+        assert sigmas.dtype == torch.float64
+        assert (sigmas[0].item(), sigmas[-1].item()) == (80.0, 0.002)
+        assert sigmas.tolist() == pytest.approx(levels(Own(), 4, NoiseRange(*EDM)).tolist(), rel=1e-6)
+
+    def test_levels_that_do_not_decrease_between_their_ends_are_refused(self):
+        class Bump(Own):
             def sigmas(self, u, noise_range):
-                return torch.ones_like(u)
+                return torch.where((u > 0) & (u < 1), 0.5 + u, super().sigmas(u, noise_range))
 
         with pytest.raises(ValueError, match="do not decrease"):
-            levels(Constant(), 3, NoiseRange(*EDM))
+            levels(Bump(), 4, NoiseRange(*EDM))
 
 
 class TestFormulas:
@@ -160,12 +207,32 @@ class TestDiscrete:
         middle = levels(Discrete(), 999, NoiseRange(low, high, TABLE))
         assert middle.flip(0).tolist() == pytest.approx([math.sqrt(math.expm1(-2 * half)) for half in TABLE], rel=1e-9)
 
-    def test_the_warp_takes_no_root_of_the_first_time_as_published(self):
-        ends, rho = (0.1, 5.0), 2.0
-        first, last = discrete_time(ends[1]), discrete_time(ends[0])
-        inner = levels(Discrete(rho), 4, NoiseRange(*ends, TABLE))[2:-1].tolist()
-        expected = [(first + i / 4 * (last ** (1 / rho) - first)) ** rho for i in (2, 3)]
-        assert [discrete_time(sigma) for sigma in inner] == pytest.approx(expected, rel=1e-7)
+    @pytest.mark.parametrize("rho", [2.0, 3.0, 0.5])
+    def test_the_textbook_warps_both_ends_and_the_published_form_takes_no_root_of_the_first(self, rho):
+        first, last = (discrete_time(sigma) for sigma in reversed(WITHIN))
+        for form, start in (("textbook", first ** (1 / rho)), ("published", first)):
+            sigmas = levels(Discrete(rho, form), 4, NoiseRange(*WITHIN, TABLE)).tolist()
+            expected = [(start + i / 4 * (last ** (1 / rho) - start)) ** rho for i in range(5)]
+            assert [discrete_time(sigma) for sigma in sigmas] == pytest.approx(expected, rel=1e-7)
+
+    def test_the_published_grid_starts_below_the_largest_level(self):
+        sigmas = levels(Discrete(2.0), 3, NoiseRange(*WITHIN, TABLE)).tolist()
+        assert sigmas == pytest.approx([7.23490375, 1.29598508, 0.44565977, 0.1], abs=1e-8)
+        textbook = levels(Discrete(2.0, "textbook"), 3, NoiseRange(*WITHIN, TABLE)).tolist()
+        assert textbook == pytest.approx([10.0, 1.42411768, 0.46444796, 0.1], abs=1e-8)
+
+    @pytest.mark.parametrize(
+        "ends", [WITHIN, (math.sqrt(math.expm1(-2 * TABLE[0])), math.sqrt(math.expm1(-2 * TABLE[-1])))]
+    )
+    def test_both_forms_are_one_where_no_root_is_missing(self, ends):
+        rho = 1.0 if ends == WITHIN else 2.0
+        published, textbook = (levels(Discrete(rho, form), 5, NoiseRange(*ends, TABLE)) for form in FORMS)
+        torch.testing.assert_close(published, textbook, rtol=1e-12, atol=0)
+        assert published[0].item() == ends[1]
+
+    def test_another_form_is_refused(self):
+        with pytest.raises(InputError, match=r"'published', 'textbook'.*book"):
+            build("schedule", SCHEDULES, {"name": "discrete", "form": "book"})
 
     def test_a_model_without_a_table_is_refused(self):
         with pytest.raises(ValueError, match="needs a model with a table"):

@@ -9,6 +9,7 @@ from amed_lightning.config import Spec
 from amed_lightning.denoisers.files import ModelCard, save_model
 from amed_lightning.denoisers.gaussian import exact_model
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
+from amed_lightning.noise.schedules import NoiseRange, scaled_linear_log_alphas
 from amed_lightning.tensors import Images, Level
 
 from ..solvers import problems
@@ -19,6 +20,11 @@ SHAPE = (1, 4, 4)
 def mixture() -> DiffusionModel:
     """Three components in single precision: posterior probabilities as features."""
     return exact_model(problems.mixture(torch.float32))
+
+
+def within_table() -> DiffusionModel:
+    """The same, between levels that lie within the table of alphas that it has: Stable Diffusion's."""
+    return replace(mixture(), noise_range=NoiseRange(0.1, 10.0, scaled_linear_log_alphas()))
 
 
 def random_network(folder: Path, label_dim: int = 0, seed: int = 0) -> Spec:

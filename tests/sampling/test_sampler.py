@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.files import load_predictor, save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.prompts import PromptLists
@@ -26,7 +26,8 @@ from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, network_runs
 from amed_lightning.solvers.state import trajectory
 
-from .models import mixture, random_network, watched
+from ..noise.found import LEVELS, write_found
+from .models import mixture, random_network, watched, within_table
 
 CPU = torch.device("cpu")
 EXACT = {"name": "anisotropic_gaussian"}
@@ -169,6 +170,80 @@ class TestNetworkRuns:
         assert known.derivative.equal(expected.derivative)
         assert known.features.equal(torch.zeros(2, 3))
         assert known.sigma == 80
+
+
+class TestOwnStart:
+    """The published discrete schedule with rho 2 starts at 7.2349 where the model's largest level is 10."""
+
+    def parts(self, model=None, **options):
+        changes = {"afs": True} | options
+        schedule = {"name": "discrete", "rho": 2.0} | changes.pop("schedule", {})
+        return SamplerParts(config(solver={"name": "euler"}, schedule=schedule, **changes), model or within_table())
+
+    @pytest.mark.parametrize("afs", [False, True])
+    def test_noise_and_analytic_first_step_are_those_of_its_first_level(self, afs):
+        parts = self.parts(afs=afs)
+        first, *others = parts.sigmas.tolist()
+        assert first == pytest.approx(7.23490375, abs=1e-8)
+        noise = Seeds(Stream.evaluation, 0, BATCH).noise(parts.model.shape)
+        x, sigma = first * noise, first
+        for sigma_next in others:
+            analytic = afs and sigma == first
+            image = parts.model.denoiser(x, torch.tensor(sigma, dtype=torch.float64), None).image
+            x = x + (sigma_next - sigma) * (x / (1 + sigma**2) ** 0.5 if analytic else (x - image) / sigma)
+            sigma = sigma_next
+        torch.testing.assert_close(parts.sampler(None).sample(noise).x, x, rtol=1e-5, atol=1e-5)
+
+    def test_a_predictor_for_one_form_does_not_serve_the_other(self, tmp_path):
+        published, textbook = (self.parts(schedule={"form": form}) for form in ("published", "textbook"))
+        assert published.purpose["sigmas"][0] == pytest.approx(7.23490375, abs=1e-8)
+        save_predictor(tmp_path / "p.json", AMEDPredictor(1), published.purpose, {})
+        assert load_predictor(tmp_path / "p.json", published.purpose)
+        with pytest.raises(InputError, match="made for sigmas"):
+            load_predictor(tmp_path / "p.json", textbook.purpose)
+
+    def test_a_start_above_the_models_largest_level_is_refused(self, tmp_path):
+        beyond = build("model", DENOISERS, random_network(tmp_path))
+        with pytest.raises(
+            InputError, match=r"starts at 704\.403, above the model's largest level 80; take form: textbook"
+        ):
+            self.parts(beyond)
+        assert self.parts(beyond, schedule={"form": "textbook"}).sigmas[0] == 80
+
+
+class TestFound:
+    """Levels serve the model, the number of intervals and the first step that they were found for."""
+
+    def built(self, path, **changes):
+        schedule = {"name": "gits", "path": str(path)}
+        return SamplerParts(config(**{"solver": {"name": "euler"}, "schedule": schedule, "afs": True} | changes))
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        return write_found(tmp_path / "gits.json", model=build("model", DENOISERS, EXACT).digest, afs=True)
+
+    def test_their_own_use_is_served_whatever_the_placer(self, path):
+        assert self.built(path).sigmas.tolist() == list(LEVELS)
+        assert self.built(path, solver={"name": "euler", "placer": {"fixed": 0.4}}).sigmas.tolist() == list(LEVELS)
+
+    @pytest.mark.parametrize(
+        ("changes", "named"),
+        [
+            ({"model": EXACT | {"height": 2, "width": 8}}, 'found for model ".*", not ".*"'),
+            ({"num_intervals": 6}, "found for num_intervals 3, not 6"),
+            ({"num_intervals": 4}, "the list has 3 intervals, which 4 do not refine"),
+            ({"afs": False}, "found for afs true, not false"),
+            ({"solver": {"name": "ipndm"}}, 'found for solver {"name":"euler"}, not {"name":"ipndm","order":4}'),
+        ],
+    )
+    def test_another_is_refused_by_what_differs(self, path, changes, named):
+        with pytest.raises(InputError, match=rf"gits\.json.*{named}") as refusal:
+            self.built(path, **changes)
+        assert "\n" not in str(refusal.value)
+
+    def test_without_an_analytic_first_step_no_level_depends_on_the_solver(self, path):
+        write_found(path, model=build("model", DENOISERS, EXACT).digest)
+        assert self.built(path, solver={"name": "ipndm"}, afs=False).sigmas.tolist() == list(LEVELS)
 
 
 class TestBuilding:

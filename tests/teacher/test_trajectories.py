@@ -15,7 +15,7 @@ from amed_lightning.solvers.registry import SOLVERS, network_runs
 from amed_lightning.solvers.state import trajectory
 from amed_lightning.teacher.trajectories import TeacherRecipe, recipe_for, roll_out
 
-from ..sampling.models import mixture, random_network, watched
+from ..sampling.models import mixture, random_network, watched, within_table
 from .stores import CPU, parts_of, teacher, training
 
 RECIPE = recipe_for(parts_of(), teacher())
@@ -110,6 +110,33 @@ class TestRecipe:
         assert recipe_for(parts_of(afs=True), teacher(afs=True)).afs
         with pytest.raises(InputError, match=r"teacher\.afs"):
             recipe_for(parts_of(afs=False), teacher(afs=True))
+
+
+class TestOwnStart:
+    """A schedule whose first level is not the model's largest one."""
+
+    def student(self, **changes):
+        return parts_of(within_table(), schedule={"name": "discrete", "rho": 2.0}, **changes)
+
+    def test_the_teacher_starts_where_the_student_does_and_stops_at_its_levels(self):
+        student = self.student()
+        recipe = recipe_for(student, teacher(inner_levels=3))
+        assert list(recipe.stored_sigmas) == student.sigmas.tolist()
+        assert recipe.sigmas[0] < within_table().noise_range.sigma_max
+        rolled = roll_out(within_table(), recipe, training(0, 4), CPU)
+        assert rolled.states[:, 0].equal(training(0, 4).noise((1, 4, 4)) * student.sigmas[0].float())
+
+    def test_its_form_moves_the_digest(self):
+        textbook = parts_of(within_table(), schedule={"name": "discrete", "rho": 2.0, "form": "textbook"})
+        assert recipe_for(self.student(), teacher()).digest != recipe_for(textbook, teacher()).digest
+
+    def test_a_store_that_starts_elsewhere_is_no_teacher_for_it(self):
+        """What it holds at the student's first level is no pure noise."""
+        dense = teacher(schedule={"name": "polynomial"}, num_intervals=20)
+        with pytest.raises(InputError, match=r"teacher\.schedule starts at 10, the student at 7\.2349"):
+            recipe_for(self.student(), dense)
+        own = teacher(schedule={"name": "discrete", "rho": 2.0}, num_intervals=20)
+        assert recipe_for(self.student(), own).sigmas[0] == float(self.student().sigmas[0])
 
 
 @pytest.mark.parametrize("afs", [False, True], ids=["evaluated start", "analytic start"])
