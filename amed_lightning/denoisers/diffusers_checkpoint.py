@@ -22,7 +22,8 @@ from diffusers.loaders import single_file_utils as single_file
 from torch import Tensor, nn
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.diffusers_folder import UNREADABLE, Folder, find_folder, reason
+from amed_lightning.denoisers.diffusers_files import UNREADABLE, find_folder, reason
+from amed_lightning.denoisers.diffusers_folder import Folder
 from amed_lightning.denoisers.diffusers_scheduler import Training
 
 Weights: TypeAlias = dict[str, Tensor]

@@ -3,27 +3,24 @@
 The parts are ``unet``, ``scheduler``, ``vae`` or ``vqvae``, ``text_encoder``, ``tokenizer``, and a second of the last
 two for SDXL. Of a pickle only tensors are read, and every tensor of a part must be there, and no other. Weights may be
 there in variants, ``<name>.fp16.safetensors`` beside ``<name>.safetensors``; in whatever precision they were saved,
-they are read as they are and kept in single precision. This module, the scheduler's and the one of original checkpoints
-are the only ones that import diffusers and transformers, which takes seconds.
+they are read as they are and kept in single precision. This module and its neighbours of schedulers, files and original
+checkpoints are the only ones that import diffusers, transformers and their hub, which takes seconds.
 """
 
 import hashlib
 import json
-import re
-import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import diffusers
 import safetensors.torch
 import torch
 import transformers
-from huggingface_hub import snapshot_download
 from torch import nn
 
 from amed_lightning.config import InputError, digest
+from amed_lightning.denoisers.diffusers_files import DIFFUSERS, TRANSFORMERS, UNREADABLE, listed, reason, variants
 from amed_lightning.denoisers.diffusers_keys import (
     PIPELINE,
     TEXT_ENCODER,
@@ -35,16 +32,7 @@ from amed_lightning.denoisers.diffusers_keys import (
 )
 from amed_lightning.denoisers.diffusers_scheduler import Training, read_training
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 INDEX = "model_index.json"
-CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt"]
-NAMES = ("diffusion_pytorch_model", "pytorch_model", "model")
-"""How files of weights are called: of diffusers, and of transformers before and since safetensors."""
-WEIGHTS = re.compile(
-    rf"(?:{'|'.join(NAMES)})(?:\.(?P<whole>[^.-]+))?\.(?:safetensors|bin)"
-    rf"|(?:{'|'.join(NAMES)})\.(?:safetensors|bin)\.index(?:\.(?P<sharded>[^.]+))?\.json"
-)
-"""A part's weights, or the index of their shards, with the name of their variant."""
 TABLES: dict[str, Table] = {
     "UNet2DModel": UNET,
     "UNet2DConditionModel": UNET,
@@ -52,12 +40,6 @@ TABLES: dict[str, Table] = {
     "CLIPTextModelWithProjection": TEXT_ENCODER,
 }
 """What the keys of a class's configuration mean; the library builds an autoencoder from all that it knows."""
-UNREADABLE = (
-    *(AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
-    *(UnpicklingError, safetensors.SafetensorError),
-)
-"""What the libraries raise for files that are missing, damaged or of something else."""
-
 transformers.utils.logging.disable_progress_bar()
 
 
@@ -80,7 +62,7 @@ class Folder:
         self.read: dict[str, str] = {}
         there = {found for part in path.iterdir() if part.is_dir() for found in variants(part)}
         if variant is not None and variant not in there:
-            raise InputError(f"{path}: no weights of variant '{variant}'; there are {_listed(there)}")
+            raise InputError(f"{path}: no weights of variant '{variant}'; there are {listed(there)}")
 
     def require_pipeline(self, names: Collection[str]) -> None:
         """Refuse a folder that says it is for another pipeline.
@@ -191,11 +173,12 @@ class Folder:
 
     def _load(self, part: str, part_class: Any) -> tuple[nn.Module, list[str], list[str]]:
         """Return a part with its weights, and the names of those that are missing and of those it has no place for."""
-        options = {"low_cpu_mem_usage": False} if issubclass(part_class, diffusers.ModelMixin) else {}
+        of_diffusers = issubclass(part_class, diffusers.ModelMixin)
+        options = {"low_cpu_mem_usage": False} if of_diffusers else {}
         module, report = part_class.from_pretrained(
             self.path,
             subfolder=part,
-            variant=self._variant(part),
+            variant=self._variant(part, DIFFUSERS if of_diffusers else TRANSFORMERS),
             dtype=torch.float32,  # transformers' own choice is what the configuration says, not what the weights are
             local_files_only=True,
             output_loading_info=True,
@@ -203,73 +186,20 @@ class Folder:
         )
         return module, list(report["missing_keys"]), list(report["unexpected_keys"])
 
-    def _variant(self, part: str) -> str | None:
+    def _variant(self, part: str, names: Sequence[str]) -> str | None:
         """Choose a part's weights as diffusers does, what is asked for or the plain ones, or else all that there is."""
-        there = variants(self.path / part)
+        there = variants(self.path / part, names)
         for wanted in (self.variant, None):
             if wanted in there:
                 return wanted
         if len(there) == 1 and self.variant is None:
             return there.pop()
         if there:
-            raise InputError(f"{self.path / part}: there are only {_listed(there)}; the option `variant` chooses")
+            raise InputError(f"{self.path / part}: there are only {listed(there)}; the option `variant` chooses")
         raise InputError(
-            f"{self.path / part}: no weights; expected {NAMES[0]}.safetensors ({NAMES[-1]}.safetensors of a text "
-            f"encoder) or a variant of it, which the hub gives where the option `variant` names it"
+            f"{self.path / part}: no weights; expected {names[0]}.safetensors or a variant of it, which the hub gives "
+            f"where the option `variant` names it"
         )
-
-
-def variants(part: Path) -> set[str | None]:
-    """Return the variants of a part's weights; None is that without a name."""
-    found = [WEIGHTS.fullmatch(file.name) for file in part.iterdir()]
-    return {match["whole"] or match["sharded"] for match in found if match}
-
-
-def _listed(there: set[str | None]) -> str:
-    named = sorted(variant for variant in there if variant is not None)
-    return " and ".join(
-        [*(["plain weights"] if None in there else []), *(f"weights of variant '{name}'" for name in named)]
-    )
-
-
-def find_folder(name: str, weights: bool, variant: str | None = None) -> Path:
-    """Find a folder in diffusers' layout.
-
-    Args:
-        name: its path, or an id on the hub (``owner/name``).
-        weights: whether the hub is to give the weights too, of which only safetensors are fetched.
-        variant: of these; of a part that lacks it the plain ones are fetched.
-
-    Raises:
-        InputError: there is no such folder, and the hub does not give it.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    if not HUB_ID.fullmatch(name):
-        raise InputError(f"{name}: no such folder or file")
-    try:
-        folder = _fetched(name, CONFIGURATIONS, ignored=["safety_checker/*", "*.index*.json"])
-        if weights and variant is not None:
-            _fetched(name, _files("*", f".{variant}"), ignored=["safety_checker/*"])
-        parts = [file.parent for file in folder.glob("*/config.json") if weights and not variants(file.parent)]
-        if parts:
-            _fetched(name, [pattern for part in parts for pattern in _files(part.name, "")])
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{name}: no such folder, and the hub did not give it ({reason(error)}); "
-            f"download it where there is a network and name its folder"
-        ) from error
-    return folder
-
-
-def _fetched(name: str, patterns: list[str], ignored: Collection[str] = ()) -> Path:
-    return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=list(ignored)))
-
-
-def _files(part: str, variant: str) -> list[str]:
-    """Return the patterns of a part's safetensors, whole or in shards with their index."""
-    endings = (f"{variant}.safetensors", f"{variant}-*-of-*.safetensors", f".safetensors.index{variant}.json")
-    return [f"{part}/{name}{ending}" for name in (NAMES[0], NAMES[-1]) for ending in endings]
 
 
 def _weights_digest(module: nn.Module) -> str:
@@ -283,12 +213,3 @@ def _require(path: Path, problem: str, names: list[str]) -> None:
     names = [name for name in names if not name.endswith("position_ids")]  # a constant that old versions saved
     if names:
         raise InputError(f"{path}: the checkpoint {problem} tensor {min(names)}, one of {len(names)}")
-
-
-def reason(error: Exception) -> str:
-    """Return an error's message in a line; torch's own for a refused pickle advises to trust it."""
-    if isinstance(error, UnpicklingError):
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        asked = f"it asks for {refused[1]}" if refused else "it is no pickle of tensors"
-        return f"{asked}; where you trust it, save its tensors as .safetensors"
-    return textwrap.shorten(str(error) or repr(error), 400, placeholder=" ...")

@@ -2,7 +2,8 @@
 
 The table is the one that the scheduler's own class makes of the configuration: classes differ in the schedules of betas
 that they know and in what they take where the file is silent. The pipeline's solver and levels, which the class chooses
-too, are replaced by ours.
+too, are replaced by ours. Where a scheduler clips images, the derivative is that of the clipped image, as in diffusers'
+Heun and DDPM; its DDIM goes on with the noise of the unclipped one unless told ``use_clipped_model_output``.
 """
 
 import math

@@ -92,8 +92,15 @@ class TextConditioning(nn.Module):
 def _tokens(tokenizer: Any, encoder: Any, texts: list[str]) -> tuple[Tokens, set[int]]:
     """Return the tokens of each text, padded or cut to what both parts take, and which texts were cut."""
     length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-    options = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
-    pieces = tokenizer(texts, return_overflowing_tokens=True, **options)
+    pieces = tokenizer(
+        texts,
+        padding="max_length",
+        max_length=length,
+        truncation=True,
+        return_overflowing_tokens=True,
+        return_attention_mask=False,
+        return_tensors="pt",
+    )
     owners = pieces.overflow_to_sample_mapping  # the pieces of a text follow one another
     is_first = torch.cat([owners.new_ones(1, dtype=torch.bool), owners.diff() > 0])
     return pieces.input_ids[is_first], set(owners[~is_first].tolist())

@@ -1,0 +1,91 @@
+"""Which files of weights a folder in diffusers' layout has, how the hub gives them, and why one cannot be read."""
+
+import re
+import textwrap
+from collections.abc import Collection
+from pathlib import Path
+from pickle import UnpicklingError
+
+import safetensors
+from huggingface_hub import snapshot_download
+
+from amed_lightning.config import InputError
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt"]
+DIFFUSERS = ("diffusion_pytorch_model",)
+TRANSFORMERS = ("model", "pytorch_model")
+"""How files of weights are called by either library; the second name is older than safetensors."""
+WEIGHTS = re.compile(
+    r"(?P<name>\w+)(?:\.(?P<whole>[^.-]+))?\.(?:safetensors|bin)"
+    r"|(?P<of>\w+)\.(?:safetensors|bin)\.index(?:\.(?P<sharded>[^.]+))?\.json"
+)
+"""A part's weights, or the index of their shards, with the name of their variant."""
+UNREADABLE = (
+    *(AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
+    *(UnpicklingError, safetensors.SafetensorError),
+)
+"""What the libraries raise for files that are missing, damaged or of something else."""
+
+
+def variants(part: Path, names: Collection[str] = DIFFUSERS + TRANSFORMERS) -> set[str | None]:
+    """Return the variants of a part's weights under some names; None is the variant without a name of its own."""
+    found = [match for file in part.iterdir() if (match := WEIGHTS.fullmatch(file.name))]
+    return {match["whole"] or match["sharded"] for match in found if (match["name"] or match["of"]) in names}
+
+
+def listed(there: set[str | None]) -> str:
+    """Name variants in a sentence."""
+    named = sorted(variant for variant in there if variant is not None)
+    return " and ".join(
+        [*(["plain weights"] if None in there else []), *(f"weights of variant '{name}'" for name in named)]
+    )
+
+
+def find_folder(name: str, weights: bool, variant: str | None = None) -> Path:
+    """Find a folder in diffusers' layout.
+
+    Args:
+        name: its path, or an id on the hub (``owner/name``).
+        weights: whether the hub is to give the weights too, of which only safetensors are fetched.
+        variant: of these; of a part that lacks it the plain ones are fetched.
+
+    Raises:
+        InputError: there is no such folder, and the hub does not give it.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    if not HUB_ID.fullmatch(name):
+        raise InputError(f"{name}: no such folder or file")
+    try:
+        folder = _fetched(name, CONFIGURATIONS, ignored=["safety_checker/*", "*.index*.json"])
+        if weights and variant is not None:
+            _fetched(name, _files("*", f".{variant}"), ignored=["safety_checker/*"])
+        parts = [file.parent for file in folder.glob("*/config.json") if weights and not variants(file.parent)]
+        if parts:
+            _fetched(name, [pattern for part in parts for pattern in _files(part.name, "")])
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{name}: no such folder, and the hub did not give it ({reason(error)}); "
+            f"download it where there is a network and name its folder"
+        ) from error
+    return folder
+
+
+def _fetched(name: str, patterns: list[str], ignored: Collection[str] = ()) -> Path:
+    return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=list(ignored)))
+
+
+def _files(part: str, variant: str) -> list[str]:
+    """Return the patterns of a part's safetensors, whole or in shards with their index."""
+    endings = (f"{variant}.safetensors", f"{variant}-*-of-*.safetensors", f".safetensors.index{variant}.json")
+    return [f"{part}/{name}{ending}" for name in (DIFFUSERS[0], TRANSFORMERS[0]) for ending in endings]
+
+
+def reason(error: Exception) -> str:
+    """Return an error's message in a line; torch's own for a refused pickle advises to trust it."""
+    if isinstance(error, UnpicklingError):
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        asked = f"it asks for {refused[1]}" if refused else "it is no pickle of tensors"
+        return f"{asked}; where you trust it, save its tensors as .safetensors"
+    return textwrap.shorten(str(error) or repr(error), 400, placeholder=" ...")
