@@ -173,7 +173,7 @@ class TestPath:
     def test_a_cost_that_is_no_number_is_refused(self, wrong):
         costs = torch.ones(5, 5)
         costs[1, 3] = wrong
-        with pytest.raises(ValueError, match="costs no finite number"):
+        with pytest.raises(ValueError, match="cost is not finite"):
             cheapest_path(costs, 2, 1.0)
 
 
