@@ -33,12 +33,12 @@ def is_finite(*tensors: Tensor) -> bool:
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """Return the name of the first tensor with a NaN or an infinity, if there is one.
+    """Return the name of the first tensor with a NaN or an infinity, if there is one; meta tensors have no numbers.
 
     >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])})
     'b'
     """
-    return next((name for name, tensor in tensors.items() if not is_finite(tensor)), None)
+    return next((name for name, tensor in tensors.items() if not (tensor.is_meta or is_finite(tensor))), None)
 
 
 def where_finite(argument: Tensor, value: Tensor) -> Tensor:

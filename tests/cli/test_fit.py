@@ -190,7 +190,7 @@ class TestFit:
         before = sorted(folder.rglob("*"))
         assert call("precompute", "--config", "fit.yaml", "--dry-run") == 0
         lines = capsys.readouterr().out.splitlines()
-        assert lines[0] == "records: 1024"
+        assert lines[0] == "records: 832"
         assert lines[2] == "network runs: 12288 (12 per trajectory)"
         assert sorted(folder.rglob("*")) == before
         assert call("precompute", "--config", "fit.yaml") == 0

@@ -360,7 +360,7 @@ class TestInAJob:
         interrupt(at_2=sent)
         assert fit("run", *options) == code
         assert slurm.calls("scontrol") == requeued
-        outcome = "job 12_3 is requeued" if requeued else "TERM asks for an end"
+        outcome = "job 12_3 is requeued" if requeued else "the same command goes on"
         assert f"fit: stopped after 2 batches, saved run/last.ckpt; {outcome}" in capsys.readouterr().err
 
     @pytest.mark.usefixtures("folder", "slurm")

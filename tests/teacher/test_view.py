@@ -60,7 +60,7 @@ class TestRecipe:
             ({"num_intervals": 0}, "at least one interval, got 0"),
             ({"afs": True}, "teacher.afs is true, but a grid of the teacher's own"),
             ({"dtype": "bfloat16"}, "teacher.dtype is bfloat16, whose 8 bits do not do for derivatives"),
-            ({"dtype": "double"}, "teacher.dtype is double; use float32 or float16"),
+            ({"dtype": "double"}, "teacher.dtype is double; use float64, float32 or float16"),
         ],
     )
     def test_a_grid_or_precision_that_does_not_do_is_refused(self, changes, message):

@@ -198,7 +198,7 @@ class TestCalls:
         module, data = distillation(tmp_path, route={"name": route}, solver=solver, afs=afs), trajectories(tmp_path)
         data.precompute(module.parts, trainer(tmp_path).strategy, CPU)
         sizes = module.parts.model.denoiser.denoiser.sizes
-        assert sizes == [64] * (12 * 2 * 256 // 64)
+        assert sizes == [64] * (12 * (BATCHES + 2) * BATCH // 64)
         sizes.clear()
         monkeypatch.setattr(precompute_module, "roll_out", None)
         trainer(tmp_path).fit(module, data)

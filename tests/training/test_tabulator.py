@@ -33,7 +33,10 @@ def tabulator(folder, teacher=None, **changes):
     fill(store, SEEDS, model=module.parts.model)
     recipe = options().recipe(module.student, store.recipe.digest, SEEDS)
     made = Tabulator(module.student, TrajectoryReader(store, SEEDS, module.parts.sigmas), recipe, CPU)
-    everything, sizes = roll_out(module.parts.model, store.recipe, SEEDS, CPU), module.parts.model.denoiser.sizes
+    everything, sizes = (
+        roll_out(module.parts.model, store.recipe, SEEDS, CPU),
+        module.parts.model.denoiser.denoiser.sizes,
+    )
     sizes.clear()
     return made, everything, sizes
 
