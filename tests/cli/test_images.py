@@ -164,9 +164,8 @@ class TestEvaluate:
             row = json.loads((tmp_path / f"{name}.json").read_text())
             shown = capsys.readouterr().out
             assert f"FID {row['values']['fid']:z.3f}, IS {row['values']['is']:.3f}" in shown
-            assert (
-                f"n = 100, {'' if name == 'files' else f'NFE {row["nfe"]}, '}protocol {row['protocol'][:12]}" in shown
-            )
+            runs = "" if name == "files" else f"NFE {row['nfe']}, "
+            assert f"n = 100, {runs}protocol {row['protocol'][:12]}" in shown
         rows = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("files", "sampler")]
         assert rows[0]["values"] == rows[1]["values"]
         judge, images = examiner({"name": "digits"}, {"name": "digits"}), read(tmp_path / "images")
