@@ -134,7 +134,7 @@ def sample_seeds(
 
 def repeated_prompts(model: DiffusionModel, seeds: Seeds) -> list[str]:
     """Say that seeds share their prompts, if the model has fewer prompts than there are seeds."""
-    distinct = len(seeds) if model.prompts is None else len(model.prompts.numbers(seeds, model.shape).unique())
+    distinct = len(seeds) if model.prompts is None else len(set(model.prompts.numbers(seeds, model.shape).tolist()))
     if distinct == len(seeds):
         return []
     return [f"{len(seeds)} images of {distinct} prompts, which repeat: their scores are not those of as many prompts"]
