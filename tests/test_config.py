@@ -227,6 +227,11 @@ class TestFiles:
         with pytest.raises(InputError, match=f"run.yaml: {message}"):
             load_yaml(path)
 
+    def test_one_that_is_no_utf_8_is_refused_by_name(self, tmp_path):
+        (tmp_path / "a.yaml").write_bytes("name: Bär".encode("latin-1"))
+        with pytest.raises(InputError, match=r"a.yaml: not valid YAML: 'utf-8' codec can't decode byte 0xe4"):
+            load_yaml(tmp_path / "a.yaml")
+
     def test_a_configuration_is_read_as_it_stands(self, tmp_path):
         path = tmp_path / "run.yaml"
         path.write_text("solver: {name: amed}\nnum_intervals: 3\n")

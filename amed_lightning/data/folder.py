@@ -65,7 +65,8 @@ def _notes(names: Sequence[str], left_out: str, first: Record | None) -> Iterato
         kinds = " or ".join(LOSSY)
         yield f"{lossy} of {len(names)} images are {kinds}: what that loses moves FID against images kept without loss"
     if first is not None and len(names) != first.seeds[1] - first.seeds[0]:
-        yield f"{len(names)} images; the run that made {names[0]} had seeds {first.seeds[0]} to {first.seeds[1] - 1}"
+        seeds = f"seeds {first.seeds[0]} to {first.seeds[1] - 1}"
+        yield f"{len(names)} images, and the run that made {names[0]} was over {seeds}"
 
 
 def _differing(first: Record | None, other: Record | None) -> list[str]:

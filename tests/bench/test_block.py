@@ -70,7 +70,10 @@ class TestPictures:
             assert record.made_by == json.loads(canonical_json(cell.identity | {"nfe": cell.nfe}))
             assert list(image_files(tmp_path / "images" / cell.key).notes) == []
             results.picture(cell.key, 47).unlink()
-            assert "47 images; the run that made 000000.png had" in image_files(tmp_path / "images" / cell.key).notes[0]
+            assert (
+                "47 images, and the run that made 000000.png was over"
+                in image_files(tmp_path / "images" / cell.key).notes[0]
+            )
 
     def test_without_the_request_there_are_none(self, tmp_path, bench):
         fill(bench, tmp_path)

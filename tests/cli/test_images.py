@@ -239,4 +239,4 @@ class TestEvaluate:
         for image in sorted((tmp_path / "images").iterdir())[100:]:
             image.unlink()
         assert call("evaluate", "--images", tmp_path / "images", "--accelerator", "cpu") == 0
-        assert "100 images; the run that made 000000.png had seeds 0 to 199" in capsys.readouterr().err
+        assert "100 images, and the run that made 000000.png was over seeds 0 to 199" in capsys.readouterr().err

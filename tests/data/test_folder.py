@@ -176,11 +176,11 @@ class TestMakers:
     def test_half_of_a_run_is_said_to_be_half(self, tmp_path):
         self.write(tmp_path, range(6), self.record())
         (note,) = image_files(tmp_path).notes
-        assert note == f"{tmp_path}: 6 images; the run that made 000000.png had seeds 0 to 9"
+        assert note == f"{tmp_path}: 6 images, and the run that made 000000.png was over seeds 0 to 9"
 
     def test_two_runs_of_one_sampler_over_other_seeds_are_one_set_and_said(self, tmp_path):
         self.write(tmp_path, range(4), self.record(seeds=(0, 4)))
         self.write(tmp_path, range(4, 10), self.record(seeds=(4, 10)))
         images = image_files(tmp_path)
         assert everything(images)[0].equal(pictures())
-        assert "10 images; the run that made 000000.png had seeds 0 to 3" in images.notes[0]
+        assert "10 images, and the run that made 000000.png was over seeds 0 to 3" in images.notes[0]
