@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from amed_lightning.denoisers.guidance import OPEN_CLASS
@@ -37,6 +37,8 @@ class TextConditioning(nn.Module):
         image_size: height and width that a U-Net with two encoders is told.
     """
 
+    sizes: Int[Tensor, "6"]
+
     def __init__(
         self,
         tokenizers: Sequence[Callable[..., Any]],
@@ -47,7 +49,8 @@ class TextConditioning(nn.Module):
     ) -> None:
         super().__init__()
         self.tokenizers, self.encoders, self.prompts = tokenizers, nn.ModuleList(encoders), prompts
-        self.zeros_for_empty, self.image_size = zeros_for_empty, image_size
+        self.zeros_for_empty = zeros_for_empty
+        self.register_buffer("sizes", torch.tensor([*image_size, 0, 0, *image_size]), persistent=False)
         self._embedding = lru_cache(KEPT)(self._encode)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiler would encode anew at every evaluation
@@ -59,8 +62,7 @@ class TextConditioning(nn.Module):
         tokens, pooled = map(torch.stack, zip(*embeddings, strict=True))
         if len(self.encoders) == 1:
             return {"encoder_hidden_states": tokens}
-        size = torch.tensor([*self.image_size, 0, 0, *self.image_size], dtype=like.dtype, device=like.device)
-        added = {"text_embeds": pooled, "time_ids": size.expand(batch, -1)}
+        added = {"text_embeds": pooled, "time_ids": self.sizes.to(like.dtype).expand(batch, -1)}
         return {"encoder_hidden_states": tokens, "added_cond_kwargs": added}
 
     def _encode(self, number: int, device: torch.device, dtype: torch.dtype) -> Embedding:

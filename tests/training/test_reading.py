@@ -200,7 +200,9 @@ class TestDevice:
         for share in (0.5, 0.0):
             torch.manual_seed(0)
             module = distillation(tmp_path)
-            trainer(tmp_path, accelerator=device.type, devices=1).fit(module, trajectories(tmp_path, memory_share=share))
+            trainer(tmp_path, accelerator=device.type, devices=1).fit(
+                module, trajectories(tmp_path, memory_share=share)
+            )
             learnt.append({name: weights.cpu() for name, weights in module.predictor.state_dict().items()})
         for name, weights in learnt[0].items():
             torch.testing.assert_close(weights, learnt[1][name])
