@@ -65,4 +65,4 @@ class ConstantPlacer(nn.Module):
         )
 
     def _entry(self, values: Float[Tensor, "intervals"], own: Tensor, sigma: Level) -> Level:
-        return values[own].to(sigma.dtype)
+        return values.take(own).to(sigma.dtype)  # an index would be read from the device first

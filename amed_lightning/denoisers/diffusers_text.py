@@ -42,6 +42,8 @@ class TextConditioning(nn.Module):
         cut: the numbers of prompts that are too long for an encoder.
     """
 
+    sizes: Int[Tensor, "6"]
+
     def __init__(
         self,
         tokenizers: Sequence[Any],
@@ -51,11 +53,12 @@ class TextConditioning(nn.Module):
         image_size: tuple[int, int],
     ) -> None:
         super().__init__()
-        self.encoders, self.zeros_for_empty, self.image_size = nn.ModuleList(encoders), zeros_for_empty, image_size
+        self.encoders, self.zeros_for_empty = nn.ModuleList(encoders), zeros_for_empty
         parts = zip(tokenizers, encoders, strict=True)
         tokenized = [_tokens(tokenizer, encoder, ["", *prompts]) for tokenizer, encoder in parts]
         self._tokens = [tokens for tokens, _ in tokenized]
         self.cut = {position + OPEN_CLASS for _, cut in tokenized for position in cut}
+        self.register_buffer("sizes", torch.tensor([*image_size, 0, 0, *image_size]), persistent=False)
         self._embedding = lru_cache(KEPT)(self._encode)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiler would encode anew at every evaluation
@@ -67,8 +70,7 @@ class TextConditioning(nn.Module):
         tokens, pooled = map(torch.stack, zip(*embeddings, strict=True))
         if len(self.encoders) == 1:
             return {"encoder_hidden_states": tokens}
-        size = torch.tensor([*self.image_size, 0, 0, *self.image_size], dtype=like.dtype, device=like.device)
-        added = {"text_embeds": pooled, "time_ids": size.expand(batch, -1)}
+        added = {"text_embeds": pooled, "time_ids": self.sizes.to(like.dtype).expand(batch, -1)}
         return {"encoder_hidden_states": tokens, "added_cond_kwargs": added}
 
     def _encode(self, number: int, device: torch.device, dtype: torch.dtype) -> Embedding:

@@ -43,6 +43,11 @@ class DiscreteDenoiser(nn.Module):
         self.network, self.prediction = network, prediction
         self.log_alphas = torch.tensor(log_alphas, dtype=torch.float64)  # no buffer, which `to` would round
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiscreteDenoiser":
+        """Let the table follow the weights to their device, in its own precision."""
+        self.log_alphas = self.log_alphas.to(fn(self.log_alphas).device)
+        return super()._apply(fn, recurse)
+
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise ``x`` at level ``sigma``."""
         time = len(self.log_alphas) * DiscreteTime(self.log_alphas.to(sigma.device)).of(sigma.double()) - 1

@@ -49,5 +49,6 @@ class DiscreteTime:
 def _interpolate(x: Level, xs: Table, ys: Table) -> Level:
     """Interpolate linearly between the points of increasing ``xs``; go on straight beyond both ends."""
     right = torch.searchsorted(xs, x).clamp(1, len(xs) - 1)
-    left = right - 1
-    return ys[left] + (x - xs[left]) * (ys[right] - ys[left]) / (xs[right] - xs[left])
+    # An index without dimensions would be read from the device, again and again.
+    x_left, x_right, y_left, y_right = (points.take(index) for points in (xs, ys) for index in (right - 1, right))
+    return y_left + (x - x_left) * (y_right - y_left) / (x_right - x_left)

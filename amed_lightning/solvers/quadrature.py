@@ -17,13 +17,14 @@ Points = Float[Tensor, "..."]
 def gauss_legendre(count: int, device: torch.device) -> tuple[Float[Tensor, "count"], Float[Tensor, "count"]]:
     """Return the nodes and weights on [-1, 1] that integrate polynomials up to degree 2 count - 1 exactly.
 
-    They are the eigenvalues of the Jacobi matrix and its eigenvectors' first entries (Golub and Welsch 1969).
+    They are the eigenvalues of the Jacobi matrix and its eigenvectors' first entries (Golub and Welsch 1969), computed
+    on the CPU, so that they are the same everywhere.
     """
     with torch.inference_mode(False):  # they are kept, and later calls may need gradients
-        index = torch.arange(1, count, dtype=torch.float64, device=device)
+        index = torch.arange(1, count, dtype=torch.float64, device="cpu")
         couplings = index / (4 * index.square() - 1).sqrt()
         nodes, vectors = torch.linalg.eigh(couplings.diag(1) + couplings.diag(-1))
-        return nodes, 2 * vectors[0].square()
+        return nodes.to(device), (2 * vectors[0].square()).to(device)
 
 
 def points_between(start: Level, stop: Level, count: int) -> tuple[Points, Points]:

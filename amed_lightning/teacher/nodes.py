@@ -10,6 +10,7 @@ one is 0/0 at a node, and its gradient is lost there.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from typing import Literal, TypeAlias
 
@@ -48,12 +49,19 @@ def cardinals(nodes: Axis, points: Float[Tensor, "points"]) -> Float[Tensor, "po
         nodes: of the axis.
         points: where they are wanted.
     """
-    places = torch.tensor(nodes, dtype=points.dtype, device=points.device)
+    places = _placed(nodes, points.dtype, points.device)
     own = torch.eye(len(nodes), dtype=torch.bool, device=points.device)
     steps = (places[:, None] - places).masked_fill(own, 1.0).prod(1)
     # One row per polynomial, with its own factor taken out.
     factors = (points[:, None] - places)[:, None].expand(-1, len(nodes), -1)
     return factors.masked_fill(own, 1.0).prod(2) / steps
+
+
+@cache
+def _placed(nodes: Axis, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "nodes"]:
+    """Copy an axis to a device, once: a fit asks for it at every step."""
+    with torch.inference_mode(False):  # it is kept, and later calls may need gradients
+        return torch.tensor(nodes, dtype=dtype, device=device)
 
 
 @dataclass(frozen=True)

@@ -42,5 +42,5 @@ class TableExamples(Dataset[TableBatch]):
 
     def __getitem__(self, indices: Sequence[int]) -> TableBatch:
         rows = torch.tensor(indices)
-        seeds = self.seeds.start + rows
-        return TableBatch([table.select(rows.to(table.gram.device)) for table in self.intervals], seeds)
+        there = rows.to(self.intervals[0].gram.device)
+        return TableBatch([table.select(there) for table in self.intervals], self.seeds.start + rows)

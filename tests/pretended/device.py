@@ -56,10 +56,11 @@ class PretendedDevice:
     """
 
     present: ClassVar["PretendedDevice | None"] = None
+    residents: ClassVar[Residents] = Residents()
+    """What a cache of the program keeps there still lies there when the device is pretended again."""
 
     def __init__(self) -> None:
         self.traffic = Traffic()
-        self.residents = Residents()
         self._askers: list[Callable[[], torch.device]] = []
         self._unchecked = 0
 

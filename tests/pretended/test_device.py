@@ -121,6 +121,13 @@ class TestPlace:
             assert torch.zeros(7).is_cpu
         assert len(pretended.residents._held) < 3000
 
+    def test_what_a_cache_keeps_there_lies_there_when_the_device_is_pretended_again(self, here):
+        with PretendedDevice():
+            kept = here.to(DEVICE)
+        assert kept.is_cpu
+        with PretendedDevice():
+            assert kept.is_cuda
+
     def test_afterwards_there_is_none(self):
         with PretendedDevice():
             assert torch.cuda.is_available()

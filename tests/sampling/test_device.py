@@ -1,0 +1,47 @@
+"""Samples made on a device are those of the CPU, and no interval of them copies or waits."""
+
+import pytest
+import torch
+
+from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, build_sampler, sample_seeds
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.solvers.registry import SOLVERS
+
+from ..pretended.device import PretendedDevice
+from ..pretended.places import CPU, DEVICE
+from .models import random_network
+
+SEEDS, BATCH = Seeds(Stream.evaluation, 0, 6), 4
+
+
+def sampled(config, place):
+    """Return the samples of six seeds, in two batches."""
+    sampler = build_sampler(config).to(place)
+    return torch.cat([state.x for state in sample_seeds(sampler, SEEDS, BATCH, place, classes=[2, 0])])
+
+
+def config(folder, solver, num_intervals=2):
+    """All that may copy something: labels, an analytic start, a learned placer from a file, a last evaluation."""
+    model, schedule = random_network(folder, label_dim=3), {"name": "discrete"}
+    plain = SamplerConfig(model, {"name": solver}, schedule, num_intervals, afs=True, denoise_to_zero=True)
+    parts, path = SamplerParts(plain), folder / f"predictor-{num_intervals}.json"
+    torch.manual_seed(0)
+    save_predictor(path, AMEDPredictor(parts.model.feature_size, 0.01, 0.1), parts.purpose, {})
+    placed = {"name": solver, "placer": {"predictor": str(path)}}
+    return SamplerConfig(model, placed, schedule, num_intervals, afs=True, denoise_to_zero=True)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_samples_are_those_of_the_cpu_bit_for_bit_and_more_intervals_cross_no_more_often(tmp_path, solver):
+    few, many = config(tmp_path, solver), config(tmp_path, solver, num_intervals=4)
+    expected = sampled(few, CPU)
+    with PretendedDevice() as machine:
+        assert sampled(few, DEVICE).cpu().equal(expected)
+        with machine.counted() as seen:
+            sampled(few, DEVICE)
+        with machine.counted() as seen_of_more:
+            sampled(many, DEVICE)
+    assert seen_of_more == seen
+    assert seen.to_host == seen.waits == 0
