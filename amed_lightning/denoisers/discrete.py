@@ -46,7 +46,7 @@ class DiscreteDenoiser(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "DiscreteDenoiser":
         """Let the table follow the weights to their device, in its own precision."""
         self.log_alphas = self.log_alphas.to(fn(self.log_alphas).device)
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise ``x`` at level ``sigma``."""
