@@ -191,7 +191,7 @@ class TestFit:
         assert call("precompute", "--config", "fit.yaml", "--dry-run") == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines[0] == "records: 832"
-        assert lines[2] == "network runs: 12288 (12 per trajectory)"
+        assert lines[2] == "network runs: 9984 (12 per trajectory)"
         assert sorted(folder.rglob("*")) == before
         assert call("precompute", "--config", "fit.yaml") == 0
         written = sum(path.stat().st_size for path in folder.rglob("data.mdb"))

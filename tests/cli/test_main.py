@@ -178,7 +178,7 @@ class TestBadInput:
             ((*STUDENT, "num_intervals"), 0, "at least one interval, got 0"),
             ((*STUDENT, "steps"), 3, "steps"),
             ((*DATA, "teacher"), {"solver": {"name": "hoin"}}, "unknown solver 'hoin': use one of euler, "),
-            ((*DATA, "teacher"), {"solver": {"name": "heun"}, "batch_size": 100}, "must divide shard_size, 256"),
+            ((*DATA, "teacher"), {"solver": {"name": "heun"}, "batch_size": 48}, "must divide shard_size, 256"),
             ((*DATA, "trajectories"), 100, "data.trajectories is 100; it must be a multiple"),
             ((*DATA, "trajectories"), "all", "trajectories"),
             (("trainer", "max_epoch"), 3, "max_epoch"),

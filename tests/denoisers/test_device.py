@@ -41,8 +41,6 @@ def models(tmp_path_factory, tiny):
         "classifier-free guidance": {"name": "guided", "of": {"name": "digits_conditional"}, "scale": 2.0},
         "thresholded": {"name": "thresholded", "of": ddpmpp},
         "pooled": {"name": "pooled", "of": ddpmpp, "resolution": 4},
-        "half precision": ddpmpp | {"precision": "bfloat16"},
-        "channels last": ddpmpp | {"channels_last": True},
         "latent diffusion": {"name": "latent_diffusion", "path": str(tiny["latent_diffusion"])},
         "Stable Diffusion": text | {"path": str(tiny["stable_diffusion"]), "guidance": 7.5},
         "SDXL": text | {"path": str(tiny["sdxl"])},
@@ -73,7 +71,7 @@ READS_PROMPTS = {"Stable Diffusion": Traffic(to_host=1), "SDXL": Traffic(to_host
     "name",
     [
         *("DDPM++", "ADM", "consistency", "clipped", "classifier guidance", "classifier-free guidance", "thresholded"),
-        *("pooled", "half precision", "channels last", "latent diffusion", "Stable Diffusion", "SDXL"),
+        *("pooled", "latent diffusion", "Stable Diffusion", "SDXL"),
     ],
 )
 def test_its_answers_are_those_of_the_cpu_bit_for_bit(models, name, sigma, pretended):

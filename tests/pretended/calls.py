@@ -91,6 +91,8 @@ def _from_data(machine: PretendedDevice, func: Call, args: Arguments, options: O
 
 def _beside(machine: PretendedDevice, func: Call, args: Arguments, options: Options) -> Tensor:
     """Out of numbers, in the place of another tensor."""
+    if machine.place(args[0]) == CPU:
+        return machine.plain(func, args, options)
     return _from_data(machine, func, args[1:], {"dtype": args[0].dtype, "device": machine.place(args[0])} | options)
 
 

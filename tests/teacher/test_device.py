@@ -8,7 +8,6 @@ import torch
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
-from amed_lightning.teacher import store
 from amed_lightning.teacher.search import ScheduleSearch, search
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
 
@@ -57,8 +56,7 @@ def test_a_roll_out_is_that_of_the_cpu_bit_for_bit_and_its_levels_cost_no_copy(t
 
 
 @pytest.mark.parametrize("metric", ["l2", "dev"])
-def test_a_search_finds_the_levels_that_it_finds_on_the_cpu(tmp_path, monkeypatch, metric):
-    monkeypatch.setattr(store, "SHARD_SIZE", 8)
+def test_a_search_finds_the_levels_that_it_finds_on_the_cpu(tmp_path, metric):
     model = random_network(tmp_path)
     plain = ScheduleSearch(model, {"name": "amed"}, 2, tmp_path / "cpu.json", True, fine_intervals=8)
     plain = replace(plain, trajectories=8, batch_size=8, metric=metric, root=tmp_path / "cpu")

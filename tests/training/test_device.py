@@ -7,7 +7,6 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from amed_lightning.teacher import precompute, store
 from amed_lightning.teacher.trajectories import TeacherConfig
 from amed_lightning.training import constants
 from amed_lightning.training.classifier import ClassifierTraining
@@ -44,10 +43,8 @@ MOST = {
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
-    """A warm start of a few steps, and small shards."""
+    """A warm start of a few steps."""
     monkeypatch.setattr(constants, "APPROACH_STEPS", 3)
-    for module in (store, precompute):
-        monkeypatch.setattr(module, "SHARD_SIZE", 32)
 
 
 class Crossings(pl.Callback):
