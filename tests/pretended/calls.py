@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from .places import CPU, DEVICE, known, wanted
 
@@ -110,6 +111,14 @@ def _one_hot(machine: PretendedDevice, func: Call, args: Arguments, options: Opt
         return machine.plain(func, args, options)
 
 
+def _eigenvalues(machine: PretendedDevice, func: Call, args: Arguments, options: Options) -> Tensor:
+    """Where a mode is on, PyTorch computes the vectors too, and rounds the values otherwise: on the CPU it is not."""
+    if args[0] in machine.residents:
+        return machine.plain(func, args, options)
+    with _disable_current_modes():
+        return func(*args, **options)
+
+
 ANSWERS: dict[Any, Call] = {
     Tensor.device.__get__: _says(DEVICE),
     Tensor.is_cuda.__get__: _says(True),
@@ -127,5 +136,6 @@ ANSWERS: dict[Any, Call] = {
     torch.as_tensor: _from_data,
     torch.asarray: _from_data,
     torch.nn.functional.one_hot: _one_hot,
+    torch.linalg.eigvalsh: _eigenvalues,
 }
 """Calls that are answered otherwise than by what they come to."""

@@ -364,6 +364,12 @@ class TestNumbers:
                 assert there.is_cuda
                 assert there.cpu().equal(here)
 
+    def test_what_is_computed_on_the_cpu_meanwhile_has_the_same_bits(self):
+        matrix = torch.randn(64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        expected = torch.linalg.eigvalsh(matrix @ matrix.T)
+        with PretendedDevice():
+            assert torch.linalg.eigvalsh(matrix @ matrix.T).equal(expected)
+
     def test_autocast_is_that_of_the_cpu(self):
         torch.manual_seed(0)
         network, x = Network(), torch.randn(5, 1, 4, 4)
