@@ -86,11 +86,8 @@ def scored(
 
     blocks = range(len(sums))
     others = [[block for block in blocks if block != out] for out in blocks] if len(blocks) > 1 else []
-    values, of_ranges, leave_one_out = (
-        of(*blocks),
-        [of(*chosen) for chosen in ranges],
-        _by_score([of(*o) for o in others]),
-    )
+    values, of_ranges = of(*blocks), [of(*chosen) for chosen in ranges]
+    leave_one_out = _by_score([of(*chosen) for chosen in others])
     errors = {f"{score}_error": Estimate(values[score], parts).error for score, parts in leave_one_out.items()}
     return {
         "values": values | errors | _over(_by_score(of_ranges)),
