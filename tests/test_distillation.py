@@ -5,16 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from amed_lightning.teacher import precompute, store
-
 HOME = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the benchmark fits without held-out batches and without workers
 def test_constants_and_coefficients_are_rows_of_every_scheme_with_a_table_and_of_no_other(tmp_path, monkeypatch):
-    for module in (store, precompute):
-        monkeypatch.setattr(module, "SHARD_SIZE", module.SHARD_SIZE)  # which the benchmark changes
     monkeypatch.syspath_prepend(HOME / "benchmarks")
     from distillation import Case, Comparison, Scheme
 

@@ -92,6 +92,9 @@ class LatentDecoder(nn.Module):
         shape: channels, height, width of an image.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         autoencoder: Any,
@@ -102,14 +105,17 @@ class LatentDecoder(nn.Module):
     ) -> None:
         super().__init__()
         config = autoencoder.config
-        self.autoencoder, self.scaling, self.mean, self.std = autoencoder, scaling, mean, std
+        self.autoencoder, self.scaling = autoencoder, scaling
+        for name, numbers in (("mean", mean), ("std", std)):
+            by_channel = torch.tensor(numbers, dtype=torch.float64).reshape(-1, 1, 1)
+            self.register_buffer(name, by_channel, persistent=False)
         doublings = 2 ** (len(config.block_out_channels) - 1)
         _, height, width = latent_shape
         self.shape: tuple[int, int, int] = (config.out_channels, height * doublings, width * doublings)
 
     def forward(self, latents: Latents) -> Images:
         """Return images, in [-1, 1] but for what the autoencoder overshoots."""
-        mean, std = (latents.new_tensor(numbers).reshape(-1, 1, 1) for numbers in (self.mean, self.std))
+        mean, std = self.mean.to(latents.dtype), self.std.to(latents.dtype)
         own = (latents * std / self.scaling + mean).to(self.autoencoder.dtype)
         images = [self.autoencoder.decode(one, return_dict=False)[0] for one in torch.split(own, 1)]
         return torch.cat(images).to(latents.dtype)
