@@ -34,7 +34,7 @@ FAULTS = (
     Fault(
         "an arithmetic mean judges",
         "training/objective.py",
-        "return math.exp(math.fsum(math.log(loss) if loss != 0 else -math.inf for loss in losses) / len(losses))",
+        "return math.exp(math.fsum(-math.inf if loss <= 0 else math.log(loss) for loss in losses) / len(losses))",
         "return math.fsum(losses) / len(losses)",
         OBJECTIVE,
     ),
@@ -93,8 +93,8 @@ FAULTS = (
     Fault(
         "the rows of a table are those of other seeds",
         "training/table_batch.py",
-        "seeds = self.seeds.start + rows",
-        "seeds = self.seeds.start + rows + 1",
+        "self.seeds.start + rows)",
+        "self.seeds.start + rows + 1)",
         BATCHES,
     ),
     Fault(
@@ -146,7 +146,7 @@ FAULTS = (
         "tensors.py",
         "images * 127.5 + 128",
         "images * 127.5 + 127.5",
-        ("bench/test_block.py", "sampling/test_images.py", "data/test_images.py"),
+        ("bench/test_block.py", "test_tensors.py"),
     ),
     Fault(
         "a stream overlaps the next",
