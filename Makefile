@@ -39,7 +39,6 @@ stress: $(STAMP)
 demo: $(STAMP)
 	$(MAKE) --no-print-directory -j2 fits
 	$(BIN)/lightning bench --config benchmarks/digits.yaml --accelerator cpu --devices 2
-	rm -f $(RUNS)/samples.png
 	$(BIN)/lightning sample --config configs/digits/sample.yaml --output $(RUNS)/samples.png --overwrite
 	$(BIN)/pytest -m demo tests/demo
 	@echo "Training curves and sample grids: $(BIN)/tensorboard --logdir $(RUNS)"

@@ -59,7 +59,6 @@ def share(
     left = [name for name in [*names[first:], *names[:first]] if not is_done(name)]
     if not left:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     with _shown(description, len(left), unit, processes) as advance:
         while left:
             for name in list(left):
@@ -116,6 +115,7 @@ class Claim:
         """Create the file; one that a process of this host has left is replaced."""
         if self._was_left_here():
             self.release()
+        self.path.parent.mkdir(parents=True, exist_ok=True)  # another job may have removed it with its last block
         try:
             with self.path.open("x") as file:
                 file.write(json.dumps(asdict(Holder())))
@@ -164,10 +164,8 @@ class Claim:
             return False
         try:
             os.kill(holder.process, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
+        except OSError as error:
+            return isinstance(error, ProcessLookupError)  # and not one that is another user's
         return False
 
     def _touch_until(self, ended: threading.Event) -> None:

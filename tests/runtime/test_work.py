@@ -156,6 +156,11 @@ class TestOthers:
         assert "item-3" not in results.made
         assert (results.folder / "item-3").read_text() == "by another"
 
+    def test_a_folder_that_another_job_has_removed_meanwhile_is_made_again(self, tmp_path):
+        claim = Claim(tmp_path / "gone", "item")
+        assert claim.taken()
+        claim.release()
+
     def test_one_that_is_released_without_a_result_is_made(self, results, impatient):
         claim = self.claimed(results, "item-3", host="elsewhere")
         threading.Timer(0.1, claim.release).start()
