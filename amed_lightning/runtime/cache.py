@@ -23,8 +23,8 @@ from amed_lightning.runtime.download import RemoteFile, TransferError, download,
 SECONDS_OF_PATIENCE = 300.0
 """A process that waits for another's transfer gives up when it stands still for so long."""
 SECONDS_BETWEEN_LOOKS = 1.0
-RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
-"""How torchrun, SLURM and Lightning tell a process its number."""
+RANKS = ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
+"""How SLURM and Lightning tell a process its number; torchrun's ``RANK`` has priority."""
 
 
 def cache_folder() -> Path:
@@ -54,7 +54,7 @@ def offline() -> Iterator[None]:
 
 def is_first_process() -> bool:
     """Tell whether this process has no number in its job, or the first."""
-    return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
+    return all(os.environ.get(rank, "0") == "0" for rank in (["RANK"] if "RANK" in os.environ else RANKS))
 
 
 def fetch(file: RemoteFile, folder: Path, every_process: bool = False) -> Path:

@@ -5,6 +5,7 @@ import subprocess
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from amed_lightning.config import InputError
 
@@ -12,10 +13,12 @@ from amed_lightning.config import InputError
 def slurm_environment() -> list[ClusterEnvironment]:
     """Return Lightning's plugin for SLURM, without its own requeueing, where there is a job; nothing elsewhere.
 
+    What torchrun has started in a job are torchrun's processes, to Lightning too: SLURM's tasks are only the torchruns.
+
     Raises:
         InputError: this is a job of several tasks, but one process that ``srun`` has not started.
     """
-    if not SLURMEnvironment.detect():
+    if not SLURMEnvironment.detect() or TorchElasticEnvironment.detect():
         return []
     tasks = int(os.environ["SLURM_NTASKS"])
     if tasks > 1 and "SLURM_STEP_ID" not in os.environ:
