@@ -18,7 +18,7 @@ FIT = {
                 "schedule": {"name": "logsnr"},
                 "num_intervals": 3,
             },
-            "export": "predictor.json",
+            "export": "runs/run/predictor.json",
         },
     },
     "data": {
@@ -34,6 +34,7 @@ FIT = {
     "trainer": {
         "accelerator": "cpu",
         "max_epochs": EPOCHS,
+        "default_root_dir": "runs/run",
         "logger": False,
         "callbacks": [{"class_path": "tests.slurm.slow.Pause"}],
         "enable_model_summary": False,
@@ -56,7 +57,7 @@ class Fits:
         return folder
 
     def start(self, folder, *options):
-        return submit(self.cluster, folder, "--job-name=run", "--nodes=2", script("fit.sbatch"), "fit.yaml", *options)
+        return submit(self.cluster, folder, "--nodes=2", script("fit.sbatch"), "fit.yaml", *options)
 
     def started(self, folder, *options):
         """Submit a fit and wait until it has saved something."""

@@ -54,7 +54,7 @@ def test_no_array_that_may_be_empty_is_an_unset_variable_to_an_old_bash(path):
     text = path.read_text()
     for found in EXPANSION.finditer(text):
         name = found[1]
-        guarded = f"${{{name}[@]+\"{found[0]}\"}}"
+        guarded = f'${{{name}[@]+"{found[0]}"}}'
         assert text[found.start() - len(f"${{{name}[@]+") - 1 :].startswith(guarded), text[found.start() :][:60]
 
 
@@ -115,7 +115,9 @@ class TestSetup:
     def test_it_may_use_unset_variables_and_sees_no_arguments(self, slurm, setup):
         setup("set -e", 'echo "arguments: $#$UNSET"', "false || true")
         assert "arguments: 0\n" in run("fit.sbatch", "some.yaml", "--more").stdout
-        assert slurm.calls("srun")[0].endswith("fit --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 --more")
+        assert slurm.calls("srun")[0].endswith(
+            "fit --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 --more"
+        )
 
     def test_afterwards_a_step_that_fails_still_ends_as_it_should(self, slurm, setup):
         setup("set -e")
