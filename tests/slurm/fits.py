@@ -1,12 +1,13 @@
 """Fits on two nodes that are told to stop, evicted, killed or cancelled."""
 
+import sys
 import time
 
 import yaml
 
 from .jobs import script, submit
 
-EPOCHS, EVERY = 8, 10
+EPOCHS, EVERY = 5, 10
 FIT = {
     "seed_everything": 0,
     "model": {
@@ -56,12 +57,12 @@ class Fits:
         (folder / "fit.yaml").write_text(yaml.safe_dump(FIT))
         return folder
 
-    def start(self, folder, *options):
-        return submit(self.cluster, folder, "--nodes=2", script("fit.sbatch"), "fit.yaml", *options)
+    def start(self, folder, *options, nodes=2):
+        return submit(self.cluster, folder, f"--nodes={nodes}", script("fit.sbatch"), "fit.yaml", *options)
 
-    def started(self, folder, *options):
+    def started(self, folder, *options, nodes=2):
         """Submit a fit and wait until it has saved something."""
-        job = self.start(folder, *options)
+        job = self.start(folder, *options, nodes=nodes)
         job.await_that((folder / "runs" / "run" / "last.ckpt").is_file, "a checkpoint")
         return job
 
@@ -77,6 +78,13 @@ class Fits:
 
     def left_alone(self):
         return self.completed(self.start(self.folder("left-alone")), restarts=0)
+
+    def started_by_torchrun(self):
+        """One task, whose torchrun starts two processes."""
+        folder = self.folder("torchrun")
+        torchrun = f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2"
+        fit = f"srun {torchrun} -m amed_lightning fit --config fit.yaml --trainer.devices=2"
+        return self.completed(submit(self.cluster, folder, "--ntasks-per-node=1", f"--wrap={fit}"), restarts=0)
 
     def warned(self):
         """USR1 also reaches the batch script."""
@@ -104,7 +112,7 @@ class Fits:
 
     def two_in_one_directory(self):
         """Return what the second one says."""
-        first = self.started(self.folder("two"), "--trainer.max_epochs=100000")
+        first = self.started(self.folder("two"), "--trainer.max_epochs=100000", nodes=1)
         second = self.start(first.folder, "--trainer.max_epochs=100000")
         assert second.await_end() == "FAILED"
         assert second.field("ExitCode") == "2:0"
