@@ -120,18 +120,17 @@ class Fits:
         self.cluster.run("scancel", first.number)
         return first.number, second.output
 
-    def evicted(self):
-        """A job of a higher partition takes both nodes, and this one gets TERM."""
+    def evicted_and_later_on_a_node_that_crashes(self):
+        """A job of a higher partition takes both nodes, and this one gets TERM; then one of its nodes is gone."""
         job = self.started(self.folder("evicted"))
         words = ("--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
         self.cluster.run("sbatch", *words)
         job.await_restart(1)
-        return self.completed(job, restarts=1)
-
-    def on_a_node_that_crashes(self):
-        job = self.started(self.folder("crashed"))
+        saved = (job.folder / "runs" / "run" / "last.ckpt").stat
+        before = saved().st_mtime_ns
+        job.await_that(lambda: saved().st_mtime_ns > before, "another checkpoint")
         self.cluster.crash("n2")
         job.await_that(lambda: job.state != "RUNNING", "SLURM to notice the crash")
         self.cluster.boot("n2")
-        job.await_restart(1)
-        return self.completed(job, restarts=1)
+        job.await_restart(2)
+        return self.completed(job, restarts=2)

@@ -17,6 +17,7 @@ def write_recipe(folder, name, **changes):
     student["model"] |= {"height": 8, "width": 8}
     student |= changes
     config["model"]["init_args"]["export"] = f"{home}/predictor.json"
+    config["seed_everything"] = RECIPES.index(name)
     config["trainer"] |= {"max_epochs": 1, "callbacks": None, "default_root_dir": home}
     path = folder / "configs" / "grey" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,11 @@ from ..bench.suites import PLAIN
 from .fits import FIT
 from .jobs import script, submit
 
-SHARDS = 12
+SHARDS = 8
 """Of training trajectories; there is one more to validate on."""
 BLOCKS = 4
-NFE = (24, 26, 28, 30)
-GAPS = "1,4-8:4"
+NFE = (26, 28, 30)
+GAPS = "3-7:4"
 
 
 def shards(folder):
@@ -68,11 +68,11 @@ def a_sweep_of_which_one_task_is_killed(cluster, root):
     write_suite(folder)
     words = (f"--array={GAPS}", "--ntasks-per-node=2", script("bench_array.sbatch"), "suite.yaml")
     array = submit(cluster, folder, *words)
-    tasks = [array.task(number) for number in (1, 4, 8)]
+    tasks = [array.task(number) for number in (3, 7)]
     tasks[1].await_that(lambda: any(folder.glob("runs/bench/*/blocks/*")), "a block")
     assert tasks[1].state == "RUNNING", "too fast to be killed in between"
     cluster.run("scontrol", "requeue", tasks[1].number)
     for task in tasks:
         assert task.await_end() == "COMPLETED", task.output
-    assert [task.restarts for task in tasks] == [0, 1, 0]
+    assert [task.restarts for task in tasks] == [0, 1]
     return folder
