@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -273,3 +274,13 @@ def test_two_steps_of_a_job_and_two_jobs_have_ports_of_their_own(slurm, monkeypa
         ports += subprocess.run(["bash", "-c", lines], capture_output=True, text=True).stdout.split()
     assert len(set(ports)) == 4
     assert all(20000 <= int(port) < 32768 for port in ports)
+
+
+def test_the_containers_recipe_copies_what_the_package_is_built_from():
+    lines = (SCRIPTS / "apptainer.def").read_text().partition("%files\n")[2].partition("\n\n")[0].splitlines()
+    sources = [line.split()[0] for line in lines]
+    project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
+    assert {"pyproject.toml", "constraints.txt", "amed_lightning", project["readme"], *project["license-files"]} == {
+        *sources
+    }
+    assert all((HOME / source).exists() for source in sources)
