@@ -17,12 +17,12 @@ def shards(folder):
     return sorted(path.parent.name for path in folder.glob("store/*/[tv]*/data.mdb"))
 
 
-def write_fit(folder):
-    """Write a teacher that takes a second or two for a shard."""
+def write_fit(folder, count=SHARDS):
+    """Write a teacher that takes a second or two for a shard, and how many shards of its trajectories."""
     config = yaml.safe_load(yaml.safe_dump(FIT))
     config["model"]["init_args"]["student"]["model"] = {"name": "digits"}
     teacher = {"solver": {"name": "heun"}, "inner_levels": 3, "batch_size": 64}
-    config["data"]["init_args"] |= {"teacher": teacher, "trajectories": 256 * SHARDS}
+    config["data"]["init_args"] |= {"teacher": teacher, "trajectories": 256 * count}
     (folder / "fit.yaml").write_text(yaml.safe_dump(config))
 
 
