@@ -47,10 +47,18 @@ NOISE = (
     ),
     *in_file(
         "noise/schedules.py",
-        "noise/test_schedules.py",
-        ("the first time is another", "FIRST_TIME = 1e-3", "FIRST_TIME = 1e-2"),
+        "noise/test_schedules.py::TestEverySchedule::test_the_ends_are_exact_and_the_levels_decrease_in_double_precision",
         ("every schedule starts at the largest level", "model[0] if first else own[0]", "model[0]"),
+    ),
+    *in_file(
+        "noise/schedules.py",
+        "noise/test_schedules.py::TestEnds",
         ("ends of another model are overwritten", "ROUNDING = 1e-6", "ROUNDING = 1e-1"),
+    ),
+    *in_file(
+        "noise/schedules.py",
+        "noise/test_schedules.py::TestFormulas",
+        ("the first time is another", "FIRST_TIME = 1e-3", "FIRST_TIME = 1e-2"),
         ("the exponent of EDM's grid is 5", "rho: float = 7.0", "rho: float = 5.0"),
         (
             "levels between the ends are a straight line's",
@@ -62,19 +70,31 @@ NOISE = (
             "noise_range.sigma_max * (noise_range.sigma_min / noise_range.sigma_max) ** u",
             "noise_range.sigma_max * (noise_range.sigma_min / noise_range.sigma_max) ** u.square()",
         ),
+    ),
+    *in_file(
+        "noise/schedules.py",
+        "noise/test_schedules.py::TestFormulas::test_edms_range_gives_the_published_betas_back",
         ("beta's slope is halved", "2 * (low / FIRST_TIME - high)", "(low / FIRST_TIME - high)"),
         ("beta at time 0 is that at time 1", "high - self.beta_d / 2", "high"),
         ("the SDE's level lacks its half", "self.beta_d * t.square() / 2", "self.beta_d * t.square()"),
-        ("the SDE's times end at 0", "_warp(1.0, FIRST_TIME, u", "_warp(1.0, FIRST_TIME / 10, u"),
+        ("times of the SDE are not warped", "_warp(1.0, FIRST_TIME, u, self.rho)", "_warp(1.0, FIRST_TIME, u, 2.0)"),
+    ),
+    *in_file(
+        "noise/schedules.py",
+        "noise/test_schedules.py::TestDiscrete::test_the_published_grid_starts_below_the_largest_level",
         (
             "the forms of discrete are exchanged",
             'first if self.form == "published"',
             'first if self.form != "published"',
         ),
+    ),
+    *in_file(
+        "noise/schedules.py",
+        "noise/test_schedules.py::TestDiscrete",
         (
             "Stable Diffusion's betas are linear",
-            "torch.linspace(first**0.5, last**0.5, steps",
-            "torch.linspace(first**0.5, last**0.5, steps + 1",
+            "torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()",
+            "torch.linspace(first, last, steps, dtype=torch.float64)",
         ),
         (
             "Stable Diffusion's log alphas are not halved",
@@ -89,7 +109,7 @@ NOISE = (
     ),
     *in_file(
         "noise/discrete_time.py",
-        "noise/test_schedules.py denoisers/test_discrete.py",
+        "noise/test_discrete_time.py",
         ("the table's times begin at 0", "torch.arange(1, steps + 1", "torch.arange(0, steps"),
         ("a level's log alpha lacks its half", "-sigma.square().log1p() / 2", "-sigma.square().log1p()"),
         (

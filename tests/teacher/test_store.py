@@ -271,7 +271,7 @@ class TestDamage:
         broken = read(filled, training(SHARD_SIZE, 2 * SHARD_SIZE), range(SHARD_SIZE))
         getattr(broken, name)[7, -1].view(-1)[-1] = wrong
         shutil.rmtree(shard)
-        monkeypatch.setattr(Tensor, "isfinite", torch.ones_like)  # a writer that does not look
+        monkeypatch.setattr(Tensor, "isfinite", lambda part: torch.ones_like(part, dtype=torch.bool))
         filled.write(training(SHARD_SIZE, 2 * SHARD_SIZE), broken)
         monkeypatch.undo()
         self.refused(filled, shard, f"the trajectory of seed {SHARD_SIZE + 7} has a NaN or an infinity")
