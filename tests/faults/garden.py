@@ -31,7 +31,7 @@ class Garden:
         self._runner = subprocess.Popen(
             [sys.executable, "-P", folder / "tests" / "faults" / "forking.py"],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            env=_environment() | {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,3 +69,8 @@ class Garden:
         path.write_text(text, encoding="utf-8")
         moment = next(self._moments)
         os.utime(path, (moment, moment))
+
+
+def _environment() -> dict[str, str]:
+    """Return what the process inherits: nothing of a worker of xdist, which would make its tests think they were one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
