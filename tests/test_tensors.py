@@ -22,6 +22,4 @@ def test_what_lies_beyond_the_ends_is_clipped():
 def test_what_saturates_is_no_number_where_its_argument_is_none():
     argument = torch.tensor([0.5, torch.inf, -torch.inf, torch.nan, -3.0])
     expected = torch.tensor([0.5, torch.nan, torch.nan, torch.nan, -1.0])
-    torch.testing.assert_close(
-        where_finite(argument, argument.clamp(-1, 1)), expected, rtol=0, atol=0, equal_nan=True
-    )
+    torch.testing.assert_close(where_finite(argument, argument.clamp(-1, 1)), expected, rtol=0, atol=0, equal_nan=True)

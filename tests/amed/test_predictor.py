@@ -138,6 +138,13 @@ class TestForward:
         torch.testing.assert_close(permuted, straight[order], rtol=0, atol=1e-7)
         assert not permuted.allclose(straight, rtol=0, atol=1e-4)
 
+    def test_a_range_of_ratios_is_covered_as_the_whole_interval_is(self):
+        whole, within = predictor(), AMEDPredictor(64, 0.01, 0.2, ratio_range=(0.1, 0.7))
+        within.load_state_dict(whole.state_dict())
+        expected, found = (entries(made(answer(features()), SIGMA, SIGMA_NEXT)) for made in (whole, within))
+        torch.testing.assert_close(found[:, 0], 0.1 + 0.6 * expected[:, 0])
+        assert found[:, 1:].equal(expected[:, 1:])
+
     @pytest.mark.parametrize("bias", [-8.0, 0.0, 8.0])
     def test_the_ratio_stays_inside_the_interval_and_the_scales_inside_their_bounds(self, bias):
         made = predictor()

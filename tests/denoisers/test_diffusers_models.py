@@ -402,7 +402,9 @@ class TestRefusal:
         weights[name].view(-1)[0] = wrong
         safetensors.torch.save_file(weights, path, {"format": "pt"})
         spec = {"name": "pooled", "of": {"name": "latent_diffusion", "path": str(folder)}, "resolution": 2}
-        with pytest.raises(InputError, match=f"{folder}: its weights '.*{name}' have a NaN or an infinity; get them anew"):
+        with pytest.raises(
+            InputError, match=f"{folder}: its weights '.*{name}' have a NaN or an infinity; get them anew"
+        ):
             load(spec)
 
     def test_a_network_that_completes_images(self, tiny, tmp_path):

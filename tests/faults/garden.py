@@ -72,5 +72,5 @@ class Garden:
 
 
 def _environment() -> dict[str, str]:
-    """Return what the process inherits: nothing of a worker of xdist, which would make its tests think they were one."""
+    """Return what the process inherits: nothing by which its tests would think that they ran in a worker of xdist."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

@@ -1,8 +1,21 @@
-"""Faults of seeds, bytes, schedules and the flow."""
+"""Faults of what is read, seeds, bytes, schedules and the flow."""
 
 from .fault import in_file
 
 FAULTS = (
+    *in_file(
+        "config.py",
+        "test_config.py",
+        ("a number too large to be one is read", "parse_constant=finite, parse_float=finite", "parse_constant=finite"),
+        ("a NaN in JSON is read", "parse_constant=finite, parse_float=finite", "parse_float=finite"),
+        ("a NaN in YAML is read", "if place := not_finite_in(content)", "if place := not_finite_in({})"),
+        ("a NaN is an option", "if place := not_finite_in(found)", "if place := not_finite_in({})"),
+    ),
+    *in_file(
+        "runtime/tensor_file.py",
+        "runtime/test_tensor_file.py",
+        ("tensors of NaN are read", "if name := not_finite(tensors)", "if name := not_finite({})"),
+    ),
     *in_file(
         "seeds.py",
         "test_seeds.py",

@@ -49,7 +49,7 @@ FAULTS = (
     ),
     *in_file(
         "training/tabulator.py",
-        "training/test_tabulator.py training/test_distillation.py::TestSharing",
+        "training/test_distillation.py::TestSharing",
         ("one interval that is like AMED's shares its table", "return all(len(own)", "return any(len(own)"),
     ),
     *in_file(
