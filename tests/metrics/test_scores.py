@@ -12,7 +12,6 @@ from amed_lightning.metrics import feature_metrics
 from amed_lightning.metrics.detector import Detection
 from amed_lightning.metrics.feature_metrics import kernel_distance, precision_recall
 from amed_lightning.metrics.frechet import Moments, feature_sums
-@@
 from amed_lightning.metrics.scores import GenerationScores
 from amed_lightning.metrics.statistics import Statistics
 
