@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import os
 import uuid
 from collections.abc import Callable, Collection, Mapping
@@ -53,6 +54,42 @@ def canonical_json(value: object) -> str:
 def digest(value: object) -> str:
     """Return the SHA-256 of the canonical JSON of ``value``, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON whose numbers are all finite.
+
+    Raises:
+        ValueError: it is no JSON, or has a NaN or an infinity.
+
+    >>> parse_json('{"fid": 4.5}')
+    {'fid': 4.5}
+    """
+    return json.loads(text, parse_constant=finite, parse_float=finite)
+
+
+def finite(digits: str) -> float:
+    """Read a number.
+
+    Raises:
+        ValueError: it is none, or no finite one.
+    """
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"{digits} is not finite")
+    return value
+
+
+def not_finite_in(value: Any, place: str = "") -> str | None:
+    """Return the place of the first number of nested mappings and lists that is a NaN or an infinity, and the number.
+
+    >>> not_finite_in({"a": 1.0, "b": [{"c": math.inf}]})
+    'b.0.c is inf'
+    """
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{place} is {value}"
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found = (not_finite_in(part, f"{place}.{key}" if place else str(key)) for key, part in parts)
+    return next((text for text in found if text), None)
 
 
 def file_digest(path: Path) -> str:
@@ -104,7 +141,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        InputError: the file is missing, is not YAML, or does not hold a mapping.
+        InputError: the file is missing, is not YAML, does not hold a mapping, or has a number that is not finite.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -114,6 +151,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values")
+    if place := not_finite_in(content):
+        raise InputError(f"{path}: {place}; give a finite number")
     return at_home(content)
 
 
@@ -191,7 +230,7 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
         hidden: options that the caller supplies, not the user.
 
     Raises:
-        InputError: an unknown name or option, or a value of another type.
+        InputError: an unknown name or option, or a value of another type or that is not finite.
 
     >>> complete("fraction", {"half": lambda of=1.0: of / 2}, {"name": "half"})
     {'name': 'half', 'of': 1.0}
@@ -209,7 +248,10 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
     except jsonargparse.ArgumentError as error:
         takes = ", ".join(parser.get_defaults().as_dict()) or "no options"
         raise InputError(f"{kind} '{name}': {' '.join(str(error).split())}; it takes {takes}") from error
-    return {"name": name, **options.as_dict()}
+    found: Spec = options.as_dict()
+    if place := not_finite_in(found):
+        raise InputError(f"{kind} '{name}': {place}; give a finite number")
+    return {"name": name, **found}
 
 
 def options_of(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Collection[str]:

@@ -13,7 +13,16 @@ import safetensors.torch
 
 from amed_lightning.amed.constant import ConstantPlacer
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.config import InputError, Spec, canonical_json, digest, file_digest, write_atomically
+from amed_lightning.config import (
+    InputError,
+    Spec,
+    canonical_json,
+    digest,
+    file_digest,
+    not_finite_in,
+    parse_json,
+    write_atomically,
+)
 from amed_lightning.tensors import not_finite
 
 SavedPlacer: TypeAlias = AMEDPredictor | ConstantPlacer
@@ -37,10 +46,12 @@ def save_predictor(path: Path, predictor: SavedPlacer, purpose: Spec, training: 
         training: how it was made, for the reader.
 
     Raises:
-        FloatingPointError: one of its numbers is not finite.
+        FloatingPointError: one of its numbers, or of those that say how it was made, is not finite.
     """
     if name := not_finite(predictor.state_dict()):
         raise FloatingPointError(f"{path}: not written, its '{name}' has a NaN or an infinity")
+    if place := not_finite_in(training):
+        raise FloatingPointError(f"{path}: not written, {place}")
     weights_path = path.with_suffix(".safetensors")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in predictor.state_dict().items()}
     write_atomically(weights_path, safetensors.torch.save(weights))
@@ -102,7 +113,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; `amed-lightning fit` writes a predictor as .json and .safetensors")
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
+        content: dict[str, Any] = parse_json(path.read_bytes())
         signed = {key: content[key] for key in (*SIGNED, *(["kind"] if "kind" in content else []))}
         written = content["digest"]
     except (ValueError, KeyError, TypeError) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.config import InputError, Spec
+from amed_lightning.config import InputError, Spec, not_finite_in
 from amed_lightning.denoisers.pickled_modules import TensorReader, held
 from amed_lightning.denoisers.pickles import read_pickle
 from amed_lightning.tensors import not_finite
@@ -58,6 +58,8 @@ def read_published_predictor(path: Path) -> PublishedPredictor:
         weights = dict(TensorReader(path.stat().st_size).tensors(module))
         if name := not_finite(weights):
             raise InputError(f"its weights '{name}' have a NaN or an infinity")
+        if place := not_finite_in({name: value for name, value in settings.items() if isinstance(value, float)}):
+            raise InputError(place)
         feature_size = weights["enc_layer0.weight"].shape[1]
         predictor = AMEDPredictor(feature_size, *_bounds(settings))
         predictor.load_state_dict(weights)

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from amed_lightning.config import InputError, checked, digest, file_digest, write_atomically
+from amed_lightning.config import InputError, checked, digest, file_digest, parse_json, write_atomically
 from amed_lightning.denoisers.model_card import IMPLIED, ModelCard
 from amed_lightning.denoisers.preconditioning import Preconditioned, PreconditionedClassifier
 from amed_lightning.flow.model import DiffusionModel
@@ -141,7 +141,7 @@ def read_model(path: Path) -> StoredModel:
         if not needed.is_file():
             raise InputError(f"{needed}: no such file; a model is a .json card with its .safetensors beside it")
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
         expected = content.pop("weights_sha256")
         if missing := [key.name for key in fields(ModelCard) if key.name not in content and key.name not in IMPLIED]:
             raise InputError(f"there is no '{missing[0]}'")

@@ -119,8 +119,15 @@ def load(spec: Spec) -> DiffusionModel:
     model = build("model", DENOISERS, spec)
     for part in (model.denoiser, model.decoder):
         if isinstance(part, nn.Module) and (name := not_finite(dict(part.named_parameters()))):
-            raise InputError(f"model '{spec['name']}': its weights '{name}' have a NaN or an infinity; get them anew")
+            raise InputError(f"{_source(spec)}: its weights '{name}' have a NaN or an infinity; get them anew")
     return model
+
+
+def _source(spec: Spec) -> str:
+    """Return what a message calls a model: its file or card if it has one."""
+    if isinstance(spec.get("of"), dict):
+        return _source(spec["of"])
+    return str(spec.get("path") or spec.get("card") or f"model '{spec['name']}'")
 
 
 def outline(spec: Spec) -> DiffusionModel:

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amed_lightning.config import InputError, file_digest, write_atomically
+from amed_lightning.config import InputError, file_digest, parse_json, write_atomically
 from amed_lightning.data.images import ImageSet, Inventory
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.frechet import Moments, feature_sums
@@ -145,7 +145,7 @@ def _content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ARRAYS if name in archive}
-        return arrays, json.loads(str(arrays.get("metadata", "{}")))
+        return arrays, parse_json(str(arrays.get("metadata", "{}")))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; compute it with `amed-lightning reference`") from None
     except UNREADABLE as error:

@@ -133,8 +133,8 @@ class TrajectoryReader:
         sigmas: the levels to read them at; the stored ones where None.
 
     Raises:
-        InputError: a shard is missing, belongs to another recipe or other seeds, or is damaged, or a level lies outside
-            the stored ones.
+        InputError: a shard is missing, belongs to another recipe or other seeds, is damaged or has a number that is not
+            finite, or a level lies outside the stored ones.
     """
 
     def __init__(self, store: TrajectoryStore, seeds: Seeds, sigmas: Grid | None = None) -> None:
@@ -184,14 +184,18 @@ class TrajectoryReader:
                 raise InputError(f"{path}: this shard was written for {key} {manifest.get(key)}, not {value}; {CURE}")
         if size != written_bytes:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
+        seeds, is_finite = range(shard.start, shard.stop), self.store.layout.is_finite
         try:
-            checksum = _checksum(self._records[seed] for seed in range(shard.start, shard.stop))
+            is_whole = _checksum(self._records[seed] for seed in seeds) == written_sha256
+            broken = next((seed for seed in seeds if is_whole and not is_finite(self._records[seed])), None)
         except lmdb.Error as error:
             raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         finally:
             self.close()
-        if checksum != written_sha256:
+        if not is_whole:
             raise InputError(f"{path}: the records' checksum does not match the manifest; {CURE}")
+        if broken is not None:
+            raise InputError(f"{path}: the trajectory of seed {broken} has a NaN or an infinity; {CURE}")
 
 
 def _checksum(records: Iterable[bytes | memoryview]) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -150,6 +151,21 @@ class TestGolden:
         golden_path(tmp_path, HERE, "suite").write_text(content)
         with pytest.raises(InputError, match=r"suite\.json: not a file of golden rows .*--update-golden"):
             load_golden(tmp_path, HERE, "suite", Bounds())
+
+    @pytest.mark.parametrize(("wrong", "said"), [("NaN", "NaN"), ("Infinity", "Infinity"), ("1e999", "1e999")])
+    @pytest.mark.parametrize("place", ["fid", "seconds_per_image"])
+    def test_a_number_that_is_not_finite_is_refused_with_the_cure(self, tmp_path, place, wrong, said):
+        write(tmp_path, row())
+        path = golden_path(tmp_path, HERE, "suite")
+        path.write_text(re.sub(rf'"{place}": [\d.]+', f'"{place}": {wrong}', path.read_text(), count=1))
+        with pytest.raises(InputError, match=rf"suite\.json: .*{said} is not finite.*--update-golden"):
+            load_golden(tmp_path, HERE, "suite", Bounds())
+
+    def test_a_tolerance_that_is_not_finite_is_refused(self, tmp_path):
+        write(tmp_path, row(), hardware=HERE)
+        (tmp_path / "tolerances.yaml").write_text(f"base: {HERE}\nrelative: {{fid: .inf}}\n")
+        with pytest.raises(InputError, match=r"tolerances\.yaml: relative\.fid is inf; give a finite number"):
+            load_golden(tmp_path, ELSEWHERE, "suite", Bounds())
 
     def test_a_tolerance_file_with_a_wrong_key_is_named(self, tmp_path):
         (tmp_path / "tolerances.yaml").write_text("bases: nowhere\n")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -239,6 +240,14 @@ class Dishonest(Multistep):
         )
 
 
+class Overflowing(Multistep):
+    """A solver that leaves its seventh sample without a number at the end."""
+
+    def step(self, flow, state, sigma_next):
+        end = super().step(flow, state, sigma_next)
+        return replace(end, x=end.x.index_fill(0, torch.tensor(6), torch.inf)) if end.updates_left == 0 else end
+
+
 class TestFailure:
     @pytest.fixture(autouse=True)
     def _solvers(self, monkeypatch):
@@ -252,7 +261,10 @@ class TestFailure:
         def dishonest(placer: object = None) -> Dishonest:
             return Dishonest(rule)
 
-        module.breaking, module.dishonest = breaking, dishonest
+        def overflowing(placer: object = None) -> Overflowing:
+            return Overflowing(rule)
+
+        module.breaking, module.dishonest, module.overflowing = breaking, dishonest, overflowing
         monkeypatch.setitem(sys.modules, "somebodys_own", module)
 
     @pytest.mark.parametrize("processes", [1, 2])
@@ -289,6 +301,15 @@ class TestFailure:
         assert fill(bench, tmp_path / "results") == ["somebodys_own.dishonest"]
         report = json.loads(Results(tmp_path / "results").error(bench.cells[1].key).read_text())
         assert "8 network runs were counted where 4 were planned" in report["error"]
+
+    def test_an_image_that_is_not_finite_is_an_error_of_its_seed_and_interval_and_no_score(self, tmp_path):
+        bench = bench_of(tmp_path, entry({"name": "somebodys_own.overflowing"}), entry({"name": "euler"}))
+        assert fill(bench, tmp_path / "results") == ["somebodys_own.overflowing"]
+        results, (reference, failed, other) = Results(tmp_path / "results"), bench.cells
+        report = json.loads(results.error(failed.key).read_text())
+        assert "evaluation seed 6 is not finite, which began in interval 4 of 4" in report["error"]
+        assert set(values(results.folder)) == {reference.key, other.key}
+        assert not results.sums(failed.key, 0).exists()
 
     @pytest.mark.parametrize("processes", [1, 2])
     def test_a_reference_that_fails_fails_the_rest_and_nothing_waits(self, tmp_path, processes):

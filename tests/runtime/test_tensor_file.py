@@ -40,6 +40,15 @@ def test_any_changed_or_missing_byte_is_noticed(path):
             read_tensors(path)
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_a_number_that_is_not_finite_is_not_read(tmp_path, wrong):
+    write_tensors(tmp_path / "block.safetensors", TENSORS | {"error": torch.tensor([1.0, wrong])})
+    with pytest.raises(
+        DamagedFileError, match=r"block\.safetensors: not readable \('error' has a NaN or an infinity\)$"
+    ):
+        read_tensors(tmp_path / "block.safetensors")
+
+
 def test_one_that_is_gone_is_named(tmp_path):
     with pytest.raises(DamagedFileError, match=r"gone\.safetensors: not readable"):
         read_tensors(tmp_path / "gone.safetensors")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from amed_lightning.config import InputError, build
@@ -264,6 +265,16 @@ class TestDamage:
     def test_one_bit_of_one_record(self, filled, shard, position):
         flip_a_byte(shard / "data.mdb", records(shard)[position][1])
         self.refused(filled, shard, "checksum does not match")
+
+    @pytest.mark.parametrize(("name", "wrong"), [("states", torch.nan), ("features", torch.inf)])
+    def test_a_number_that_is_not_finite_whatever_the_checksum_says(self, filled, shard, monkeypatch, name, wrong):
+        broken = read(filled, training(SHARD_SIZE, 2 * SHARD_SIZE), range(SHARD_SIZE))
+        getattr(broken, name)[7, -1].view(-1)[-1] = wrong
+        shutil.rmtree(shard)
+        monkeypatch.setattr(Tensor, "isfinite", lambda part: torch.ones_like(part, dtype=torch.bool))
+        filled.write(training(SHARD_SIZE, 2 * SHARD_SIZE), broken)
+        monkeypatch.undo()
+        self.refused(filled, shard, f"the trajectory of seed {SHARD_SIZE + 7} has a NaN or an infinity")
 
     @pytest.mark.parametrize("name", ["manifest.json", "data.mdb"])
     def test_a_shard_without_one_of_its_files(self, filled, shard, name):
