@@ -12,6 +12,7 @@ from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, predictor_path
 from amed_lightning.teacher import precompute as precompute_module
+from amed_lightning.training import constants as constants_module
 from amed_lightning.training import trajectories as trajectories_module
 
 from ..teacher.stores import records
@@ -71,13 +72,14 @@ class TestConfigs:
         assert sorted(FITS + SAMPLERS + SEARCHES) == list(CONTENTS)
 
     @pytest.mark.parametrize("path", FITS, ids=identity)
-    def test_a_fit_runs_one_step_and_exports(self, folder, path):
+    def test_a_fit_runs_one_step_and_exports(self, folder, path, monkeypatch):
+        monkeypatch.setattr(constants_module, "APPROACH_STEPS", 2)  # of the warm start
         once = ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches")
         options = [f"--trainer.{name}=1" for name in (*once, "log_every_n_steps")]
         content = CONTENTS[path]
         if "teacher" in content["data"].get("init_args", {}):
-            options += [f"--data.{name}=32" for name in ("trajectories", "validation_trajectories", "batch_size")]
-            options += ["--data.teacher.batch_size=32"]
+            options += [f"--data.{name}=8" for name in ("trajectories", "validation_trajectories", "batch_size")]
+            options += ["--data.teacher.batch_size=8"]
         assert call("fit", "--config", path, *options) == 0
         assert (folder / content["model"]["init_args"]["export"]).is_file()
         (record,) = folder.rglob("run.json")
@@ -95,7 +97,7 @@ class TestConfigs:
 
     @pytest.mark.parametrize("path", SEARCHES, ids=identity)
     def test_a_search_writes_a_schedule(self, folder, path):
-        options = ("--search.trajectories=32", "--search.batch_size=32", "--accelerator", "cpu")
+        options = ("--search.trajectories=8", "--search.batch_size=8", "--accelerator", "cpu")
         assert call("schedule", "--config", path, *options) == 0
         search = CONTENTS[path]["search"]
         written = json.loads((folder / search["output"]).read_text())
