@@ -252,7 +252,6 @@ class Fit:
         pl.seed_everything(int(self.scheme.again), verbose=False)
         module = AMEDDistillation(
             self.case.student,
-            self.root / "predictor.json",
             self.scheme.route,
             self.scheme.loss,
             self.scheme.jointly,

@@ -142,9 +142,9 @@ class AMEDDistillation(Exporting):
             self._write(self.best)
 
     def on_fit_start(self) -> None:
-        """Write the best one so far where a later start of the run does not find it."""
+        """Let the file be the checkpoint's best, wherever an earlier start has put it and whatever it has looked at."""
         super().on_fit_start()
-        if "weights" in self.best and self._known is None:
+        if "weights" in self.best:
             self._write(self.best)
 
     def on_train_end(self) -> None:

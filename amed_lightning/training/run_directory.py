@@ -132,7 +132,7 @@ class RunDirectory:
         if not self.checkpoint.is_file():
             return None
         again = cure or f"name another --trainer.default_root_dir, or delete {self.checkpoint} to start again"
-        found = next((path for path in (self.checkpoint, self.previous) if path.is_file() and _is_whole(path)), None)
+        found = next((path for path in (self.checkpoint, self.previous) if path.is_file() and is_whole(path)), None)
         if found is None:
             raise InputError(f"{self.checkpoint}: damaged, or not a checkpoint of a run; {again}")
         try:
@@ -180,7 +180,7 @@ def _sealed(content: bytes) -> bytes:
     return body + SEAL + hashlib.sha256(body).hexdigest().encode()
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
     """Whether a checkpoint is as it was written, to the last bit."""
     if path.stat().st_size <= SEAL_LENGTH:
         return False

@@ -13,6 +13,9 @@ from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, predictor_path
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.training import trajectories as trajectories_module
+from amed_lightning.training.classifier import ClassifierTraining
+from amed_lightning.training.denoiser import DenoiserTraining
+from amed_lightning.training.distillation import AMEDDistillation
 
 from ..teacher.stores import records
 from .command import call, start
@@ -23,6 +26,7 @@ FITS = [path for path, content in CONTENTS.items() if "model" in content]
 SAMPLERS = [path for path, content in CONTENTS.items() if "sampler" in content]
 SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]
 
+RESULTS = {each.__name__: each.result_name for each in (AMEDDistillation, ClassifierTraining, DenoiserTraining)}
 MODEL = {"name": "anisotropic_gaussian"}
 FIT = {
     "seed_everything": 0,
@@ -30,7 +34,6 @@ FIT = {
         "class_path": "amed_lightning.training.distillation.AMEDDistillation",
         "init_args": {
             "student": {"model": MODEL, "solver": {"name": "amed"}, "schedule": {"name": "logsnr"}, "num_intervals": 3},
-            "export": "out/predictor.json",
         },
     },
     "data": {
@@ -44,6 +47,7 @@ FIT = {
     },
     "trainer": {
         "accelerator": "cpu",
+        "default_root_dir": "out",
         "max_epochs": 1,
         "logger": False,
         "enable_checkpointing": False,
@@ -79,7 +83,8 @@ class TestConfigs:
             options += [f"--data.{name}=32" for name in ("trajectories", "validation_trajectories", "batch_size")]
             options += ["--data.teacher.batch_size=32"]
         assert call("fit", "--config", path, *options) == 0
-        assert (folder / content["model"]["init_args"]["export"]).is_file()
+        *_, name = content["model"]["class_path"].split(".")
+        assert (folder / content["trainer"]["default_root_dir"] / RESULTS[name]).is_file()
         (record,) = folder.rglob("run.json")
         assert json.loads(record.read_text())["config"]["trainer"]["max_epochs"] == 1
 

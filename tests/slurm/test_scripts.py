@@ -15,8 +15,7 @@ SCRIPTS = Path(__file__).parents[2] / "slurm"
 HOME = SCRIPTS.parent
 ARGUMENTS = {
     "precompute.sbatch": "precompute --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 --more",
-    "fit.sbatch": "fit --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 "
-    "--trainer.default_root_dir runs/night --model.export runs/night/predictor.json --more",
+    "fit.sbatch": "fit --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 --more",
     "bench_array.sbatch": "bench run --config some.yaml --output runs/bench --devices 2 --num_nodes 3 --more",
     "nightly.sbatch": "bench nightly --config some.yaml --devices 2 --num_nodes 3 --more",
 }
@@ -60,6 +59,14 @@ def test_a_script_runs_its_verb_on_all_tasks(slurm, monkeypatch, name, arguments
     assert run(name, "some.yaml", "--more").returncode == 0
     assert slurm.calls("srun") == [f"{HOME}/.venv/bin/python -m amed_lightning {arguments}"]
     assert slurm.calls("scontrol") == []
+
+
+def test_a_fit_lies_where_its_configuration_says_unless_it_is_told_another_place(slurm, monkeypatch):
+    slurm.answer("srun")
+    monkeypatch.setenv("RUN", "runs/a night")
+    assert run("fit.sbatch", "some.yaml", "--more").returncode == 0
+    (called,) = slurm.calls("srun")
+    assert called.endswith("--trainer.num_nodes 3 --trainer.default_root_dir runs/a night --more")
 
 
 def test_a_container_and_an_interpreter_can_be_named(slurm, monkeypatch):

@@ -327,7 +327,7 @@ class TestExport:
         class Look(pl.Callback):
             def on_sanity_check_end(self, trainer, pl_module):
                 assert exported == []
-                assert pl_module.best_loss == math.inf
+                assert pl_module.best["val_loss"] == math.inf
 
         limits = {"num_sanity_val_steps": 1, "limit_train_batches": 1, "limit_val_batches": 1}
         module = distillation(tmp_path, loss="published")
