@@ -267,6 +267,7 @@ class Fit:
         trainer = pl.Trainer(
             accelerator=self.device.type,
             devices=1,
+            default_root_dir=self.root,
             callbacks=list(callbacks),
             logger=False,
             enable_checkpointing=False,

@@ -130,7 +130,7 @@ class TrainingCLI(LightningCLI):
             self.trainer.fit(model, ckpt_path=ckpt_path, **options)
             return
         folder, leads = Path(self.trainer.default_root_dir), self.trainer.is_global_zero
-        max_epochs = self.trainer.max_epochs or -1
+        max_epochs = -1 if self.trainer.max_epochs is None else self.trainer.max_epochs
         digests = self._digests()
         run = RunDirectory(folder, yaml.safe_load(self.given) | {"digests": digests})
         result = model.result_in(folder) if isinstance(model, Exporting) else None
@@ -149,17 +149,14 @@ class TrainingCLI(LightningCLI):
             self.trainer.fit(model, ckpt_path=last or ckpt_path, **options)
             if leads and (limit := checkpoint.cut_short(self.trainer)):
                 print(f"{folder}: ended by {limit} after {checkpoint.batches} batches; raise it and the run goes on")
-            elif leads and self.saves:
+            elif leads and self.saves and (result is None or result.is_file()):
                 run.finish(max_epochs)
 
     def _last(self, run: RunDirectory) -> Path | None:
         """Return the checkpoint from which all processes of a fit go on."""
-        last, leads = run.last_checkpoint(), self.trainer.is_global_zero
-        if last is None and leads:
-            run.begin()
-        if last == run.previous and leads:
-            print(f"{run.checkpoint}: damaged; the run goes on from the checkpoint before", file=sys.stderr)
-            run.put_back()
+        last = run.last_checkpoint()
+        if self.trainer.is_global_zero:
+            run.begin(last)
         return last and run.checkpoint
 
     def validate(self, model: pl.LightningModule, ckpt_path: str | None = None, **options: Any) -> None:
@@ -174,6 +171,8 @@ class TrainingCLI(LightningCLI):
             last = RunDirectory(folder, compared).last_checkpoint("name the checkpoint as --ckpt_path")
             if last is None:
                 raise InputError(f"validate: {folder} has no checkpoint of this run: name one as --ckpt_path")
+            if self.trainer.is_global_zero:
+                print(f"validate: {last}")
             ckpt_path = str(last)
         self.trainer.validate(model, ckpt_path=ckpt_path, **options)
 

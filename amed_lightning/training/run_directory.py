@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -103,19 +104,28 @@ class RunDirectory:
         ended = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "max_epochs": max_epochs}
         write_atomically(self.marker, json.dumps(ended).encode() + b"\n")
 
-    def begin(self) -> None:
-        """Forget an earlier run, whose last checkpoint somebody has deleted."""
-        self.marker.unlink(missing_ok=True)
-        self.previous.unlink(missing_ok=True)
+    def begin(self, last: Path | None) -> None:
+        """Make the directory ready for a start, in the process that has claimed it.
+
+        An earlier run whose last checkpoint somebody has deleted is forgotten, a damaged one replaced, and what a
+        killed process was writing removed.
+
+        Args:
+            last: the checkpoint to go on from.
+        """
+        for unfinished in self.folder.glob(f".{CHECKPOINT}.*.tmp"):
+            unfinished.unlink(missing_ok=True)
+        if last is None:
+            self.marker.unlink(missing_ok=True)
+            self.previous.unlink(missing_ok=True)
+        elif last == self.previous:
+            print(f"{self.checkpoint}: damaged; the run goes on from the checkpoint before", file=sys.stderr)
+            _link(self.previous, self.checkpoint)
 
     def keep_previous(self) -> None:
         """Keep the last checkpoint under another name, before it is replaced."""
         if self.checkpoint.is_file():
             _link(self.checkpoint, self.previous)
-
-    def put_back(self) -> None:
-        """Replace a damaged last checkpoint by the one before."""
-        _link(self.previous, self.checkpoint)
 
     def last_checkpoint(self, cure: str | None = None) -> Path | None:
         """Return the checkpoint to go on from, the one before the last where that is damaged; None at a run's start.
@@ -195,7 +205,7 @@ def is_whole(path: Path) -> bool:
 
 def _link(path: Path, other: Path) -> None:
     """Give a file a second name, in one step; copy it where a file system knows no links."""
-    temporary = other.with_name(f".{other.name}.{os.getpid()}.tmp")
+    temporary = other.with_name(f".{other.name}.tmp")
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
