@@ -451,6 +451,11 @@ class TestDamage:
         assert is_whole(stopped / "previous.ckpt")
         assert_same_run(folder / "alone", stopped)
 
+    def test_what_a_killed_process_was_writing_is_removed_by_the_next(self, stopped):
+        (stopped / ".last.ckpt.0123456789abcdef.tmp").write_bytes(b"half of a checkpoint")
+        assert fit("run") == 0
+        assert not list(stopped.glob(".*"))
+
     def test_two_damaged_ones_are_refused(self, stopped, capsys):
         for name in ("last.ckpt", "previous.ckpt"):
             self.flip(stopped / name, 8000)

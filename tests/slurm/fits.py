@@ -18,6 +18,7 @@ FIT = {
                 "schedule": {"name": "logsnr"},
                 "num_intervals": 3,
             },
+            "export": "predictor.json",
         },
     },
     "data": {
@@ -32,7 +33,6 @@ FIT = {
     },
     "trainer": {
         "accelerator": "cpu",
-        "default_root_dir": "runs/run",
         "max_epochs": EPOCHS,
         "logger": False,
         "callbacks": [{"class_path": "tests.slurm.slow.Pause"}],

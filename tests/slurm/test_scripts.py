@@ -61,14 +61,6 @@ def test_a_script_runs_its_verb_on_all_tasks(slurm, monkeypatch, name, arguments
     assert slurm.calls("scontrol") == []
 
 
-def test_a_fit_lies_where_its_configuration_says_unless_it_is_told_another_place(slurm, monkeypatch):
-    slurm.answer("srun")
-    monkeypatch.setenv("RUN", "runs/a night")
-    assert run("fit.sbatch", "some.yaml", "--more").returncode == 0
-    (called,) = slurm.calls("srun")
-    assert called.endswith("--trainer.num_nodes 3 --trainer.default_root_dir runs/a night --more")
-
-
 def test_a_container_and_an_interpreter_can_be_named(slurm, monkeypatch):
     slurm.answer("srun")
     monkeypatch.setenv("CONTAINER", "apptainer exec image.sif")
