@@ -226,15 +226,19 @@ def lightning_refusals() -> Iterator[None]:
     except InputError:
         raise
     except (MisconfigurationException, ValueError) as error:
-        if isinstance(error, MisconfigurationException) or _is_lightnings(error):
-            raise _one_line(error) from error
+        if refusal := _refusal(error):
+            raise _one_line(refusal) from error
         raise
 
 
-def _is_lightnings(error: BaseException) -> bool:
-    """Whether an error was raised in Lightning's own code, and not in what it called."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__")).startswith("lightning.")
+def _refusal(error: BaseException | None) -> BaseException | None:
+    """Find the error of Lightning's own that another was raised from; jsonargparse wraps what a constructor raises."""
+    while error is not None:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if isinstance(error, MisconfigurationException) or frame.f_globals.get("__name__", "").startswith("lightning."):
+            return error
+        error = error.__cause__
+    return None
 
 
 def _one_line(error: BaseException) -> InputError:

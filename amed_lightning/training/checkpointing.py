@@ -15,6 +15,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Checkpoint, Timer
+from lightning.pytorch.loops.loop import _Loop
 
 from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
@@ -77,9 +78,15 @@ class Checkpointing(Checkpoint):
         """Put the handlers back, and start the clock.
 
         The place within an epoch is set here because the Trainer forgets it where a learning rate's schedule has asked
-        for the number of batches before the checkpoint was read.
+        for the number of batches before the checkpoint was read. Where there is a limit of steps, it would count an
+        epoch that was over at the checkpoint once more, without a batch.
         """
         listen()
+        loop = trainer.fit_loop
+        if trainer.max_steps != -1 and 0 < loop.epoch_progress.current.ready == loop.epoch_progress.current.processed:
+            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # a property
+            loop.reset()
+            loop.epoch_progress.current.completed = loop.epoch_progress.current.processed
         if self.place is not None and isinstance(trainer.train_dataloader, Resumable):
             trainer.train_dataloader.load_state_dict(self.place)
         self._saved_at = (self.batches, time.monotonic())

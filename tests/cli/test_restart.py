@@ -253,7 +253,13 @@ class TestRunDirectory:
         assert [fit("alone") for _ in range(3)] == [85, 85, 0]
         (folder / "store").rename(folder / "copied")
         look = '--trainer.callbacks=[{"class_path": "lightning.pytorch.callbacks.LearningRateMonitor"}]'
-        options = (f"--data.root={folder}/copied", "--data.memory_share=0", "--trainer.logger=true", look)
+        options = (
+            f"--data.root={folder}/copied",
+            "--data.memory_share=0",
+            "--trainer.logger=true",
+            "--trainer.log_every_n_steps=1",
+            look,
+        )
         assert fit("moved", *options) == 0
         assert_same_run(folder / "alone", folder / "moved")
 
@@ -366,9 +372,10 @@ class TestLength:
                 )
                 assert line in capsys.readouterr().out
                 assert not (folder / "run" / "finished").exists()
-        assert fit("run") == 0
+        assert fit("run", f"--trainer.max_{limit}={1000 if limit == 'steps' else '01:00:00:00'}") == 0
         assert seen == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
         assert_same_run(folder / "alone", folder / "run")
+        assert (folder / "run" / "finished").exists()
 
     def test_a_learning_rate_that_follows_the_length_does_not_let_it_change(self, folder, capsys):
         config = {
