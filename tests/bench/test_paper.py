@@ -18,6 +18,7 @@ from amed_lightning.denoisers.zoo.card import card_names, load_card
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.sampling.sampler import predictor_path
 from amed_lightning.solvers.registry import SOLVERS
+from amed_lightning.training.distillation import AMEDDistillation
 
 ROOT = Path(__file__).parents[2]
 SUITES = {path.stem: load_suite(path) for path in sorted((ROOT / "benchmarks" / "paper").glob("*.yaml"))}
@@ -130,8 +131,9 @@ def test_headlines_are_cells_and_are_marked(square, fid, published):
 def test_predictors_are_those_that_the_recipes_export_for_this_use(name):
     exported = {}
     for path in (ROOT / "configs" / name).glob("*.yaml"):
-        made = yaml.safe_load(path.read_text())["model"]["init_args"]
-        exported[Path(made["export"])] = made["student"]
+        fit = yaml.safe_load(path.read_text())
+        made = Path(fit["trainer"]["default_root_dir"], AMEDDistillation.result_name)
+        exported[made] = fit["model"]["init_args"]["student"]
     placed = {predictor_path(cell.solver): cell for cell in planned(name) if "placer" in cell.solver}
     assert placed.keys() == exported.keys()
     cost = load_card(name).facts.cost
