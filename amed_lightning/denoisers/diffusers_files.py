@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 from pickle import UnpicklingError
 
-import safetensors
 from huggingface_hub import snapshot_download
 
 from amed_lightning.config import InputError
+from amed_lightning.runtime.network import is_offline
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt"]
@@ -21,11 +21,6 @@ WEIGHTS = re.compile(
     r"|(?P<of>\w+)\.(?:safetensors|bin)\.index(?:\.(?P<sharded>[^.]+))?\.json"
 )
 """A part's weights, or the index of their shards, with the name of their variant."""
-UNREADABLE = (
-    *(AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
-    *(UnpicklingError, safetensors.SafetensorError),
-)
-"""What the libraries raise for files that are missing, damaged or of something else."""
 
 
 def variants(part: Path, names: Collection[str] = DIFFUSERS + TRANSFORMERS) -> set[str | None]:
@@ -73,7 +68,10 @@ def find_folder(name: str, weights: bool, variant: str | None = None) -> Path:
 
 
 def _fetched(name: str, patterns: list[str], ignored: Collection[str] = ()) -> Path:
-    return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=list(ignored)))
+    """Return the folder of a model's files, which are only looked for where the user forbids the network."""
+    return Path(
+        snapshot_download(name, allow_patterns=patterns, ignore_patterns=list(ignored), local_files_only=is_offline())
+    )
 
 
 def _files(part: str, variant: str) -> list[str]:

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from amed_lightning.config import InputError, write_atomically
+from amed_lightning.runtime.foreign import UNREADABLE, read_torch
 from amed_lightning.runtime.lock import DirectoryLock
 
 PLACE = re.compile(
@@ -37,6 +39,25 @@ class WholeCheckpoints(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_atomically(Path(path), content.getvalue())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint, which may be anybody's: tensors and plain values, on the CPU.
+
+        Raises:
+            InputError: it is damaged, something else, or names a class.
+        """
+        try:
+            content: dict[str, Any] = deepcopy(read_torch(Path(path)))  # no map of a file that will be replaced
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: not a checkpoint of tensors and plain values alone ({reason:.200})") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: not a checkpoint")
+        return content
 
 
 class RunDirectory:
