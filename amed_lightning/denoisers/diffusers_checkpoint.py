@@ -21,10 +21,10 @@ from diffusers.loaders import single_file_utils as single_file
 from torch import Tensor, nn
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.diffusers_files import find_folder, reason
+from amed_lightning.denoisers.diffusers_files import find_folder
 from amed_lightning.denoisers.diffusers_folder import Folder
 from amed_lightning.denoisers.diffusers_scheduler import Training
-from amed_lightning.runtime.foreign import UNREADABLE, Named, read_safetensors, read_torch
+from amed_lightning.runtime.foreign import UNREADABLE, Named, read_safetensors, read_torch, reason
 
 Weights: TypeAlias = dict[str, Tensor]
 

@@ -1,14 +1,13 @@
 """Which files of weights a folder in diffusers' layout has, how the hub gives them, and why one cannot be read."""
 
 import re
-import textwrap
 from collections.abc import Collection
 from pathlib import Path
-from pickle import UnpicklingError
 
 from huggingface_hub import snapshot_download
 
 from amed_lightning.config import InputError
+from amed_lightning.runtime.foreign import reason
 from amed_lightning.runtime.network import is_offline
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -78,12 +77,3 @@ def _files(part: str, variant: str) -> list[str]:
     """Return the patterns of a part's safetensors, whole or in shards with their index."""
     endings = (f"{variant}.safetensors", f"{variant}-*-of-*.safetensors", f".safetensors.index{variant}.json")
     return [f"{part}/{name}{ending}" for name in (DIFFUSERS[0], TRANSFORMERS[0]) for ending in endings]
-
-
-def reason(error: Exception) -> str:
-    """Return an error's message in a line; torch's own for a refused pickle advises to trust it."""
-    if isinstance(error, UnpicklingError):
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        asked = f"it asks for {refused[1]}" if refused else "it is no pickle of tensors"
-        return f"{asked}; where you trust it, save its tensors as .safetensors"
-    return textwrap.shorten(str(error) or repr(error), 400, placeholder=" ...")

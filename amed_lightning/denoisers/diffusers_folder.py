@@ -21,7 +21,7 @@ from torch import nn
 
 from amed_lightning.config import LARGEST, InputError, content_of, digest
 from amed_lightning.denoisers.bounded import no_larger_than
-from amed_lightning.denoisers.diffusers_files import DIFFUSERS, TRANSFORMERS, listed, reason, variants
+from amed_lightning.denoisers.diffusers_files import DIFFUSERS, TRANSFORMERS, listed, variants
 from amed_lightning.denoisers.diffusers_keys import (
     PIPELINE,
     TEXT_ENCODER,
@@ -32,7 +32,7 @@ from amed_lightning.denoisers.diffusers_keys import (
     require_understood,
 )
 from amed_lightning.denoisers.diffusers_scheduler import Training, read_training
-from amed_lightning.runtime.foreign import UNREADABLE, require_bounded
+from amed_lightning.runtime.foreign import UNREADABLE, reason, require_bounded
 from amed_lightning.runtime.json_text import parse_json
 
 INDEX = "model_index.json"

@@ -4,7 +4,9 @@ Both formats allow more than is here. A header of safetensors may have a hundred
 is a zip that could be packed, so that kilobytes become gigabytes, and whose pickle may name classes.
 """
 
+import re
 import struct
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -84,3 +86,12 @@ def read_torch(path: Path, named: Named = ()) -> Any:
     with torch.serialization.safe_globals(list(named)):
         # Without the memory map a storage is as long as the pickle says, wherever it ends in the file.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+
+
+def reason(error: Exception) -> str:
+    """Return an error's message in a line; torch's own for a refused pickle advises to trust it."""
+    if isinstance(error, UnpicklingError):
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        asked = f"it asks for {refused[1]}" if refused else "it is no pickle of tensors"
+        return f"{asked}; where you trust it, save its tensors as .safetensors"
+    return textwrap.shorten(str(error) or repr(error), 400, placeholder=" ...")

@@ -18,7 +18,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from amed_lightning.config import InputError, write_atomically
-from amed_lightning.runtime.foreign import UNREADABLE, read_torch
+from amed_lightning.runtime.foreign import UNREADABLE, read_torch, reason
 from amed_lightning.runtime.lock import DirectoryLock
 
 PLACE = re.compile(
@@ -27,6 +27,8 @@ PLACE = re.compile(
 )
 """What may change from one start of a run to the next."""
 CHECKPOINT = "last.ckpt"
+PARTS = {"state_dict", "loops", "epoch", "global_step", "pytorch-lightning_version"}
+"""What Lightning writes into every one."""
 STATE = "run"
 """Where a checkpoint keeps what this module needs."""
 
@@ -53,10 +55,9 @@ class WholeCheckpoints(TorchCheckpointIO):
         except InputError:
             raise
         except UNREADABLE as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: not a checkpoint of tensors and plain values alone ({reason:.200})") from error
-        if not isinstance(content, dict):
-            raise InputError(f"{path}: not a checkpoint")
+            raise InputError(f"{path}: not a checkpoint of tensors and plain values alone: {reason(error)}") from error
+        if not isinstance(content, dict) or not content.keys() >= PARTS:
+            raise InputError(f"{path}: not a checkpoint of a run, which has {', '.join(sorted(PARTS))}")
         return content
 
 

@@ -1,7 +1,7 @@
 """Files that somebody sent: each function writes one into the current folder and returns the command that reads it.
 
-What a payload does is to leave the file ``canary``: :data:`COMMAND` in a shell, or the import of the module ``payload``,
-which lies beside the hostile file and is found as a user's own classes are.
+What a payload does is to leave the file ``canary``: :data:`COMMAND` in a shell, or the import of the module
+``payload``, which lies beside the hostile file and is found as a user's own classes are.
 """
 
 import json
@@ -11,7 +11,9 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from amed_lightning.config import digest, file_digest
 from amed_lightning.denoisers.registry import ASSETS
 from amed_lightning.denoisers.zoo.card import ZOO
 from amed_lightning.metrics.inception import RELEASE
+from amed_lightning.runtime.hardware import hardware
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 
 from ..denoisers.persistent import edm_object, predictor_object, write_pickle
@@ -38,7 +41,24 @@ GAUSSIAN = {"name": "anisotropic_gaussian", "height": 8, "width": 8}
 DEEP = "[" * 200_000
 GIBIBYTE = 1 << 30
 Command = Sequence[str]
-FILES: dict[str, Callable[[], Command]] = {}
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A hostile file.
+
+    Attributes:
+        make: writes it and returns the command that reads it.
+        line: part of what the command says.
+        code: of the command.
+    """
+
+    make: Callable[[], Command]
+    line: str
+    code: int
+
+
+FILES: dict[str, Hostile] = {}
 
 
 class Runs:
@@ -48,9 +68,12 @@ class Runs:
         return os.system, (COMMAND,)
 
 
-def hostile(make: Callable[[], Command]) -> Callable[[], Command]:
-    FILES[make.__name__] = make
-    return make
+def hostile(line: str, code: int = 2) -> Callable[[Callable[[], Command]], Callable[[], Command]]:
+    def keep(make: Callable[[], Command]) -> Callable[[], Command]:
+        FILES[make.__name__] = Hostile(make, line, code)
+        return make
+
+    return keep
 
 
 def sample(model: Any = GAUSSIAN, solver: Any = None, schedule: Any = None, **more: Any) -> Command:
@@ -85,6 +108,13 @@ def images() -> Path:
     return folder
 
 
+def two_images() -> None:
+    """Write images that there is nothing to say against."""
+    folder = images()
+    for name in ("00.png", "01.png"):
+        (folder / name).write_bytes(png(8, 8, (b"IDAT", _black(8, 8))))
+
+
 def scored() -> Command:
     return "evaluate", "--images", "images", "--dataset", '{"name": "digits"}', "--detector", '{"name": "digits"}'
 
@@ -92,38 +122,38 @@ def scored() -> Command:
 # Cards of published models.
 
 
-@hostile
+@hostile("unknown model 'payload.Thing'")
 def card_whose_model_is_an_import_path() -> Command:
     return sample(card(model=THING))
 
 
-@hostile
+@hostile("unknown model 'payload.Thing'")
 def card_whose_inner_model_is_an_import_path() -> Command:
     return sample(card(model={"name": "guided", "of": {"name": "pooled", "of": THING}, "scale": 2.0}))
 
 
-@hostile
+@hostile("'class_path' is not accepted")
 def card_whose_option_names_a_class() -> Command:
     thing = {"class_path": "payload.Thing", "init_args": {}}
     return sample(card(model={"name": "guided", "of": {"name": "digits", "x": thing}, "scale": 2.0}))
 
 
-@hostile
+@hostile("unknown model 'payload.Thing'", code=0)
 def card_on_a_dry_run() -> Command:
     return bench(model=card(model=THING))
 
 
-@hostile
+@hostile("unknown model 'payload.Thing'")
 def card_that_is_asked_for_an_option() -> Command:
     return *sample(card(model=THING)), "--guidance", "2"
 
 
-@hostile
+@hostile("and not another card")
 def card_that_names_itself() -> Command:
     return sample(card(model={"name": "pretrained", "card": "cifar10.yaml"}))
 
 
-@hostile
+@hostile("could not determine a constructor")
 def card_with_a_tag_of_python() -> Command:
     sampled = sample(card())
     with Path("cifar10.yaml").open("a") as file:
@@ -131,16 +161,16 @@ def card_with_a_tag_of_python() -> Command:
     return sampled
 
 
-@hostile
+@hostile("by its aliases it stands for more")
 def card_of_aliases_of_aliases() -> Command:
     sampled = sample(card())
     letters = "abcdefghijklmnopqrstuvwxyz"
-    lines = [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip(letters, letters[1:], strict=False)]
+    lines = [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in pairwise(letters)]
     Path("cifar10.yaml").write_text("\n".join(["a: &a [lol]", *lines]))
     return sampled
 
 
-@hostile
+@hostile("by its aliases it stands for more")
 def card_of_merges_of_merges() -> Command:
     sampled = sample(card())
     lines = [f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}" for n in range(1, 40)]
@@ -148,27 +178,27 @@ def card_of_merges_of_merges() -> Command:
     return sampled
 
 
-@hostile
+@hostile("nested too deeply")
 def card_of_brackets() -> Command:
     Path("cifar10.yaml").write_text("name: " + DEEP[:100_000])
     return "models", "list", "cifar10.yaml"
 
 
-@hostile
+@hostile("more than 131072 bytes")
 def card_of_a_gigabyte() -> Command:
     with Path("cifar10.yaml").open("wb") as file:
         file.truncate(GIBIBYTE)
     return "models", "list", "cifar10.yaml"
 
 
-@hostile
+@hostile("leads out of its folder")
 def card_whose_file_leads_elsewhere() -> Command:
     network = {"name": "../../../../canary", "addresses": ["http://127.0.0.1:1/"]}
     card(files={"network": network})
     return "models", "fetch", "cifar10.yaml"
 
 
-@hostile
+@hostile("a side has 1 to 256")
 def card_of_a_network_without_end() -> Command:
     return sample(card(model={"name": "anisotropic_gaussian", "height": 1 << 20, "width": 1 << 20}))
 
@@ -184,12 +214,12 @@ def _archived(write: Callable[[zipfile.ZipFile], None]) -> Command:
     return sampled
 
 
-@hostile
+@hostile("which numbers never do")
 def archive_that_becomes_gigabytes() -> Command:
     return _archived(lambda archive: _zeros(archive, "net.json", 4))
 
 
-@hostile
+@hostile("net.safetensors: no such file")
 def archive_with_a_link() -> Command:
     def write(archive: zipfile.ZipFile) -> None:
         link = zipfile.ZipInfo("net.json")
@@ -207,7 +237,7 @@ def _zeros(archive: zipfile.ZipFile, name: str, gibibytes: int) -> None:
     packed = block * (size >> 24) + zlib.compressobj(9, zlib.DEFLATED, -15).flush()
     entry = zipfile.ZipInfo(name)
     entry.compress_type, entry.file_size, entry.compress_size = zipfile.ZIP_DEFLATED, size, len(packed)
-    entry.header_offset = archive.fp.tell()
+    entry.CRC, entry.header_offset = 0, archive.fp.tell()
     archive.fp.write(entry.FileHeader(zip64=True) + packed)
     archive.start_dir = archive.fp.tell()
     archive.filelist.append(entry)
@@ -229,27 +259,27 @@ def network(**changes: Any) -> dict[str, Any]:
     return json.loads((ASSETS / "digits" / "denoiser.json").read_bytes())["network"] | changes
 
 
-@hostile
+@hostile("unknown architecture 'payload.Thing'")
 def model_of_an_imported_architecture() -> Command:
     return model_card(architecture="payload.Thing")
 
 
-@hostile
+@hostile("unknown preconditioning 'os.system'")
 def model_of_an_imported_preconditioning() -> Command:
     return model_card(preconditioning="os.system", preconditioning_options={"command": COMMAND})
 
 
-@hostile
+@hostile("'class_path' is not accepted")
 def model_whose_option_names_a_class() -> Command:
     return model_card(network=network(dropout={"class_path": "payload.Thing", "init_args": {}}))
 
 
-@hostile
+@hostile("1 to 64 blocks")
 def model_of_a_network_without_end() -> Command:
     return model_card(network=network(num_blocks=1 << 40))
 
 
-@hostile
+@hostile("nested too deeply")
 def model_of_brackets() -> Command:
     sampled = model_card()
     Path("net.json").write_text('{"network": ' + DEEP)
@@ -263,21 +293,21 @@ def _weights(content: bytes) -> Command:
     return sample({"name": "file", "path": "net.json"})
 
 
-@hostile
+@hostile("not readable safetensors")
 def safetensors_of_terabytes() -> Command:
     shape = [1 << 40]
     header = json.dumps({"model.a": {"dtype": "F32", "shape": shape, "data_offsets": [0, 4 << 40]}}).encode()
     return _weights(struct.pack("<Q", len(header)) + header)
 
 
-@hostile
+@hostile("its header says more than")
 def safetensors_of_a_million_names() -> Command:
     entries = {f"{number:x}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for number in range(100_000)}
     header = json.dumps(entries).encode()
     return _weights(struct.pack("<Q", len(header)) + header)
 
 
-@hostile
+@hostile("not safetensors")
 def safetensors_that_are_a_pickle() -> Command:
     return _weights(pickle.dumps(Runs()))
 
@@ -302,32 +332,32 @@ def predictor(solver: Any = None, weights: bytes | None = None, **changes: Any) 
     return sample({"name": "digits"}, asked, {"name": "time_uniform"})
 
 
-@hostile
+@hostile('made for solver {"name":"payload.Thing"}')
 def predictor_for_an_imported_solver() -> Command:
     return predictor(solver=THING)
 
 
-@hostile
+@hostile("kind payload.Thing, not predictor")
 def predictor_of_an_imported_kind() -> Command:
     return predictor(kind="payload.Thing")
 
 
-@hostile
+@hostile("'class_path' is not accepted")
 def predictor_whose_option_names_a_class() -> Command:
     return predictor(options={"feature_size": 64, "scale_dir": {"class_path": "payload.Thing", "init_args": {}}})
 
 
-@hostile
+@hostile("its numbers are not those that its options say")
 def predictor_without_end() -> Command:
     return predictor(options={"feature_size": 1 << 40})
 
 
-@hostile
+@hostile("not safetensors")
 def predictor_whose_weights_are_a_pickle() -> Command:
     return predictor(weights=pickle.dumps(Runs()))
 
 
-@hostile
+@hostile("nested too deeply")
 def predictor_of_brackets() -> Command:
     sampled = predictor()
     Path("predictor.json").write_text(DEEP)
@@ -344,25 +374,25 @@ def checkpoint() -> Command:
     )
 
 
-@hostile
+@hostile("not a checkpoint of a run")
 def checkpoint_whose_options_name_a_class() -> Command:
     torch.save({"hyper_parameters": {"_class_path": "payload.Thing"}, "state_dict": {}}, "sent.ckpt")
     return checkpoint()
 
 
-@hostile
+@hostile("it asks for posix.system")
 def checkpoint_that_calls_the_shell() -> Command:
     torch.save({"state_dict": {"a": Runs()}}, "sent.ckpt")
     return checkpoint()
 
 
-@hostile
+@hostile("it asks for posix.system")
 def checkpoint_in_the_old_format_that_calls_the_shell() -> Command:
     torch.save({"state_dict": {"a": Runs()}}, "sent.ckpt", _use_new_zipfile_serialization=False)
     return checkpoint()
 
 
-@hostile
+@hostile("an address is not read")
 def checkpoint_that_is_an_address() -> Command:
     return *checkpoint()[:-1], "http://127.0.0.1:1/sent.ckpt"
 
@@ -375,7 +405,7 @@ def _packed(path: str) -> None:
         archive.writestr(zipfile.ZipInfo("archive/byteorder"), "little")
 
 
-@hostile
+@hostile("is packed, which torch.save never does")
 def checkpoint_that_becomes_gigabytes() -> Command:
     _packed("sent.ckpt")
     return checkpoint()
@@ -395,16 +425,16 @@ def shared(depth: int) -> Any:
     return nest
 
 
-@hostile
+@hostile("a pickle that names 'posix.system'")
 def network_that_calls_the_shell() -> Command:
     Path("sent.pkl").write_bytes(pickle.dumps({"ema": Runs()}))
     return CONVERT
 
 
-@hostile
+@hostile("more than 20000 modules")
 def network_of_modules_shared_by_modules() -> Command:
     def content() -> Any:
-        module = edm_object(EDM_UNCONDITIONAL, {"model.conv.weight": torch.zeros(1)})
+        module = edm_object(EDM_UNCONDITIONAL, {})
         for _ in range(30):
             outer = edm_object(EDM_UNCONDITIONAL, {})
             outer._modules = {"a": module, "b": module}
@@ -415,13 +445,13 @@ def network_of_modules_shared_by_modules() -> Command:
     return CONVERT
 
 
-@hostile
+@hostile("argument 'M' is not plain")
 def network_whose_option_is_shared_by_itself() -> Command:
     write_pickle(Path("sent.pkl"), lambda: {"ema": edm_object(EDM_UNCONDITIONAL | {"M": shared(60)}, {})})
     return CONVERT
 
 
-@hostile
+@hostile("beta_d is of type tuple")
 def network_whose_levels_are_shared_by_themselves() -> Command:
     def content() -> Any:
         network = edm_object(EDM_UNCONDITIONAL, {"model.conv.weight": torch.zeros(1)}, kind="VPPrecond")
@@ -432,31 +462,31 @@ def network_whose_levels_are_shared_by_themselves() -> Command:
     return CONVERT
 
 
-@hostile
+@hostile("a pickle of more than 200000 instructions")
 def network_of_many_instructions() -> Command:
-    Path("sent.pkl").write_bytes(b"\x80\x04" + b"N0" * 5_000_000 + b".")
+    Path("sent.pkl").write_bytes(b"\x80\x04" + b"N\x85" * 5_000_000 + b".")
     return CONVERT
 
 
-@hostile
+@hostile("a pickle of more than 200000 instructions")
 def network_of_many_marks() -> Command:
     Path("sent.pkl").write_bytes(b"\x80\x04" + b"(" * 10_000_000 + b".")
     return CONVERT
 
 
-@hostile
+@hostile("there is no 'ema'")
 def network_of_nested_lists() -> Command:
     Path("sent.pkl").write_bytes(b"\x80\x04" + b"]" * 90_000 + b"a" * 89_999 + b".")
     return CONVERT
 
 
-@hostile
+@hostile("not a pickle, or a damaged one")
 def network_of_a_long_number() -> Command:
     Path("sent.pkl").write_bytes(b"\x80\x04" + b"I" + b"9" * 50_000_000 + b"\n.")
     return CONVERT
 
 
-@hostile
+@hostile("unknown schedule 'payload.Thing'")
 def predictor_pickle_of_an_imported_schedule() -> Command:
     settings = AMED_SETTINGS | {"schedule_type": "payload.Thing"}
     state = AMEDPredictor(1, AMED_SETTINGS["scale_dir"], AMED_SETTINGS["scale_time"]).state_dict()
@@ -464,7 +494,7 @@ def predictor_pickle_of_an_imported_schedule() -> Command:
     return *CONVERT, *AMED
 
 
-@hostile
+@hostile("unknown solver of type tuple")
 def predictor_pickle_whose_solver_is_shared_by_itself() -> Command:
     settings = AMED_SETTINGS | {"sampler_stu": shared(60)}
     state = AMEDPredictor(1, AMED_SETTINGS["scale_dir"], AMED_SETTINGS["scale_time"]).state_dict()
@@ -472,7 +502,7 @@ def predictor_pickle_whose_solver_is_shared_by_itself() -> Command:
     return *CONVERT, *AMED
 
 
-@hostile
+@hostile("num_steps is of type tuple")
 def predictor_pickle_whose_steps_are_shared_by_themselves() -> Command:
     settings = AMED_SETTINGS | {"num_steps": shared(60)}
     state = AMEDPredictor(1, AMED_SETTINGS["scale_dir"], AMED_SETTINGS["scale_time"]).state_dict()
@@ -485,19 +515,19 @@ def predictor_pickle_whose_steps_are_shared_by_themselves() -> Command:
 GUIDED = ("convert", "sent.pt", "out.json", "--img_resolution", "16", "--head_channels", "16")
 
 
-@hostile
+@hostile("nothing was run")
 def state_dict_that_calls_the_shell() -> Command:
     torch.save({"a": Runs()}, "sent.pt")
     return GUIDED
 
 
-@hostile
+@hostile("is packed, which torch.save never does")
 def state_dict_that_becomes_gigabytes() -> Command:
     _packed("sent.pt")
     return GUIDED
 
 
-@hostile
+@hostile("or a damaged one")
 def state_dict_whose_storage_ends_beyond_the_file() -> Command:
     content = BytesIO()
     torch.save({"time_embed.0.weight": torch.zeros(1024)}, content)
@@ -511,19 +541,20 @@ def state_dict_whose_storage_ends_beyond_the_file() -> Command:
     return GUIDED
 
 
-@hostile
+@hostile("not the weights of torch-fidelity")
 def detector_that_calls_the_shell() -> Command:
     torch.save({"a": Runs()}, "inception.pth")
-    images()
+    two_images()
     detector = {"name": "inception", "path": "inception.pth", "sha256": file_digest(Path("inception.pth"))}
     return "evaluate", "--images", "images", "--dataset", '{"name": "digits"}', "--detector", json.dumps(detector)
 
 
-@hostile
+@hostile("it should be 6726825d")
 def detector_in_the_cache_that_is_another() -> Command:
     path = Path(os.environ["AMED_CACHE"], "detectors", RELEASE.name)
     path.parent.mkdir(parents=True)
     torch.save({"a": Runs()}, path)
+    two_images()
     return "evaluate", "--images", "images", "--dataset", '{"name": "digits"}', "--detector", '{"name": "inception"}'
 
 
@@ -533,26 +564,26 @@ def detector_in_the_cache_that_is_another() -> Command:
 def statistics(**arrays: Any) -> Command:
     plain = {"mu": np.zeros(64), "sigma": np.eye(64)}
     np.savez("sent.npz", **(plain | arrays))
-    images()
+    two_images()
     return reference(name="statistics", path="sent.npz")
 
 
-@hostile
+@hostile("not a readable .npz")
 def statistics_of_objects() -> Command:
     return statistics(mu=np.array([Runs()], dtype=object))
 
 
-@hostile
+@hostile("not a readable .npz")
 def statistics_whose_word_for_themselves_is_brackets() -> Command:
     return statistics(metadata=np.array(DEEP))
 
 
-@hostile
+@hostile("not what statistics say of themselves")
 def statistics_that_say_something_else_of_themselves() -> Command:
     return statistics(metadata=np.array(json.dumps({"count": "many", "class_counts": 7})))
 
 
-@hostile
+@hostile("which numbers never do")
 def statistics_that_become_gigabytes() -> Command:
     asked = statistics()
     with zipfile.ZipFile("sent.npz", "w") as archive:
@@ -560,7 +591,7 @@ def statistics_that_become_gigabytes() -> Command:
     return asked
 
 
-@hostile
+@hostile("not a readable .npz")
 def statistics_of_terabytes() -> Command:
     asked = statistics()
     header = BytesIO()
@@ -570,7 +601,7 @@ def statistics_of_terabytes() -> Command:
     return asked
 
 
-@hostile
+@hostile("not a readable .npz")
 def statistics_that_are_a_pickle() -> Command:
     asked = statistics()
     Path("sent.npz").write_bytes(pickle.dumps(Runs()))
@@ -593,19 +624,19 @@ def found(**changes: Any) -> Command:
     return sample(schedule={"name": "gits", "path": "found.json"}, afs=True)
 
 
-@hostile
+@hostile("found for model")
 def schedule_for_imported_solvers() -> Command:
     return found(solver=THING, teacher=THING, schedule={"name": "os.system", "command": COMMAND})
 
 
-@hostile
+@hostile("nested too deeply")
 def schedule_of_brackets() -> Command:
     asked = found()
     Path("found.json").write_text(DEEP)
     return asked
 
 
-@hostile
+@hostile("not a schedule")
 def schedule_that_is_a_pipe() -> Command:
     asked = found()
     Path("found.json").unlink()
@@ -619,12 +650,12 @@ def captions(name: str, content: str) -> Command:
     return sample({"name": "stable_diffusion", "path": "model", "prompts": prompts})
 
 
-@hostile
+@hostile("nested too deeply")
 def captions_of_brackets() -> Command:
     return captions("sent.json", DEEP)
 
 
-@hostile
+@hostile("model: no such folder")
 def captions_of_brackets_in_a_text() -> Command:
     return captions("sent.txt", DEEP)
 
@@ -650,43 +681,43 @@ def _black(width: int, height: int) -> bytes:
     return b"".join([packer.compress(row) for _ in range(height)] + [packer.flush()])
 
 
-@hostile
+@hostile("13000 x 13000 pixels")
 def image_of_many_pixels() -> Command:
     return picture("a.png", png(13_000, 13_000, (b"IDAT", _black(13_000, 200))))
 
 
-@hostile
+@hostile("cannot read what made it")
 def image_whose_maker_is_brackets() -> Command:
     maker = b"amed-lightning\0\0" + zlib.compress(DEEP.encode())
     return picture("a.png", png(8, 8, (b"zTXt", maker), (b"IDAT", _black(8, 8))))
 
 
-@hostile
+@hostile("not a readable image")
 def image_whose_text_becomes_gigabytes() -> Command:
     text = b"amed-lightning\0\0" + zlib.compress(bytes(1 << 26)) * 4
     return picture("a.png", png(8, 8, (b"zTXt", text), (b"IDAT", _black(8, 8))))
 
 
-@hostile
+@hostile("an image of format EPS")
 def image_that_is_postscript() -> Command:
     program = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(%pipe%{COMMAND}) (w) file\n"
     return picture("a.png", program.encode())
 
 
-@hostile
+@hostile("several images in one file")
 def image_of_many_frames() -> Command:
     head = b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0x80, 0, 0) + bytes(6)
     frame = b"," + struct.pack("<HHHHB", 0, 0, 8, 8, 0) + b"\x02\x02\x84\x51\x00"
     return picture("a.gif", head + frame * 1_000_000 + b";")
 
 
-@hostile
+@hostile("special file")
 def image_that_is_a_pipe() -> Command:
     os.mkfifo(images() / "a.png")
     return scored()
 
 
-@hostile
+@hostile("link to nothing")
 def image_that_is_a_link_to_a_device() -> Command:
     (images() / "a.png").symlink_to("/dev/zero")
     return scored()
@@ -699,29 +730,29 @@ def zipped(write: Callable[[zipfile.ZipFile], None]) -> Command:
     return "evaluate", "--images", "images.zip", *scored()[3:]
 
 
-@hostile
+@hostile("8589934592 bytes")
 def zip_whose_image_becomes_gigabytes() -> Command:
     return zipped(lambda archive: _zeros(archive, "0.png", 8))
 
 
-@hostile
+@hostile("8589934592 bytes")
 def zip_whose_labels_become_gigabytes() -> Command:
     return zipped(lambda archive: _zeros(archive, "dataset.json", 8))
 
 
-@hostile
+@hostile("more than the labels of 1 images take")
 def zip_whose_labels_are_brackets() -> Command:
     return zipped(lambda archive: archive.writestr("dataset.json", DEEP))
 
 
-@hostile
+@hostile("torchvision runs a pickle")
 def dataset_with_a_pickle_beside_it() -> Command:
     folder = Path("lsun", "bedroom_val_lmdb")
     folder.mkdir(parents=True)
     lmdb.open(str(folder), map_size=1 << 20).close()
     letters = "".join(letter for letter in str(folder) if letter.isalpha())
     (folder / f"_cache_{letters}").write_bytes(pickle.dumps(Runs()))
-    images()
+    two_images()
     return reference(name="torchvision", dataset="LSUN", root="lsun", options={"classes": ["bedroom_val"]})
 
 
@@ -744,37 +775,37 @@ def configured(part: str, **changes: Any) -> Callable[[Path], None]:
     return change
 
 
-@hostile
+@hostile("asks for a larger network")
 def latent_model_of_wide_layers() -> Command:
     return latent(configured("unet", block_out_channels=[1 << 14, 1 << 14]))
 
 
-@hostile
+@hostile("asks for a larger network")
 def latent_model_of_many_layers() -> Command:
     return latent(configured("unet", layers_per_block=1 << 30))
 
 
-@hostile
+@hostile("there are 1 to 100000")
 def latent_model_of_many_steps() -> Command:
     return latent(configured("scheduler", num_train_timesteps=1 << 30))
 
 
-@hostile
+@hostile("nested too deeply")
 def latent_model_of_brackets() -> Command:
     return latent(lambda folder: (folder / "unet" / "config.json").write_text(DEEP))
 
 
-@hostile
+@hostile("Unable to load weights from checkpoint file")
 def latent_model_whose_weights_call_the_shell() -> Command:
     def change(folder: Path) -> None:
         (weights,) = (folder / "unet").glob("*.safetensors")
-        torch.save({"conv_in.weight": Runs()}, weights.with_suffix(".bin"))
+        torch.save({"conv_in.weight": Runs(), "more": torch.zeros(1 << 16)}, weights.with_suffix(".bin"))
         weights.unlink()
 
     return latent(change)
 
 
-@hostile
+@hostile("is packed, which torch.save never does")
 def latent_model_whose_weights_become_gigabytes() -> Command:
     def change(folder: Path) -> None:
         (weights,) = (folder / "unet").glob("*.safetensors")
@@ -784,7 +815,7 @@ def latent_model_whose_weights_become_gigabytes() -> Command:
     return latent(change)
 
 
-@hostile
+@hostile("names another model")
 def latent_model_that_names_another() -> Command:
     def change(folder: Path) -> None:
         adapter = {"base_model_name_or_path": "somebody/else", "peft_type": "LORA"}
@@ -793,7 +824,7 @@ def latent_model_that_names_another() -> Command:
     return latent(change)
 
 
-@hostile
+@hostile("it asks for posix.system")
 def latent_checkpoint_that_calls_the_shell() -> Command:
     latent(lambda folder: None)
     torch.save({"state_dict": {"a": Runs()}}, "sent.ckpt")
@@ -803,16 +834,17 @@ def latent_checkpoint_that_calls_the_shell() -> Command:
 # What a run left, or somebody else instead.
 
 
-@hostile
+@hostile("nested too deeply")
 def golden_rows_of_brackets() -> Command:
-    from amed_lightning.runtime.hardware import hardware_name
+    folder = Path("golden", hardware(torch.device("cpu")))
+    folder.mkdir(parents=True)
+    (folder / "small.json").write_text('{"rows": ' + DEEP)
+    bench()
+    Path("nightly.yaml").write_text("suite: suite.yaml\ngolden: golden\n")
+    return "bench", "nightly", "--config", "nightly.yaml", "--accelerator", "cpu"
 
-    Path("golden", hardware_name()).mkdir(parents=True)
-    Path("golden", hardware_name(), "small.json").write_text('{"rows": ' + DEEP)
-    return bench()
 
-
-@hostile
+@hostile("by its aliases it stands for more")
 def suite_of_aliases_of_aliases() -> Command:
     bench()
     lines = [f"m{n}: &m{n} [{', '.join([f'*m{n - 1}'] * 9)}]" for n in range(1, 12)]

@@ -36,7 +36,7 @@ def read(name: str) -> dict[str, Any]:
     from amed_lightning.cli.main import main
 
     Path("payload.py").write_text(files.PAYLOAD)
-    command = files.FILES[name]()
+    command = files.FILES[name].make()
     seconds, kibibytes = used()
     code: Any = None
     try:
