@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 
 from amed_lightning.config import InputError
 from amed_lightning.runtime.foreign import reason
-from amed_lightning.runtime.network import is_offline
+from amed_lightning.runtime.network import FORBIDDEN, is_offline
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt"]
@@ -59,8 +59,9 @@ def find_folder(name: str, weights: bool, variant: str | None = None) -> Path:
         if parts:
             _fetched(name, [pattern for part in parts for pattern in _files(part.name, "")])
     except (OSError, ValueError) as error:
+        why = f"{FORBIDDEN} forbids the network" if is_offline() else reason(error)
         raise InputError(
-            f"{name}: no such folder, and the hub did not give it ({reason(error)}); "
+            f"{name}: no such folder, and the hub did not give it ({why}); "
             f"download it where there is a network and name its folder"
         ) from error
     return folder

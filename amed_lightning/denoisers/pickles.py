@@ -44,17 +44,17 @@ def read_pickle(path: Path) -> Any:
             raise InputError(f"{path}: {error}") from error
 
 
-def interpret(stream: Stream, most: int = MAX_INSTRUCTIONS) -> Any:
+def interpret(stream: Stream, most: int | None = None) -> Any:
     """Return what the next pickle of a stream holds; the stream stands behind it then.
 
     Args:
         stream: to read from.
-        most: instructions that it may have.
+        most: instructions that it may have; ``MAX_INSTRUCTIONS`` if it is not said.
 
     Raises:
         InputError: it is damaged, names what is not on the list, or has an instruction that no such file needs.
     """
-    machine = Machine()
+    machine, most = Machine(), most or MAX_INSTRUCTIONS
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):  # type: ignore[arg-type]
             if count == most:

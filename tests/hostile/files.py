@@ -11,6 +11,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
@@ -24,6 +25,7 @@ import yaml
 
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.cli.main import main
 from amed_lightning.config import digest, file_digest
 from amed_lightning.denoisers.registry import ASSETS
 from amed_lightning.denoisers.zoo.card import ZOO
@@ -40,6 +42,7 @@ THING = {"name": "payload.Thing"}
 GAUSSIAN = {"name": "anisotropic_gaussian", "height": 8, "width": 8}
 DEEP = "[" * 200_000
 GIBIBYTE = 1 << 30
+CONFIGS = Path(__file__).parents[2] / "configs" / "digits"
 Command = Sequence[str]
 
 
@@ -369,7 +372,7 @@ def predictor_of_brackets() -> Command:
 
 def checkpoint() -> Command:
     return (
-        *("fit", "--config", str(Path(__file__).parents[2] / "configs" / "digits" / "classifier.yaml")),
+        *("fit", "--config", str(CONFIGS / "classifier.yaml")),
         *("--trainer.default_root_dir", "run", "--trainer.logger", "false", "--ckpt_path", "sent.ckpt"),
     )
 
@@ -850,3 +853,86 @@ def suite_of_aliases_of_aliases() -> Command:
     lines = [f"m{n}: &m{n} [{', '.join([f'*m{n - 1}'] * 9)}]" for n in range(1, 12)]
     Path("suite.yaml").write_text("\n".join(["m0: &m0 [1]", *lines]))
     return "bench", "--config", "suite.yaml", "--dry-run"
+
+
+def quietly(*command: str) -> None:
+    """Run a command that is to leave something to be changed."""
+    with suppress(SystemExit):
+        main(command)
+
+
+def fit(route: str = "network", verb: str = "fit") -> Command:
+    content: dict[str, Any] = yaml.safe_load((CONFIGS / "amed.yaml").read_text())
+    student = {"model": GAUSSIAN, "solver": {"name": "amed"}, "schedule": {"name": "logsnr"}, "num_intervals": 2}
+    options = {"student": student, "route": {"name": route}, "export": "predictor.json"}
+    content["model"]["init_args"] = options
+    few = {"trajectories": 8, "validation_trajectories": 8, "batch_size": 8, "root": "store"}
+    content["data"]["init_args"] = few | {"teacher": {"solver": {"name": "euler"}, "batch_size": 8}}
+    content["trainer"] |= {"max_epochs": 1, "logger": False, "default_root_dir": "run"}
+    Path("fit.yaml").write_text(yaml.safe_dump(content))
+    return verb, "--config", "fit.yaml"
+
+
+def stored(name: str, route: str = "network") -> tuple[Command, Path]:
+    """Precompute, and return the command that fits and a file that it will read."""
+    quietly(*fit(route, "precompute"))
+    return fit(route), next(Path("store").rglob(name))
+
+
+@hostile("not a shard of trajectories")
+def manifest_of_brackets() -> Command:
+    command, path = stored("manifest.json")
+    path.write_text(DEEP)
+    return command
+
+
+@hostile("precompute` again")
+def trajectories_that_are_noise() -> Command:
+    command, path = stored("data.mdb")
+    size = path.stat().st_size
+    path.write_bytes(np.random.default_rng(0).bytes(size))
+    return command
+
+
+@hostile("not a table")
+def table_of_brackets() -> Command:
+    quietly(*fit("table", "precompute"))
+    for path in Path("store").rglob("*.json"):
+        if path.with_suffix(".safetensors").is_file():
+            path.write_text(DEEP)
+    return fit("table")
+
+
+@hostile("", code=0)
+def rows_of_brackets() -> Command:
+    quietly(*bench()[:-1], "--accelerator", "cpu")
+    for path in Path("runs").rglob("rows/*.json"):
+        path.write_text(DEEP)
+    return bench()[:-1]
+
+
+# What would be fetched, where that is forbidden.
+
+
+@hostile("forbids the network")
+def card_whose_model_is_on_the_hub_offline() -> Command:
+    return "--offline", *sample(card(model={"name": "latent_diffusion", "path": "somebody/model"}))
+
+
+@hostile("forbids the network", code=1)
+def card_whose_file_is_elsewhere_offline() -> Command:
+    card()
+    return "--offline", "models", "fetch", "cifar10.yaml"
+
+
+@hostile("Path does not exist")
+def configuration_that_is_an_address_offline() -> Command:
+    return "--offline", "fit", "--config", "http://192.0.2.1/fit.yaml"
+
+
+@hostile("forbids the network")
+def dataset_that_would_be_fetched_offline() -> Command:
+    two_images()
+    return "--offline", *reference(
+        name="torchvision", dataset="MNIST", root=".", options={"train": True, "download": True}
+    )
