@@ -116,7 +116,9 @@ def _filled(kind: str, options: Spec, weights: Mapping[str, Tensor]) -> SavedPla
     expected = placer.state_dict()
     if {name: tensor.shape for name, tensor in expected.items()} != {name: w.shape for name, w in weights.items()}:
         raise ValueError("its numbers are not those that its options say")
-    placer.load_state_dict({name: weights[name].to(tensor.dtype) for name, tensor in expected.items()}, assign=True)
+    placer.load_state_dict(
+        {name: weights[name].to(tensor.dtype, copy=True) for name, tensor in expected.items()}, assign=True
+    )
     return placer
 
 
@@ -136,11 +138,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = parse_json(content_of(path))
         signed = {key: content[key] for key in (*SIGNED, *(["kind"] if "kind" in content else []))}
-        if not all(isinstance(content[key], dict) for key in ("options", "purpose")):
-            raise ValueError("options and purpose are mappings")
         found, written = digest(signed), content["digest"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a predictor's description: {error}") from error
     if found != written:
         raise InputError(f"{path}: changed since it was written, its digest does not match; fit the predictor again")
+    if not all(isinstance(content[key], dict) for key in ("options", "purpose")):
+        raise InputError(f"{path}: not a predictor's description: options and purpose are mappings")
     return content

@@ -107,6 +107,10 @@ def read_json(path: Path) -> Any:
         InputError: the file is missing, is not JSON, or has a number that is not finite.
     """
     try:
-        return parse_json(content_of(path))
+        return parse_json(content_of(path), _refuse)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a file that a sweep wrote: {error}") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")

@@ -65,16 +65,26 @@ class Impatient(http.client.HTTPConnection):
     """A connection that ends when the answer does not begin; a server may send its head byte by byte."""
 
     def getresponse(self) -> http.client.HTTPResponse:
-        """Return the answer once its head is there."""
-        timer = threading.Timer(SECONDS_OF_ANSWERING, self._hang_up)
+        """Return the answer once its head is there.
+
+        Raises:
+            TimeoutError: it was not there in time; a head that is cut off looks like a whole one.
+        """
+        late = threading.Event()
+        timer = threading.Timer(SECONDS_OF_ANSWERING, self._hang_up, [late])
         timer.daemon = True
         timer.start()
         try:
-            return super().getresponse()
+            answer = super().getresponse()
         finally:
             timer.cancel()
+        if late.is_set():
+            answer.close()
+            raise TimeoutError(f"no answer in {SECONDS_OF_ANSWERING:.0f} seconds")
+        return answer
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, late: threading.Event) -> None:
+        late.set()
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
