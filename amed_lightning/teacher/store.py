@@ -26,6 +26,7 @@ from amed_lightning.noise.schedules import Grid
 from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher import environment
+from amed_lightning.teacher.pages import require_sound
 from amed_lightning.teacher.records import Layout, Rows
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
 from amed_lightning.teacher.view import View
@@ -186,8 +187,11 @@ class TrajectoryReader:
         if size != written_bytes:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
         try:
+            require_sound(path / "data.mdb")
             checksum = _checksum(self._records[seed] for seed in range(shard.start, shard.stop))
-        except lmdb.Error as error:
+        except InputError:
+            raise
+        except (lmdb.Error, ValueError) as error:
             raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         finally:
             self.close()
