@@ -4,6 +4,9 @@ A part of a run (solver, schedule, detector, ...) is written in YAML as ``{name:
 name is a key of the part's registry, one readable dict, or the import path of a user's own class. Options are checked
 against the signature of what the name stands for before anything is built.
 
+What others wrote (cards, predictors, checkpoints, statistics, ...) is data: its readers take names of registries alone
+(:func:`registered`), no file is larger, deeper or longer by aliases than it says here, and nothing in one is imported.
+
 A digest is the SHA-256 of canonical JSON. It names stores, predictors and benchmark cells, so that a result can only
 be found by the configuration that made it.
 """
@@ -24,8 +27,19 @@ from typing import Any, TypeVar
 import jsonargparse
 import yaml
 
+from amed_lightning.runtime.json_text import TOO_DEEP, require_shallow
+
 Part = TypeVar("Part")
 Spec = dict[str, Any]
+
+LARGEST = 16 << 20
+"""Bytes of a JSON, unless its reader knows better; the largest that is written here has a few hundred thousand."""
+LARGEST_YAML = 128 << 10
+"""Bytes of a YAML, which takes ten seconds per megabyte to read."""
+MOST_VALUES = 100_000
+"""What a YAML may stand for when every alias is written out."""
+IMPORTING = "class_path"
+"""The key by which jsonargparse imports; a part here is named by ``name``."""
 
 
 class InputError(ValueError):
@@ -54,29 +68,6 @@ def canonical_json(value: object) -> str:
 def digest(value: object) -> str:
     """Return the SHA-256 of the canonical JSON of ``value``, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Read JSON whose numbers are all finite.
-
-    Raises:
-        ValueError: it is no JSON, or has a NaN or an infinity.
-
-    >>> parse_json('{"fid": 4.5}')
-    {'fid': 4.5}
-    """
-    return json.loads(text, parse_constant=finite, parse_float=finite)
-
-
-def finite(digits: str) -> float:
-    """Read a number.
-
-    Raises:
-        ValueError: it is none, or no finite one.
-    """
-    if not math.isfinite(value := float(digits)):
-        raise ValueError(f"{digits} is not finite")
-    return value
 
 
 def not_finite_in(value: Any, place: str = "") -> str | None:
@@ -137,23 +128,79 @@ def at_home(value: Any) -> Any:
     return value
 
 
+def content_of(path: Path, largest: int = LARGEST) -> bytes:
+    """Read a file whole.
+
+    Args:
+        path: of the file.
+        largest: bytes that it may have.
+
+    Raises:
+        InputError: there is no such file, it is none (a pipe would be waited for), or it is larger.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    if len(content) > largest:
+        raise InputError(f"{path}: more than {largest} bytes, which no file of its kind has")
+    return content
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        InputError: the file is missing, is not YAML, does not hold a mapping, or has a number that is not finite.
+        InputError: the file is missing, is not YAML, does not hold a mapping, or has a number that is not finite; or it
+            is larger, deeper or, by its aliases, longer than any configuration.
     """
+    text = content_of(path, LARGEST_YAML)
     try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        content = _from_yaml(text.decode())
+        require_shallow(content)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = TOO_DEEP if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise InputError(f"{path}: not valid YAML: {reason}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values")
     if place := not_finite_in(content):
         raise InputError(f"{path}: {place}; give a finite number")
     return at_home(content)
+
+
+def _from_yaml(text: str) -> Any:
+    """Read YAML once it is known how much its aliases stand for: a few lines of them can double it each."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        _count_values(node, {})
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _count_values(node: Any, counted: dict[int, int]) -> int:
+    """Return what a node stands for in values.
+
+    Args:
+        node: of YAML.
+        counted: of the nodes that were met before; 0 of those that hold this one.
+
+    Raises:
+        ValueError: too many, or a node inside itself.
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = 0
+        inner = [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
+        counted[id(node)] = 1 + sum(_count_values(part, counted) for part in inner)
+    if not 0 < counted[id(node)] <= MOST_VALUES:
+        raise ValueError(f"by its aliases it stands for more than {MOST_VALUES} values")
+    return counted[id(node)]
 
 
 def load_dataclass(path: Path, form: type[Part]) -> Part:
@@ -168,9 +215,11 @@ def load_dataclass(path: Path, form: type[Part]) -> Part:
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(form, "content")
+    written = load_yaml(path)
     try:
-        content: Part = parser.instantiate(parser.parse_object({"content": load_yaml(path)})).content
-    except jsonargparse.ArgumentError as error:
+        _require_no_import(written)
+        content: Part = parser.instantiate(parser.parse_object({"content": written})).content
+    except (jsonargparse.ArgumentError, InputError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
     return content
 
@@ -190,6 +239,7 @@ def checked(form: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(form, "content")
+    _require_no_import(content)
     try:
         fields: dict[str, Any] = parser.parse_object({"content": deepcopy(dict(content))}).content.as_dict()
     except jsonargparse.ArgumentError as error:
@@ -239,6 +289,7 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
         raise InputError(f"{kind}: expected a mapping with a 'name' (one of {', '.join(registry)}), got {spec!r}")
     name = spec["name"]
     factory = _factory(kind, registry, name)
+    _require_no_import(spec)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if isinstance(factory, type) else parser.add_function_arguments
     add(factory, fail_untyped=False, skip=set(hidden))
@@ -266,8 +317,52 @@ def options_of(kind: str, registry: Mapping[str, Callable[..., Part]], name: str
     return inspect.signature(_factory(kind, registry, name)).parameters.keys()
 
 
+def registered(kind: str, registry: Mapping[str, Part], name: object) -> Part:
+    """Find what a name stands for that a file says; the file may be anybody's, so an import path is none.
+
+    Args:
+        kind: what the part is, for messages.
+        registry: the parts that there are.
+        name: of one.
+
+    Raises:
+        InputError: there is no such part.
+
+    >>> registered("fraction", {"half": 0.5}, "half")
+    0.5
+    """
+    if not isinstance(name, str) or name not in registry:
+        raise InputError(f"unknown {kind} {shown(name)}: use one of {', '.join(registry)}")
+    return registry[name]
+
+
+def shown(name: object) -> str:
+    """Write a number or a name for a message; anything else may be endless when it is written out.
+
+    >>> shown("amed"), shown([1])
+    ("'amed'", 'of type list')
+    """
+    name = name[:80] if isinstance(name, str) else name
+    return f"{name!r:.80}" if isinstance(name, str | int | float | None) else f"of type {type(name).__name__}"
+
+
+def _require_no_import(content: Any) -> None:
+    """Refuse the key that makes the parser import a class, at any depth.
+
+    Raises:
+        InputError: it is there.
+    """
+    if isinstance(content, Mapping):
+        if IMPORTING in content:
+            raise InputError(f"'{IMPORTING}' is not accepted here: nothing is imported; a part is named by 'name'")
+        content = list(content.values())
+    if isinstance(content, list | tuple):
+        for inner in content:
+            _require_no_import(inner)
+
+
 def _factory(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Callable[..., Part]:
-    """Find what a name stands for."""
+    """Find what a name stands for that a user says."""
     if name in registry:
         return registry[name]
     module, _, attribute = name.rpartition(".")

@@ -16,11 +16,11 @@ from amed_lightning.config import (
     digest,
     file_digest,
     load_yaml,
-    parse_json,
     write_atomically,
 )
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.noise.schedules import SCHEDULES, Polynomial
+from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.solvers.registry import SOLVERS
 
 REGISTRIES = {"solver": SOLVERS, "schedule": SCHEDULES, "model": DENOISERS}

@@ -13,6 +13,7 @@ from typing import NoReturn
 from amed_lightning import __version__
 from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
+from amed_lightning.runtime.network import keep_offline
 from amed_lightning.runtime.signals import listening
 
 INTERRUPTIBLE = ("fit", "precompute", "schedule", "bench")
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print(f"error: unknown verb '{verb}': use one of {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(ExitCode.bad_input)
     sys.path.append(os.getcwd())  # a user's own classes are found as `python -m` finds them
+    keep_offline()
     try:
         os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
         with listening() if verb in INTERRUPTIBLE else nullcontext():

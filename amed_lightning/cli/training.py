@@ -83,11 +83,17 @@ class TrainingCLI(LightningCLI):
         """Add when to save."""
         parser.add_lightning_class_args(Checkpointing, "checkpoint")
 
+    def _parse_ckpt_path(self) -> None:
+        """Take no options from a checkpoint, as LightningCLI would: they name classes, and it may be anybody's."""
+
     def before_instantiate_classes(self) -> None:
         """Keep the options as they were given, and let a fit write its charts into its directory, where they began."""
         at_home(self.config)
         if self.subcommand is None:
             return
+        given = self.config[self.subcommand].get("ckpt_path")
+        if given is not None and not Path(given).is_file():
+            raise InputError(f"--ckpt_path {given}: no such file; name one that is here, an address is not read")
         self.given = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
         trainer = self.config[self.subcommand].trainer
         folder = Path(trainer.default_root_dir or ".")

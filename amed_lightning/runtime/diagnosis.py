@@ -15,7 +15,8 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from amed_lightning.runtime.cache import cache_folder, is_offline
+from amed_lightning.runtime.cache import cache_folder
+from amed_lightning.runtime.network import is_offline
 
 OURS = "amed-lightning"
 GIGABYTE = 1e9

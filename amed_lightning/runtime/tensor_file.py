@@ -14,6 +14,8 @@ import safetensors.torch
 from torch import Tensor
 
 from amed_lightning.config import InputError, canonical_json, write_atomically
+from amed_lightning.runtime.foreign import UNREADABLE, require_bounded
+from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.tensors import not_finite
 
 Facts = dict[str, Any]
@@ -55,12 +57,13 @@ def read_with_facts(path: Path) -> tuple[dict[str, Tensor], Facts]:
         DamagedFileError: the file is gone, cut off or changed, or has a number that is not finite.
     """
     try:
+        require_bounded(path)
         with safetensors.safe_open(path, "pt") as file:
-            told = json.loads(file.metadata()["about"])
+            told = parse_json(file.metadata()["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         facts: Facts = told["facts"]
         is_whole = told["sha256"] == _checksum(tensors, facts)
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except UNREADABLE as error:
         raise DamagedFileError(path, error) from error
     if not is_whole:
         raise DamagedFileError(path, "its checksum is not the one that it was written with")

@@ -21,10 +21,12 @@ import lmdb
 import numpy as np
 import torch
 
-from amed_lightning.config import InputError, write_atomically
+from amed_lightning.config import InputError, content_of, write_atomically
 from amed_lightning.noise.schedules import Grid
+from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher import environment
+from amed_lightning.teacher.pages import require_sound
 from amed_lightning.teacher.records import Layout, Rows
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
 from amed_lightning.teacher.view import View
@@ -173,10 +175,10 @@ class TrajectoryReader:
         if not path.is_dir():
             raise InputError(f"{path}: this shard of the trajectory store is missing; run `amed-lightning precompute`")
         try:
-            manifest = json.loads((path / "manifest.json").read_text())
+            manifest = parse_json(content_of(path / "manifest.json"))
             written_bytes, written_sha256 = manifest["bytes"], manifest["sha256"]
             size = (path / "data.mdb").stat().st_size
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a shard of trajectories ({error!r}); {CURE}") from error
         expected = {"recipe": self.store.recipe.digest, "stream": shard.stream.name, "start": shard.start}
         for key, value in (expected | {"stop": shard.stop}).items():
@@ -186,9 +188,12 @@ class TrajectoryReader:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
         seeds, is_finite = range(shard.start, shard.stop), self.store.layout.is_finite
         try:
+            require_sound(path / "data.mdb")
             is_whole = _checksum(self._records[seed] for seed in seeds) == written_sha256
             broken = next((seed for seed in seeds if is_whole and not is_finite(self._records[seed])), None)
-        except lmdb.Error as error:
+        except InputError:
+            raise
+        except (lmdb.Error, ValueError) as error:
             raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         finally:
             self.close()

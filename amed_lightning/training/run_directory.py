@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from amed_lightning.config import InputError, write_atomically
+from amed_lightning.runtime.foreign import UNREADABLE, read_torch, reason
 from amed_lightning.runtime.lock import DirectoryLock
 
 PLACE = re.compile(
@@ -38,6 +40,8 @@ AVERAGING = "WeightAveraging"
 """How callbacks end that change what is learnt; others may come and go."""
 CHECKPOINT, PREVIOUS = "last.ckpt", "previous.ckpt"
 RECORD = "run.json"
+PARTS = {"state_dict", "loops", "epoch", "global_step", "pytorch-lightning_version"}
+"""What Lightning writes into every one."""
 STATE = "run"
 """Where a checkpoint keeps what this module needs."""
 SEAL, SEAL_LENGTH = b"sha256 ", len("sha256 ") + 64
@@ -51,6 +55,24 @@ class WholeCheckpoints(TorchCheckpointIO):
         content = io.BytesIO()
         torch.save(checkpoint, content)
         write_atomically(Path(path), _sealed(content.getvalue()))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint, which may be anybody's: tensors and plain values, on the CPU.
+
+        Raises:
+            InputError: it is damaged, something else, or names a class.
+        """
+        try:
+            content: dict[str, Any] = deepcopy(read_torch(Path(path)))  # no map of a file that will be replaced
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            raise InputError(f"{path}: not a checkpoint of tensors and plain values alone: {reason(error)}") from error
+        if not isinstance(content, dict) or not content.keys() >= PARTS:
+            raise InputError(f"{path}: not a checkpoint of a run, which has {', '.join(sorted(PARTS))}")
+        return content
 
 
 class RunDirectory:

@@ -90,7 +90,7 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"sampler_stu": "heun"}, "there is no 'heun'"),
+            ({"sampler_stu": "heun"}, "unknown solver 'heun'"),
             ({"num_steps": None}, "not an AMED predictor"),
             ({"num_steps": 1}, "it counts levels, two at least"),
             ({"scale_time": 0.2}, "fc_scale_time"),

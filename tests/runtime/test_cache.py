@@ -13,8 +13,9 @@ import pytest
 from amed_lightning.config import InputError, write_atomically
 from amed_lightning.runtime import cache as module
 from amed_lightning.runtime import download
-from amed_lightning.runtime.cache import RANKS, cache_folder, check, fetch, is_first_process, is_offline, offline
+from amed_lightning.runtime.cache import RANKS, cache_folder, check, fetch, is_first_process
 from amed_lightning.runtime.download import RemoteFile
+from amed_lightning.runtime.network import is_offline, offline
 
 from .server import CONTENT, cut_after, serve, status, whole
 
