@@ -13,7 +13,6 @@ import importlib
 import inspect
 import json
 import os
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import asdict, is_dataclass
@@ -22,6 +21,9 @@ from typing import Any, TypeVar
 
 import jsonargparse
 import yaml
+
+from amed_lightning.runtime.unfinished import unfinished
+from amed_lightning.runtime.yaml_text import read_yaml
 
 Part = TypeVar("Part")
 Spec = dict[str, Any]
@@ -64,24 +66,20 @@ def file_digest(path: Path) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader finds the whole file or what was there before.
 
-    The bytes go to a temporary name in the same folder, which no other process on any node has, reach the disk, are
-    read back, and are renamed.
+    The bytes go to a name beside it (see :mod:`amed_lightning.runtime.unfinished`), reach the disk, are read back, and
+    are renamed.
 
     Raises:
         OSError: they cannot be written, or what was read is something else.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with unfinished(path) as temporary:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if temporary.read_bytes() != content:
-            raise OSError(f"{temporary}: what was read back is not what was written")
+            raise OSError(f"{path}: what was read back is not what was written")
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def at_home(value: Any) -> Any:
@@ -107,7 +105,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         InputError: the file is missing, is not YAML, or does not hold a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
