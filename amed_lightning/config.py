@@ -23,7 +23,7 @@ import jsonargparse
 import yaml
 
 from amed_lightning.runtime.unfinished import unfinished
-from amed_lightning.runtime.yaml_text import read_yaml
+from amed_lightning.runtime.yaml_text import NAMELESS, read_yaml
 
 Part = TypeVar("Part")
 Spec = dict[str, Any]
@@ -108,8 +108,10 @@ def load_yaml(path: Path) -> dict[str, Any]:
         content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).replace(NAMELESS, '').split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values")
     return at_home(content)

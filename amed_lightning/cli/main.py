@@ -7,6 +7,7 @@ import importlib
 import locale
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from typing import NoReturn
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if verb == "--offline":
         os.environ["AMED_OFFLINE"] = "1"
         verb, *rest = rest or ["--help"]
+    threading.excepthook = _of_a_thread
     try:
         code = _run(verb, rest)
         _flush()
@@ -113,6 +115,12 @@ def _flush() -> None:
         with suppress(OSError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         raise OSError(error.errno, os.strerror(error.errno or 0), "standard output") from error
+
+
+def _of_a_thread(ended: threading.ExceptHookArgs) -> None:
+    """Print the error of a thread, unless it is TensorBoard's, which raises it again where it is written to."""
+    if not type(ended.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(ended)
 
 
 def _say(line: str) -> None:

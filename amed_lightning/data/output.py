@@ -8,6 +8,7 @@ from torchvision.utils import make_grid
 from amed_lightning.config import InputError
 from amed_lightning.data.listing import listing
 from amed_lightning.data.picture import Record, record_in, write_image
+from amed_lightning.runtime.places import require_place
 from amed_lightning.tensors import Bytes
 
 VERB = "sample"
@@ -30,11 +31,10 @@ def images_to_replace(output: Path, overwrite: bool) -> list[Path]:
         overwrite: whether they may be replaced.
 
     Raises:
-        InputError: there are some and they may not, there are images that no ``sample`` wrote there, or a file is where
-            the folder is to be, or the other way round.
+        InputError: there are some and they may not, there are images that no ``sample`` wrote there, or this is no
+            place to write to.
     """
-    if output.exists() and output.is_dir() == _is_grid(output):
-        raise InputError(f"--output {output}: is a {'folder' if output.is_dir() else 'file'}; name another")
+    require_place(output, is_folder=not _is_grid(output))
     if not output.exists():
         return []
     images = [output] if _is_grid(output) else [output / name for name in listing(output).names]

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TextIO
 
 from amed_lightning.config import InputError, digest
-from amed_lightning.runtime.slurm import has_ended, job_name
+from amed_lightning.runtime.places import require_place
+from amed_lightning.runtime.slurm import has_ended, job_name, number
 
 SECONDS_TO_WRITE = 5.0
 """How long a new lock may be without its content, and a change may take."""
@@ -39,7 +40,7 @@ class Holder:
     """
 
     job: str | None = field(default_factory=job_name)
-    restart: int = field(default_factory=lambda: int(os.environ.get("SLURM_RESTART_COUNT", "0")))
+    restart: int = field(default_factory=lambda: number("SLURM_RESTART_COUNT", 0))
     step: str | None = field(default_factory=lambda: os.environ.get("SLURM_STEP_ID"))
     host: str = field(default_factory=socket.gethostname)
     process: int = field(default_factory=os.getpid)
@@ -76,8 +77,9 @@ class DirectoryLock:
         """Have the directory in this block.
 
         Raises:
-            InputError: it is taken.
+            InputError: it is taken, or cannot be written.
         """
+        require_place(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         end = time.monotonic() + 4 * SECONDS_TO_WRITE  # a look at what is not whole takes as long as writing may
         while (file := self._taken()) is None:

@@ -3,7 +3,9 @@
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 MORE_MEMORY = "take a smaller batch, or ask for more memory"
 SOMETHING_ELSE = "something else is there: move it away, or name another place"
@@ -46,6 +48,8 @@ def _told(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         cure = CURES.get(error.errno)
         return f"{_place(error)}: {os.strerror(error.errno)}" + (f"; {cure}" if cure else "")
+    if isinstance(error, RuntimeError) and "determine home directory" in str(error):
+        return "this user has no home directory; set HOME"
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
         return f"no memory left ({_first_line(error) or type(error).__name__}); {MORE_MEMORY}"
     if isinstance(error, ImportError) and (error.name or OURS).partition(".")[0] != OURS:
@@ -61,7 +65,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _place(error: OSError) -> str:
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-    return " to ".join(names) or "standard output or another open file"
+    if names:
+        return " to ".join(names)
+    frames = traceback.extract_tb(error.__traceback__)
+    charts = any("tensorboard" in Path(frame.filename).parts for frame in frames)
+    return "TensorBoard's files" if charts else "standard output or another open file"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

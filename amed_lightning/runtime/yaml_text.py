@@ -14,6 +14,8 @@ from jsonargparse import _loaders_dumpers
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 INT, FLOAT, TIMESTAMP = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
+NAMELESS = ' in "<unicode string>"'
+"""What PyYAML calls a text that it has not read from a file itself."""
 FORMS = {
     INT: re.compile(r"[-+]?(?:[0-9][0-9_]*|0o[0-7_]+|0x[0-9a-fA-F_]+|0b[01_]+)"),
     FLOAT: re.compile(

@@ -7,6 +7,7 @@ import errno
 import math
 import mmap
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -54,7 +55,11 @@ def write(folder: Path, seeds: range, records: Sequence[bytes]) -> None:
             environment.sync(True)
     except lmdb.Error as error:  # its message ends with the system's
         code = next((code for code in errno.errorcode if str(error).endswith(os.strerror(code))), None)
-        raise error if code is None else OSError(code, os.strerror(code), str(folder)) from error
+        if code is None:
+            raise
+        if code == errno.EIO and shutil.disk_usage(folder).free < space:  # what it says where half a page was written
+            code = errno.ENOSPC
+        raise OSError(code, os.strerror(code), str(folder)) from error
 
 
 def reading(folder: Path) -> lmdb.Transaction:
