@@ -133,6 +133,6 @@ def _errors_of(cell: Cell, results: Results) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        report = {"cell": cell.planned.square, "error": repr(error), "traceback": traceback.format_exc()}
-        report |= {"trouble": told(error)}
+        said = {"error": repr(error), "traceback": traceback.format_exc(), "trouble": told(error)}
+        report = {"cell": cell.planned.square, **said}
         write_json(results.error(cell.key), report)

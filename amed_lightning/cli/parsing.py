@@ -1,6 +1,7 @@
 """What the verbs' parsers share: options, and errors of one line."""
 
 import re
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse

@@ -13,7 +13,8 @@ def slurm_environment() -> list[ClusterEnvironment]:
     """Return Lightning's plugin for SLURM, without its own requeueing, where there is a job; nothing elsewhere.
 
     Raises:
-        InputError: SLURM's variables have no numbers; or this is a job of several tasks, but one process that ``srun`` has not started.
+        InputError: the number of tasks is none; or there are several, and this is a process that ``srun`` has not
+            started.
     """
     if not SLURMEnvironment.detect():
         return []

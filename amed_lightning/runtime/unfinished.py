@@ -1,8 +1,8 @@
 """Names for what is being written: a killed writer's is found, and used or removed, by the next one of the same file.
 
 A file or folder is made beside its final name, as ``.<name>.<host>.unfinished``, and renamed. Its writer holds the
-kernel's lock on it, which ends with the process, so the next writer on that host knows whether what lies there was left.
-Where somebody else is at work, or a file system has no locks, a writer takes a name that nobody else has.
+kernel's lock on it, which ends with the process, so the next writer on that host knows whether it was left. Where
+somebody else is at work, or a file system has no locks, a writer takes a name that nobody else has.
 """
 
 import fcntl

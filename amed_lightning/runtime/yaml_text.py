@@ -7,7 +7,7 @@ text. ``017``, which is 15 in one version and 17 in the other, is refused, and s
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from jsonargparse import _loaders_dumpers
@@ -28,7 +28,7 @@ FORMS = {
 class Reader(Loader):  # type: ignore[misc,valid-type]  # chosen above
     """PyYAML's safe loader with numbers that are read in one way, and without keys that stand twice."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar = {
         first: [(tag, form) for tag, form in forms if tag not in (*FORMS, TIMESTAMP)]
         for first, forms in Loader.yaml_implicit_resolvers.items()
     }
@@ -65,7 +65,7 @@ class Reader(Loader):  # type: ignore[misc,valid-type]  # chosen above
 Reader.add_constructor(INT, Reader.construct_whole_number)
 for tag, form in FORMS.items():
     Reader.add_implicit_resolver(tag, re.compile(f"(?:{form.pattern})$"), list("-+0123456789."))
-_loaders_dumpers.yaml_default_loader = Reader  # behind every parser, also where it reads a value inside another
+_loaders_dumpers.yaml_default_loader = Reader  # type: ignore[assignment]  # behind every parser, also where it reads a value inside another
 
 
 def read_yaml(text: str) -> Any:

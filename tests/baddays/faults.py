@@ -6,12 +6,11 @@ cannot be decided with 3. What is refused or ends names what is wrong.
 """
 
 import contextlib
-import errno
 import json
 import os
 import resource
 import signal
-import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,6 +183,12 @@ def output_without_reader() -> None:
     os.dup2(writer, 1)
 
 
+def block(library: str) -> None:
+    """Let a library be one that is not installed."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+        sys.modules[name] = None
+
+
 def gone() -> None:
     os.mkdir("gone")
     os.chdir("gone")
@@ -215,7 +220,14 @@ def fit_in(**places: str) -> str:
 
 DISKS = [
     Fault("the disk of samples is full", SMALL, 1, rf"small/new.*: {FULL}", disk=8, goes_on=True),
-    Fault("the disk of a grid is full", "sample --config sample.yaml --output small/g.png --accelerator cpu", 1, rf"small/g.png: {FULL}", disk=4, goes_on=True),
+    Fault(
+        "the disk of a grid is full",
+        "sample --config sample.yaml --output small/g.png --accelerator cpu",
+        1,
+        rf"small/g.png: {FULL}",
+        disk=4,
+        goes_on=True,
+    ),
     Fault(
         "the disk of scores is full",
         "evaluate --config images.yaml --output small/scores.json --accelerator cpu",
@@ -326,7 +338,9 @@ DISKS = [
 ]
 
 QUOTAS = [
-    Fault(f"no file may be long: {verb}", verb, 1, r": File too large; raise .*ulimit -f", within=files_of_at_most(size))
+    Fault(
+        f"no file may be long: {verb}", verb, 1, r": File too large; raise .*ulimit -f", within=files_of_at_most(size)
+    )
     for verb, size in (
         ("sample", 8),
         ("reference", KILOBYTE),
@@ -400,18 +414,34 @@ RIGHTS = [
 
 FILES = [
     Fault("a YAML is a folder", "sample --config done", 2, "done"),
-    Fault("a YAML is Latin-1", "sample", 2, "sample.yaml.*UTF-8", text_at("sample.yaml", "output: Bär".encode("latin-1"))),
+    Fault(
+        "a YAML is Latin-1", "sample", 2, "sample.yaml.*UTF-8", text_at("sample.yaml", "output: Bär".encode("latin-1"))
+    ),
     Fault("a fit's YAML is Latin-1", "fit", 2, "fit.yaml.*UTF-8", text_at("fit.yaml", "a: Bär".encode("latin-1"))),
     Fault("a suite is Latin-1", "bench", 2, "suite.yaml.*utf-8", text_at("suite.yaml", "name: Bär".encode("latin-1"))),
     Fault("a YAML has a zero byte", "sample", 2, "config|sample.yaml", text_at("sample.yaml", b"seeds: \x00")),
     Fault("a YAML is empty", "sample", 2, "sample.yaml|onfig", text_at("sample.yaml", "")),
     Fault("a key stands twice", "sample", 2, "'seeds' stands twice", appended("sample.yaml", "seeds: 0-1\n")),
     Fault("a suite's key stands twice", "bench", 2, "'name' stands twice", appended("suite.yaml", "name: a\n")),
-    Fault("a fit's key stands twice", "fit", 2, "'seed_everything' stands twice", appended("fit.yaml", "seed_everything: 1\n")),
-    Fault("a number may be octal", "sample", 2, "017 may be decimal or octal", appended("sample.yaml", "guidance: 017\n")),
+    Fault(
+        "a fit's key stands twice",
+        "fit",
+        2,
+        "'seed_everything' stands twice",
+        appended("fit.yaml", "seed_everything: 1\n"),
+    ),
+    Fault(
+        "a number may be octal", "sample", 2, "017 may be decimal or octal", appended("sample.yaml", "guidance: 017\n")
+    ),
     Fault("a predictor is empty", "learned", 2, "predictor.json", text_at(PREDICTOR, "")),
     Fault("a predictor is a list", "learned", 2, "predictor.json", text_at(PREDICTOR, "[1]")),
-    Fault("a predictor's weights are cut off", "learned", 2, "predictor.safetensors", cut("done/run/predictor.safetensors", 100)),
+    Fault(
+        "a predictor's weights are cut off",
+        "learned",
+        2,
+        "predictor.safetensors",
+        cut("done/run/predictor.safetensors", 100),
+    ),
     Fault("golden rows are cut off", "nightly", 2, "golden/.*json", cut("golden/*/*.json", 30)),
     Fault("an image is cut off", "evaluate", 2, "000001.png", cut("done/images/000001.png", 40)),
     Fault("a plan is cut off", "table", 2, "plan.json", cut("done/bench/small/plan.json", 30)),
@@ -443,11 +473,33 @@ VALUES = [
     Fault("a suite's name is a number", "bench", 2, "name", change("suite", "name", value=7)),
     Fault("a suite's name is a list", "bench", 2, "name", change("suite", "name", value=["a"])),
     Fault("entries are a text", "bench", 2, "entries", change("suite", "entries", value="euler")),
-    Fault("an NFE is a text", "bench", 2, "nfe", change("suite", "entries", value=[{"solver": {"name": "euler"}, "schedules": [{"name": "logsnr"}], "nfe": ["4"]}])),
-    Fault("a folder of runs is a list", "fit", 2, "default_root_dir", change("fit", "trainer", "default_root_dir", value=[1])),
+    Fault(
+        "an NFE is a text",
+        "bench",
+        2,
+        "nfe",
+        change(
+            "suite", "entries", value=[{"solver": {"name": "euler"}, "schedules": [{"name": "logsnr"}], "nfe": ["4"]}]
+        ),
+    ),
+    Fault(
+        "a folder of runs is a list",
+        "fit",
+        2,
+        "default_root_dir",
+        change("fit", "trainer", "default_root_dir", value=[1]),
+    ),
     Fault("a store's root is a number", "fit", 2, "root", change("fit", "data", "init_args", "root", value=7)),
-    Fault("a predictor's path is a list", "fit", 2, "export", change("fit", "model", "init_args", "export", value=["a"])),
-    Fault("trajectories are a text", "fit", 2, "trajectories", change("fit", "data", "init_args", "trajectories", value="many")),
+    Fault(
+        "a predictor's path is a list", "fit", 2, "export", change("fit", "model", "init_args", "export", value=["a"])
+    ),
+    Fault(
+        "trajectories are a text",
+        "fit",
+        2,
+        "trajectories",
+        change("fit", "data", "init_args", "trajectories", value="many"),
+    ),
     Fault("metrics are a text", "evaluate", 2, "metrics", change("images", "metrics", value="fid")),
     Fault("a detector is a number", "evaluate", 2, "detector", change("images", "detector", value=7)),
     Fault("golden is a list", "nightly", 2, "golden", change("nightly", "golden", value=[1])),
@@ -455,41 +507,107 @@ VALUES = [
 
 SURROUNDINGS = [
     *(
-        Fault(f"OMP_NUM_THREADS is {value!r}", "sample", code, "OMP_NUM_THREADS", within=variables(OMP_NUM_THREADS=value))
+        Fault(
+            f"OMP_NUM_THREADS is {value!r}", "sample", code, "OMP_NUM_THREADS", within=variables(OMP_NUM_THREADS=value)
+        )
         for value, code in (("", 0), ("4,3,2", 0), ("0", 2), ("many", 2), ("-1", 2))
     ),
     Fault("there is no HOME", "sample", 0, within=variables(HOME=None), same="new"),
-    Fault("there is no HOME and no user", "models", 1, "set HOME", within=lambda: (variables(HOME=None, XDG_CACHE_HOME=None, AMED_CACHE=None)(), os.setuid(4_000_000))),
+    Fault(
+        "there is no HOME and no user",
+        "models",
+        1,
+        "set HOME",
+        within=lambda: (variables(HOME=None, XDG_CACHE_HOME=None, AMED_CACHE=None)(), os.setuid(4_000_000)),
+    ),
     Fault("HOME is a file", "models", 0, before=text_at("home"), within=variables(HOME="home")),
-    Fault("the cache is a file", "models fetch cifar10", 1, before=text_at("cache"), within=variables(AMED_CACHE="cache", AMED_OFFLINE="1")),
+    Fault(
+        "the cache is a file",
+        "models fetch cifar10",
+        1,
+        before=text_at("cache"),
+        within=variables(AMED_CACHE="cache", AMED_OFFLINE="1"),
+    ),
     Fault("nobody reads what is printed", "models", 1, within=output_without_reader),
     Fault("nobody reads a table", "table", 1, within=output_without_reader),
-    Fault("what is printed goes to a full disk", "models", 1, "standard output.*No space", within=lambda: output_to("/dev/full")()),
-    Fault("a table is printed to a full disk", "table", 1, "standard output.*No space", within=lambda: output_to("/dev/full")()),
-    Fault("help is printed to a full disk", "--help", 1, "standard output.*No space", within=lambda: output_to("/dev/full")()),
+    Fault(
+        "what is printed goes to a full disk",
+        "models",
+        1,
+        "standard output.*No space",
+        within=lambda: output_to("/dev/full")(),
+    ),
+    Fault(
+        "a table is printed to a full disk",
+        "table",
+        1,
+        "standard output.*No space",
+        within=lambda: output_to("/dev/full")(),
+    ),
+    Fault(
+        "help is printed to a full disk",
+        "--help",
+        1,
+        "standard output.*No space",
+        within=lambda: output_to("/dev/full")(),
+    ),
     Fault("the working directory is gone", "models", 2, "the working directory is gone", within=gone),
     Fault("no more files can be opened", "sample", 1, "Too many open files; raise .*ulimit -n", within=few_open_files),
-    Fault("SLURM counts in words", "fit", 2, "SLURM_RESTART_COUNT", within=variables(SLURM_RESTART_COUNT="x", SLURM_JOB_ID="1")),
-    Fault("SLURM's tasks are no number", "bench --config suite.yaml --output bench --devices 2 --accelerator cpu", 2, "SLURM_NTASKS", within=variables(SLURM_NTASKS="x", SLURM_JOB_NAME="fit")),
+    Fault(
+        "SLURM counts in words",
+        "fit",
+        2,
+        "SLURM_RESTART_COUNT",
+        within=variables(SLURM_RESTART_COUNT="x", SLURM_JOB_ID="1"),
+    ),
+    Fault(
+        "SLURM's tasks are no number",
+        "bench --config suite.yaml --output bench --devices 2 --accelerator cpu",
+        2,
+        "SLURM_NTASKS",
+        within=variables(SLURM_NTASKS="x", SLURM_JOB_NAME="fit"),
+    ),
     Fault("an umlaut in a name", "sample --config sample.yaml --output Bär --accelerator cpu", 0, same="Bär"),
-    Fault("files are of the future", "fit", 0, before=lambda folder: [os.utime(path, (2e9, 2e9)) for path in folder.rglob("*")]),
+    Fault(
+        "files are of the future",
+        "fit",
+        0,
+        before=lambda folder: [os.utime(path, (2e9, 2e9)) for path in folder.rglob("*")],
+    ),
     Fault("a temporary folder is missing", "sample", 0, within=variables(TMPDIR="/nowhere"), same="new"),
 ]
 
 LEFT = [
     Fault("a full disk left a lock empty", "fit", 0, before=text_at("run/run.lock", "")),
     Fault("a full disk cut a lock off", "fit", 0, before=text_at("run/run.lock", '{"job": nul')),
-    Fault("a lock is another program's", "fit", 2, "run.lock: not a lock of this program", text_at("run/run.lock", "pid 7")),
+    Fault(
+        "a lock is another program's",
+        "fit",
+        2,
+        "run.lock: not a lock of this program",
+        text_at("run/run.lock", "pid 7"),
+    ),
     Fault("a lock is a folder", "fit", 2, "run.lock", folder_at("run/run.lock")),
-    Fault("a killed writer left half an image", "sample", 0, before=text_at(f"new/.000001.png.{os.uname().nodename}.unfinished", "x" * 9999), same="new"),
+    Fault(
+        "a killed writer left half an image",
+        "sample",
+        0,
+        before=text_at(f"new/.000001.png.{os.uname().nodename}.unfinished", "x" * 9999),
+        same="new",
+    ),
 ]
 
 NIGHTS = [
-    Fault("a night's weights are gone", "nightly", 3, "nowhere.json", change("suite", "datasets", 0, "model", value={"name": "file", "path": "nowhere.json"})),
+    Fault(
+        "a night's weights are gone",
+        "nightly",
+        3,
+        "nowhere.json",
+        change("suite", "datasets", 0, "model", value={"name": "file", "path": "nowhere.json"}),
+    ),
     Fault("a night's device is gone", "bench nightly --config nightly.yaml --accelerator gpu", 3, "accelerator"),
-    Fault("a night's library is missing", "nightly", 3, "diffusers", change("suite", "datasets", 0, "model", value={"name": "stable_diffusion", "path": "nowhere"})),
-    Fault("a night's YAML is wrong", "nightly", 2, "suite", change("nightly", "suite", value="nowhere.yaml")),
+    Fault("a night's library is missing", "nightly", 3, "matplotlib", within=lambda: block("matplotlib")),
+    Fault("a night's YAML is wrong", "nightly", 2, "nowhere.yaml", change("nightly", "suite", value="nowhere.yaml")),
 ]
 
 FAULTS = [*DISKS, *QUOTAS, *PLACES, *RIGHTS, *FILES, *RESIGNED, *VALUES, *SURROUNDINGS, *LEFT, *NIGHTS]
-_ = (errno, subprocess)

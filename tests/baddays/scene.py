@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +80,29 @@ VERBS = {
 }
 
 
-def build(folder: Path) -> None:
-    """Make the folder; ``done`` has what was finished."""
+IMAGES = f"sample --config sample.yaml --output done/images {CPU}"
+RUN = (
+    "fit --config fit.yaml --data.root done/store --trainer.default_root_dir done/run "
+    "--model.export done/run/predictor.json --trainer.logger.init_args.save_dir done/run"
+)
+SWEEP = f"bench --config suite.yaml --output done/bench {CPU}"
+NIGHT = f"{VERBS['nightly']} --update-golden"
+
+
+def build(folder: Path, commands: Sequence[str]) -> Path:
+    """Make the folder, in which ``done`` has what was finished, and return it."""
     (folder / "done").mkdir(parents=True)
     for name, content in CONFIGS.items():
         write(folder, name, content)
-    for command in (
-        f"sample --config sample.yaml --output done/images {CPU}",
-        "fit --config fit.yaml --data.root done/store --trainer.default_root_dir done/run "
-        "--model.export done/run/predictor.json --trainer.logger.init_args.save_dir done/run",
-        f"bench --config suite.yaml --output done/bench {CPU}",
-    ):
+    for command in commands:
         ended = run(folder, command)
         assert ended.code == 0, ended.err
-    ended = run(folder, f"{VERBS['nightly']} --update-golden")
-    assert ended.code == 0, ended.err
-    shutil.rmtree(folder / "nights")
+    shutil.rmtree(folder / "nights", ignore_errors=True)
+    return folder
+
+
+def open_to_all(folder: Path) -> None:
+    """Let every user read and write all of it."""
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o777 if path.is_dir() else 0o666)
 
@@ -125,5 +133,3 @@ def finished(folder: Path) -> dict[str, str]:
 
 def pixels(folder: Path) -> list[np.ndarray]:
     return [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))]
-
-

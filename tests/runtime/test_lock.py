@@ -96,7 +96,9 @@ class TestHeld:
     @pytest.mark.parametrize("written", ["of another program", "{}", '{"host": "elsewhere"}', "\0"])
     def test_a_file_of_somebody_else_by_that_name_is_left_as_it_is(self, tmp_path, written):
         (tmp_path / "run.lock").write_text(written)
-        with pytest.raises(InputError, match=r"run.lock: not a lock of this program; .* delete it if nobody works here"):
+        with pytest.raises(
+            InputError, match=r"run.lock: not a lock of this program; .* delete it if nobody works here"
+        ):
             take(tmp_path)
         assert (tmp_path / "run.lock").read_text() == written
 

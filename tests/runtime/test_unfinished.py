@@ -48,7 +48,7 @@ def test_a_living_writer_keeps_what_it_has(tmp_path, is_folder):
 def test_of_what_fails_nothing_is_left_and_the_error_names_the_file(tmp_path):
     with (
         open("/dev/full", "wb", buffering=0) as full,
-        pytest.raises(OSError, match="No space left on device: '.*/name'"),
+        pytest.raises(OSError, match=r"No space left on device: '.*/name'"),
         unfinished(tmp_path / "name"),
     ):
         full.write(b"content")
