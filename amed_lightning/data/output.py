@@ -58,13 +58,16 @@ def _is_own(image: Path, output: Path, seeds: Sequence[int]) -> bool:
 
 
 def write_samples(output: Path, images: Bytes, record: Record, replaced: Iterable[Path]) -> None:
-    """Write images of consecutive seeds, in place of earlier ones.
+    """Write images of consecutive seeds, all or none, in place of earlier ones.
 
     Args:
         output: folder, or a .png for a grid.
         images: one per seed of the record.
         record: what made them.
         replaced: what :func:`images_to_replace` returned.
+
+    Raises:
+        OSError: they cannot be written.
     """
     for image in replaced:
         image.unlink(missing_ok=True)
@@ -73,5 +76,11 @@ def write_samples(output: Path, images: Bytes, record: Record, replaced: Iterabl
         write_image(output, make_grid(images, nrow=GRID_COLUMNS, padding=1), record)
         return
     output.mkdir(parents=True, exist_ok=True)
-    for seed, image in zip(range(*record.seeds), images, strict=True):
-        write_image(output / _name(seed), image, record)
+    paths = [output / _name(seed) for seed in range(*record.seeds)]
+    try:
+        for path, image in zip(paths, images, strict=True):
+            write_image(path, image, record)
+    except OSError:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise

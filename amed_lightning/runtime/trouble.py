@@ -5,7 +5,6 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 
 MORE_MEMORY = "take a smaller batch, or ask for more memory"
 SOMETHING_ELSE = "something else is there: move it away, or name another place"
@@ -68,7 +67,7 @@ def _place(error: OSError) -> str:
     if names:
         return " to ".join(names)
     frames = traceback.extract_tb(error.__traceback__)
-    charts = any("tensorboard" in Path(frame.filename).parts for frame in frames)
+    charts = any("tensorboard" in frame.filename for frame in frames)
     return "TensorBoard's files" if charts else "standard output or another open file"
 
 

@@ -225,6 +225,7 @@ DISKS = [
         "sample --config sample.yaml --output small/g.png --accelerator cpu",
         1,
         rf"small/g.png: {FULL}",
+        filled("small"),
         disk=4,
         goes_on=True,
     ),
@@ -342,16 +343,16 @@ QUOTAS = [
         f"no file may be long: {verb}", verb, 1, r": File too large; raise .*ulimit -f", within=files_of_at_most(size)
     )
     for verb, size in (
-        ("sample", 8),
+        ("sample", 500),
         ("reference", KILOBYTE),
-        ("schedule", 64),
+        ("schedule", 512),
         ("precompute", 8 * KILOBYTE),
         ("precompute", 200 * KILOBYTE),
         ("fit", 2 * KILOBYTE),
         ("fit", 500 * KILOBYTE),
         ("bench", 512),
         ("bench", 8 * KILOBYTE),
-        ("table", 64),
+        ("table", 512),
         ("plot", KILOBYTE),
     )
 ]
