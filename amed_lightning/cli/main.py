@@ -6,6 +6,7 @@ A verb's module is imported when it is called, so that ``--help`` and ``--versio
 import importlib
 import locale
 import os
+import select
 import sys
 import threading
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.signals import listening
 from amed_lightning.runtime.trouble import told
 
+OUTPUT = "standard output"
 INTERRUPTIBLE = ("fit", "precompute", "schedule", "bench")
 """Verbs that look at the signals which ask them to stop; the others end at once."""
 
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if verb == "--offline":
         os.environ["AMED_OFFLINE"] = "1"
         verb, *rest = rest or ["--help"]
-    threading.excepthook = _of_a_thread
+    before, threading.excepthook = threading.excepthook, _of_a_thread
     try:
         code = _run(verb, rest)
         _flush()
@@ -66,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _ending(verb, error)
     finally:
         _leave_group()
+        threading.excepthook = before
     sys.exit(code)
 
 
@@ -96,7 +99,7 @@ def _ending(verb: str, error: Exception) -> ExitCode:
         return ExitCode.failed
     if (trouble := told(error)) is None:
         raise error
-    if not isinstance(error, BrokenPipeError):  # whoever has closed a pipe knows
+    if not (isinstance(error, BrokenPipeError) and (error.filename == OUTPUT or _is_unread())):  # who left knows it
         _say(f"error: {verb}: {trouble}; what is finished is kept, and the same command goes on")
     with suppress(OSError):
         _flush()
@@ -114,7 +117,15 @@ def _flush() -> None:
     except OSError as error:
         with suppress(OSError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        raise OSError(error.errno, os.strerror(error.errno or 0), "standard output") from error
+        raise OSError(error.errno, os.strerror(error.errno or 0), OUTPUT) from error
+
+
+def _is_unread() -> bool:
+    """Whether what is printed goes to a pipe that nobody reads any more, as after ``| head``."""
+    output = select.poll()
+    with suppress(OSError):
+        output.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def _of_a_thread(ended: threading.ExceptHookArgs) -> None:
@@ -131,13 +142,10 @@ def _say(line: str) -> None:
 
 def _open_streams() -> None:
     """Give a stream that was closed a place: its number would be that of the next file, which others print into."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            os.dup2(nowhere, number)
-            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115  # for good
-            if nowhere != number:
-                os.close(nowhere)
+            nowhere = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            setattr(sys, name, open(nowhere, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _speak_utf_8() -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,12 +180,6 @@ def output_without_reader() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     os.dup2(writer, 1)
-
-
-def block(library: str) -> None:
-    """Let a library be one that is not installed."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
-        sys.modules[name] = None
 
 
 def gone() -> None:
@@ -607,7 +600,13 @@ NIGHTS = [
         change("suite", "datasets", 0, "model", value={"name": "file", "path": "nowhere.json"}),
     ),
     Fault("a night's device is gone", "bench nightly --config nightly.yaml --accelerator gpu", 3, "accelerator"),
-    Fault("a night's library is missing", "nightly", 3, "matplotlib", within=lambda: block("matplotlib")),
+    Fault(
+        "a night's library is missing",
+        "nightly",
+        3,
+        "nobodys.Model.*No module named 'nobodys'",
+        change("suite", "datasets", 0, "model", value={"name": "nobodys.Model"}),
+    ),
     Fault("a night's YAML is wrong", "nightly", 2, "nowhere.yaml", change("nightly", "suite", value="nowhere.yaml")),
 ]
 
