@@ -26,13 +26,9 @@ def test_both_names_of_a_rename_are_told():
 
 
 def test_it_is_found_behind_the_errors_that_wrap_it():
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "", "disk")
-        except OSError as error:
-            raise ValueError("while writing") from error
-    except ValueError as error:
-        assert told(error).startswith("disk: No space left on device")
+    error = ValueError("while writing")
+    error.__cause__ = OSError(errno.ENOSPC, "", "disk")
+    assert told(error).startswith("disk: No space left on device")
 
 
 @pytest.mark.parametrize(
