@@ -7,8 +7,10 @@ text. ``017``, which is 15 in one version and 17 in the other, is refused, and s
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, ClassVar
 
+import jsonargparse
 import yaml
 from jsonargparse import _loaders_dumpers
 
@@ -62,9 +64,15 @@ class Reader(Loader):  # type: ignore[misc,valid-type]  # chosen above
             ) from None
 
 
+class Writer(yaml.SafeDumper):
+    """PyYAML's, which also quotes a text that the reader would take for a number."""
+
+
 Reader.add_constructor(INT, Reader.construct_whole_number)
 for tag, form in FORMS.items():
-    Reader.add_implicit_resolver(tag, re.compile(f"(?:{form.pattern})$"), list("-+0123456789."))
+    for either in (Reader, Writer):
+        either.add_implicit_resolver(tag, re.compile(f"(?:{form.pattern})$"), list("-+0123456789."))
+jsonargparse.set_dumper("yaml", partial(yaml.dump, Dumper=Writer, **_loaders_dumpers.dump_yaml_kwargs))
 _loaders_dumpers.yaml_default_loader = Reader  # type: ignore[assignment]  # behind every parser, also where it reads a value inside another
 
 

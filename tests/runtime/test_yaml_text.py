@@ -96,6 +96,14 @@ def test_a_key_that_stands_twice_is_refused_by_name_and_line(text):
         read_yaml(text)
 
 
+@pytest.mark.parametrize("text", [*VALUES, "yes", "null", "a: b", "1_0.5", "-1e-3", "0b1"])
+def test_a_text_that_a_parser_writes_is_read_as_that_text(text):
+    parser = Parser(prog="a")
+    parser.add_argument("--value", type=str)
+    written = parser.dump(parser.parse_object({"value": text}))
+    assert read_yaml(written) == yaml.safe_load(written) == {"value": text}
+
+
 def test_a_merged_mapping_may_be_overridden():
     assert read_yaml("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}")["b"] == {"x": 3, "y": 2}
 
