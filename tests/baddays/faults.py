@@ -398,8 +398,8 @@ RIGHTS = [
     Fault(
         "weights may not be read",
         "learned",
-        2,
-        "predictor.safetensors",
+        1,
+        "predictor.safetensors: Permission denied",
         mode("done/run/predictor.safetensors", 0),
         as_nobody,
     ),
@@ -470,9 +470,8 @@ VALUES = [
     Fault(
         "an NFE is a text",
         "bench",
-        2,
-        "nfe",
-        change(
+        0,
+        before=change(
             "suite", "entries", value=[{"solver": {"name": "euler"}, "schedules": [{"name": "logsnr"}], "nfe": ["4"]}]
         ),
     ),
@@ -501,10 +500,14 @@ VALUES = [
 
 SURROUNDINGS = [
     *(
-        Fault(
-            f"OMP_NUM_THREADS is {value!r}", "sample", code, "OMP_NUM_THREADS", within=variables(OMP_NUM_THREADS=value)
+        Fault(f"OMP_NUM_THREADS is {value!r}", "sample", code, says, within=variables(OMP_NUM_THREADS=value), same=same)
+        for value, code, says, same in (
+            ("", 0, "", "new"),
+            ("4,3,2", 0, "", "new"),
+            ("0", 2, "OMP_NUM_THREADS is '0'", ""),
+            ("many", 2, "OMP_NUM_THREADS is 'many'", ""),
+            ("-1", 2, "OMP_NUM_THREADS is '-1'", ""),
         )
-        for value, code in (("", 0), ("4,3,2", 0), ("0", 2), ("many", 2), ("-1", 2))
     ),
     Fault("there is no HOME", "sample", 0, within=variables(HOME=None), same="new"),
     Fault(
