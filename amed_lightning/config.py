@@ -17,7 +17,6 @@ import inspect
 import json
 import math
 import os
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import asdict, is_dataclass
@@ -28,6 +27,8 @@ import jsonargparse
 import yaml
 
 from amed_lightning.runtime.json_text import TOO_DEEP, require_shallow
+from amed_lightning.runtime.unfinished import unfinished
+from amed_lightning.runtime.yaml_text import NAMELESS, read_yaml
 
 Part = TypeVar("Part")
 Spec = dict[str, Any]
@@ -36,8 +37,6 @@ LARGEST = 16 << 20
 """Bytes of a JSON, unless its reader knows better; the largest that is written here has a few hundred thousand."""
 LARGEST_YAML = 128 << 10
 """Bytes of a YAML, which takes ten seconds per megabyte to read."""
-MOST_VALUES = 100_000
-"""What a YAML may stand for when every alias is written out."""
 IMPORTING = "class_path"
 """The key by which jsonargparse imports; a part here is named by ``name``."""
 
@@ -92,24 +91,20 @@ def file_digest(path: Path) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader finds the whole file or what was there before.
 
-    The bytes go to a temporary name in the same folder, which no other process on any node has, reach the disk, are
-    read back, and are renamed.
+    The bytes go to a name beside it (see :mod:`amed_lightning.runtime.unfinished`), reach the disk, are read back, and
+    are renamed.
 
     Raises:
         OSError: they cannot be written, or what was read is something else.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with unfinished(path) as temporary:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if temporary.read_bytes() != content:
-            raise OSError(f"{temporary}: what was read back is not what was written")
+            raise OSError(f"{path}: what was read back is not what was written")
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def at_home(value: Any) -> Any:
@@ -159,48 +154,16 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """
     text = content_of(path, LARGEST_YAML)
     try:
-        content = _from_yaml(text.decode())
+        content = read_yaml(text.decode())
         require_shallow(content)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = TOO_DEEP if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise InputError(f"{path}: not valid YAML: {reason}") from None
+        reason = TOO_DEEP if isinstance(error, RecursionError) else str(error).replace(NAMELESS, "")
+        raise InputError(f"{path}: not valid YAML: {' '.join(reason.split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values")
     if place := not_finite_in(content):
         raise InputError(f"{path}: {place}; give a finite number")
     return at_home(content)
-
-
-def _from_yaml(text: str) -> Any:
-    """Read YAML once it is known how much its aliases stand for: a few lines of them can double it each."""
-    loader = yaml.SafeLoader(text)
-    try:
-        node = loader.get_single_node()
-        _count_values(node, {})
-        return None if node is None else loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _count_values(node: Any, counted: dict[int, int]) -> int:
-    """Return what a node stands for in values.
-
-    Args:
-        node: of YAML.
-        counted: of the nodes that were met before; 0 of those that hold this one.
-
-    Raises:
-        ValueError: too many, or a node inside itself.
-    """
-    if not isinstance(node, yaml.CollectionNode):
-        return 1
-    if id(node) not in counted:
-        counted[id(node)] = 0
-        inner = [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
-        counted[id(node)] = 1 + sum(_count_values(part, counted) for part in inner)
-    if not 0 < counted[id(node)] <= MOST_VALUES:
-        raise ValueError(f"by its aliases it stands for more than {MOST_VALUES} values")
-    return counted[id(node)]
 
 
 def load_dataclass(path: Path, form: type[Part]) -> Part:

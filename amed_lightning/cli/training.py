@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import yaml
 from jsonargparse import Namespace, dict_to_namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
@@ -23,6 +22,7 @@ from amed_lightning.runtime.processes import accelerator_for, compute_alike
 from amed_lightning.runtime.progress import progress_lines
 from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.runtime.slurm import slurm_environment
+from amed_lightning.runtime.yaml_text import read_yaml
 from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.exporting import Exporting, is_trial
@@ -138,7 +138,7 @@ class TrainingCLI(LightningCLI):
         folder, leads = Path(self.trainer.default_root_dir), self.trainer.is_global_zero
         max_epochs = -1 if self.trainer.max_epochs is None else self.trainer.max_epochs
         digests = self._digests()
-        run = RunDirectory(folder, yaml.safe_load(self.given) | {"digests": digests})
+        run = RunDirectory(folder, read_yaml(self.given) | {"digests": digests})
         result = model.result_in(folder) if isinstance(model, Exporting) else None
         with run.claimed(leads):
             last = self._last(run)
@@ -171,7 +171,7 @@ class TrainingCLI(LightningCLI):
         Raises:
             InputError: there is none, or it was made by another configuration.
         """
-        folder, given = Path(self.trainer.default_root_dir), yaml.safe_load(self.given)
+        folder, given = Path(self.trainer.default_root_dir), read_yaml(self.given)
         if ckpt_path is None:
             compared = {name: given[name] for name in ("model", "data")} | {"digests": self._digests()}
             last = RunDirectory(folder, compared).last_checkpoint("name the checkpoint as --ckpt_path")
@@ -196,7 +196,7 @@ class TrainingCLI(LightningCLI):
         source = provenance(self.trainer.strategy.root_device, self.trainer.world_size)
         source["charts"] = [each.log_dir for each in self.trainer.loggers if isinstance(each, TensorBoardLogger)]
         source["result"] = result and run.name_of(result)
-        write_run_record(run.folder, yaml.safe_load(self.given), digests, source, restart)
+        write_run_record(run.folder, read_yaml(self.given), digests, source, restart)
 
 
 def _charts_in(folder: Path) -> Namespace:

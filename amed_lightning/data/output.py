@@ -8,6 +8,7 @@ from torchvision.utils import make_grid
 from amed_lightning.config import InputError
 from amed_lightning.data.listing import listing
 from amed_lightning.data.picture import Record, record_in, write_image
+from amed_lightning.runtime.places import require_place
 from amed_lightning.tensors import Bytes
 
 VERB = "sample"
@@ -30,11 +31,10 @@ def images_to_replace(output: Path, overwrite: bool) -> list[Path]:
         overwrite: whether they may be replaced.
 
     Raises:
-        InputError: there are some and they may not, there are images that no ``sample`` wrote there, or a file is where
-            the folder is to be, or the other way round.
+        InputError: there are some and they may not, there are images that no ``sample`` wrote there, or this is no
+            place to write to.
     """
-    if output.exists() and output.is_dir() == _is_grid(output):
-        raise InputError(f"--output {output}: is a {'folder' if output.is_dir() else 'file'}; name another")
+    require_place(output, is_folder=not _is_grid(output))
     if not output.exists():
         return []
     images = [output] if _is_grid(output) else [output / name for name in listing(output).names]
@@ -58,13 +58,16 @@ def _is_own(image: Path, output: Path, seeds: Sequence[int]) -> bool:
 
 
 def write_samples(output: Path, images: Bytes, record: Record, replaced: Iterable[Path]) -> None:
-    """Write images of consecutive seeds, in place of earlier ones.
+    """Write images of consecutive seeds, all or none, in place of earlier ones.
 
     Args:
         output: folder, or a .png for a grid.
         images: one per seed of the record.
         record: what made them.
         replaced: what :func:`images_to_replace` returned.
+
+    Raises:
+        OSError: they cannot be written.
     """
     for image in replaced:
         image.unlink(missing_ok=True)
@@ -73,5 +76,11 @@ def write_samples(output: Path, images: Bytes, record: Record, replaced: Iterabl
         write_image(output, make_grid(images, nrow=GRID_COLUMNS, padding=1), record)
         return
     output.mkdir(parents=True, exist_ok=True)
-    for seed, image in zip(range(*record.seeds), images, strict=True):
-        write_image(output / _name(seed), image, record)
+    paths = [output / _name(seed) for seed in range(*record.seeds)]
+    try:
+        for path, image in zip(paths, images, strict=True):
+            write_image(path, image, record)
+    except OSError:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,6 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 from amed_lightning.config import InputError, canonical_json
 from amed_lightning.data.images import Pixels
 from amed_lightning.runtime.json_text import parse_json
+from amed_lightning.runtime.unfinished import unfinished
 
 FORMATS = ("PNG", "BMP", "GIF", "JPEG", "PPM", "TIFF", "WEBP")
 """By Pillow's names. GIF and TIFF are read if they hold one image, PPM stands for its kin (PGM, PBM)."""
@@ -73,12 +73,11 @@ def write_image(path: Path, image: Pixels, record: Record | None = None) -> None
     notes = PngInfo()
     if record is not None:
         notes.add_text(KEYWORD, canonical_json(asdict(record)), zip=True)
-    unfinished = path.with_name(f".{path.stem}.{uuid4().hex}.png")
-    try:
-        Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels).save(unfinished, pnginfo=notes)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    content = BytesIO()  # Pillow does not say why a file cannot be written
+    Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels).save(content, "PNG", pnginfo=notes)
+    with unfinished(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+        temporary.replace(path)
 
 
 def read_image(content: bytes, name: str) -> tuple[Pixels, Record | None]:

@@ -5,6 +5,7 @@ from functools import partial
 import torch
 
 from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.signals import stop_if_asked
 from amed_lightning.runtime.work import share
@@ -24,8 +25,13 @@ def precompute(
         seeds: ranges of trajectories to have.
         processes: this process among those that share the work.
         device: where to compute.
+
+    Raises:
+        InputError: the store cannot be written.
     """
     shards = [shard for group in seeds for shard in store.shards(group)]
+    if any(not store.path(shard).is_dir() for shard in shards):
+        require_place(store.folder, is_folder=True)
     make = {store.path(shard).name: partial(_compute, store, model, shard, device) for shard in shards}
     share("teacher", make, lambda name: (store.folder / name).is_dir(), store.folder, processes, "shards")
 

@@ -11,8 +11,6 @@ A reader opens them read-only, without lock, and lazily, once per process, and l
 
 import hashlib
 import json
-import shutil
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +22,7 @@ import torch
 from amed_lightning.config import InputError, content_of, write_atomically
 from amed_lightning.noise.schedules import Grid
 from amed_lightning.runtime.json_text import parse_json
+from amed_lightning.runtime.unfinished import unfinished
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher import environment
 from amed_lightning.teacher.pages import require_sound
@@ -76,27 +75,25 @@ class TrajectoryStore:
     def write(self, shard: Seeds, trajectories: Trajectories) -> None:
         """Write a shard, all or nothing; one that is there already is kept."""
         final = self.path(shard)
-        partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
-        partial.mkdir(parents=True)
         write_atomically(self.folder / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
         records = list(self.layout.pack(trajectories))
-        environment.write(partial, range(shard.start, shard.stop), records)
-        manifest = {
-            "recipe": self.recipe.digest,
-            "stream": shard.stream.name,
-            "start": shard.start,
-            "stop": shard.stop,
-            "engine": environment.ENGINE,
-            "bytes": (partial / "data.mdb").stat().st_size,
-            "sha256": _checksum(records),
-        }
-        write_atomically(partial / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
-        try:
-            partial.rename(final)
-        except OSError:
-            shutil.rmtree(partial)
-            if not final.is_dir():
-                raise
+        with unfinished(final, is_folder=True) as partial:
+            environment.write(partial, range(shard.start, shard.stop), records)
+            manifest = {
+                "recipe": self.recipe.digest,
+                "stream": shard.stream.name,
+                "start": shard.start,
+                "stop": shard.stop,
+                "engine": environment.ENGINE,
+                "bytes": (partial / "data.mdb").stat().st_size,
+                "sha256": _checksum(records),
+            }
+            write_atomically(partial / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
+            try:
+                partial.rename(final)
+            except OSError:
+                if not final.is_dir():
+                    raise
 
 
 class _Records(dict[int, memoryview]):

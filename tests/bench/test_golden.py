@@ -29,9 +29,9 @@ def write(folder, *rows, hardware=HERE):
     path.write_text(golden_text(rows, hardware, VERSIONS))
 
 
-def night(folder, *rows, failures=None, hardware=HERE, bounds=None):
+def night(folder, *rows, failures=None, hardware=HERE, bounds=None, troubles=()):
     golden = load_golden(folder, hardware, "suite", bounds or Bounds())
-    return judge(rows, failures or {}, golden)
+    return judge(rows, failures or {}, golden, troubles)
 
 
 def wrong(judgements):
@@ -42,6 +42,13 @@ NAME = "digits euler logsnr 5 NFE"
 
 
 class TestJudge:
+    @pytest.mark.parametrize(("troubles", "verdict"), [((), "regression"), ((NAME,), "undecided")])
+    def test_a_cell_that_fails_is_a_regression_unless_the_machine_is_to_blame(self, tmp_path, troubles, verdict):
+        write(tmp_path, row())
+        judgements = night(tmp_path, failures={NAME: "no memory left"}, troubles=troubles)
+        assert wrong(judgements) == {(NAME, "row"): verdict}
+        assert outcome(judgements) == verdict
+
     def test_the_same_figures_are_fine(self, tmp_path):
         write(tmp_path, row())
         judgements = night(tmp_path, row())

@@ -1,5 +1,6 @@
 """Running a suite: every block once, whoever computes it; what failed is tried again, what is done is not."""
 
+import errno
 import json
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from amed_lightning.solvers import registry
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.tensors import quantise
 
-from .suites import CELLS, CPU, DATASET, bench_of, entry, fill, rows, values
+from .suites import CELLS, CPU, DATASET, Alone, bench_of, entry, fill, rows, values
 
 BLOCKS = 2
 
@@ -295,6 +296,31 @@ class TestFailure:
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}))
         for _ in range(2):
             assert fill(bench, tmp_path / "results") == ["somebodys_own.breaking"]
+
+    @pytest.mark.parametrize(
+        ("raised", "trouble"), [(torch.OutOfMemoryError("no room"), "no memory left"), (ArithmeticError("no"), None)]
+    )
+    def test_it_is_said_whether_the_machine_is_to_blame(self, tmp_path, monkeypatch, raised, trouble):
+        def step(*_):
+            raise raised
+
+        monkeypatch.setattr(Breaking, "step", step)
+        bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}))
+        fill(bench, tmp_path / "results")
+        said = json.loads(Results(tmp_path / "results").error(bench.cells[1].key).read_text())["trouble"]
+        assert said == trouble or trouble in said
+
+    def test_a_system_that_refuses_to_write_ends_the_sweep_and_fails_no_cell(self, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device", "blocks")
+
+        bench = bench_of(tmp_path, entry({"name": "euler"}))
+        with monkeypatch.context() as context:
+            context.setattr("amed_lightning.bench.block.write_tensors", full)
+            with pytest.raises(OSError, match="No space left"):
+                runner.run([bench], Results(tmp_path / "results"), Alone(), CPU)
+        assert not list(tmp_path.glob("results/rows/*"))
+        assert fill(bench, tmp_path / "results") == []
 
     def test_network_runs_that_were_not_planned_are_a_failure(self, tmp_path):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.dishonest"}))
