@@ -14,8 +14,9 @@ from amed_lightning import __version__
 from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.signals import listening
+from amed_lightning.runtime.watch import AGAIN, is_of_a_lost_process, leave, meet, watching
 
-INTERRUPTIBLE = ("fit", "precompute", "schedule", "bench")
+INTERRUPTIBLE = ("fit", "precompute", "schedule", "sample", "bench")
 """Verbs that look at the signals which ask them to stop; the others end at once."""
 
 VERBS = {
@@ -26,6 +27,7 @@ VERBS = {
     "evaluate": ("amed_lightning.cli.evaluate", "score a sampler or a folder of images with FID and IS"),
     "reference": ("amed_lightning.cli.reference", "compute the statistics of real images that scores refer to"),
     "schedule": ("amed_lightning.cli.schedule", "choose a few-step schedule among a fine teacher's levels (GITS)"),
+    "stores": ("amed_lightning.cli.stores", "list trajectories and tables, and who needs them; prune the others"),
     "models": ("amed_lightning.cli.models", "list, fetch or verify the published models"),
     "doctor": ("amed_lightning.cli.doctor", "tell what this machine has, and what is wrong with it"),
     "convert": ("amed_lightning.cli.convert", "turn a published network or predictor into safetensors and a JSON"),
@@ -61,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.path.append(os.getcwd())  # a user's own classes are found as `python -m` finds them
     try:
         os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
-        with listening() if verb in INTERRUPTIBLE else nullcontext():
+        with listening() if verb in INTERRUPTIBLE else nullcontext(), watching():
             code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
+            meet()
     except ValueError as error:
         bad_input = _bad_input(error)
         if bad_input is None:
@@ -72,11 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except FloatingPointError as error:
         print(f"error: {error}", file=sys.stderr)
         code = ExitCode.failed
+    except RuntimeError as error:
+        if not is_of_a_lost_process(error):
+            raise
+        print(f"error: another process of this job is gone ({_first_line(error)}); {AGAIN}", file=sys.stderr)
+        code = ExitCode.failed
     except KeyboardInterrupt:
         print(f"{verb}: interrupted", file=sys.stderr)
         code = ExitCode.interrupted
     finally:
-        _leave_group()
+        leave()
     sys.exit(code)
 
 
@@ -95,11 +103,8 @@ def _threads(told: str) -> str:
     return first
 
 
-def _leave_group() -> None:
-    """End the group of processes, if there is one: now and then gloo aborts a process that ends before its group."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_initialized():
-        distributed.destroy_process_group()
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def _bad_input(error: BaseException | None) -> InputError | None:

@@ -11,9 +11,11 @@ A reader opens them read-only, without lock, and lazily, once per process, and l
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -143,6 +145,8 @@ class TrajectoryReader:
         self.close()
         for shard in store.shards(seeds):
             self._verify(shard)
+        with suppress(OSError):
+            os.utime(store.folder)  # it was used
 
     def __len__(self) -> int:
         return len(self.seeds)

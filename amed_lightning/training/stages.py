@@ -75,13 +75,13 @@ class Stages:
         with torch.no_grad():
             start = self._advanced(block, teacher, index)
         self._reached[block] = index, start
-        memory = Remembering(self.tabulator.student.parts.model.denoiser)
+        memory = Remembering(self.tabulator.denoiser)
         return [self.tabulator.interval(teacher, start, index, memory)]
 
     def _advanced(self, block: Seeds, teacher: Trajectories, index: int) -> SolverState:
         """Return the student's state at an interval's start, with the flow's answer there."""
         student = self.tabulator.student
-        flow = ProbabilityFlow(student.parts.model.denoiser, teacher.condition)
+        flow = ProbabilityFlow(self.tabulator.denoiser, teacher.condition)
         sigmas = student.parts.sigmas.to(self.tabulator.device)
         reached, state = self._reached.get(block) or (0, student.start(teacher))
         for passed in range(reached, index):
