@@ -70,7 +70,7 @@ def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabr
     compute_alike()
     if TorchElasticEnvironment.detect():
         started = int(os.environ["LOCAL_WORLD_SIZE"])
-        if devices not in (1, started):
+        if str(devices) not in ("1", "auto", str(started)):
             raise InputError(
                 f"devices is {devices}, and torchrun has started {started} processes per node; give one of them"
             )
