@@ -63,26 +63,28 @@ def _group() -> Any:
 
 
 def _watch(ended: threading.Event) -> None:
-    others: _Others | None = None
+    others: Others | None = None
     while not ended.wait(SECONDS_BETWEEN_LOOKS):
         if others is None and (group := _group()) is not None and group.get_world_size() > 1:
-            others = _Others(group)
+            store = group.distributed_c10d._get_default_store().clone()  # a connection of this thread's own
+            others = Others(store, group.get_rank(), group.get_world_size())
         if others is not None and (gone := others.look()) is not None and not ended.is_set():
             print(f"process {gone} of this job is gone; {AGAIN}", file=sys.stderr, flush=True)
             os._exit(ExitCode.failed)
 
 
-class _Others:
+class Others:
     """The other processes, as they were seen last.
 
     Args:
-        distributed: torch's module.
+        store: that all processes share.
+        rank: of this process.
+        size: of the group.
     """
 
-    def __init__(self, distributed: Any) -> None:
-        self.store = distributed.distributed_c10d._get_default_store().clone()  # its own connection, for this thread
+    def __init__(self, store: Any, rank: int, size: int) -> None:
+        self.store, self.rank = store, rank
         self.store.set_timeout(timedelta(seconds=SECONDS_TO_ANSWER))
-        self.rank, size = distributed.get_rank(), distributed.get_world_size()
         self.seen = {rank: b"" for rank in range(size) if rank != self.rank}
         self.missed = dict.fromkeys(self.seen, 0)
         self.count = 0

@@ -1,4 +1,4 @@
-"""Real commands in forks of this process, which has imported everything once: one or two ranks, as Lightning starts them.
+"""Real commands in forks of this process, which has imported everything once, on one or two ranks.
 
 The second rank is a child of the first one. The processes find each other as those do that torchrun has started.
 """

@@ -61,6 +61,7 @@ SUITE: dict[str, Any] = {
     "entries": [{"solver": {"name": "euler"}, "schedules": [{"name": "logsnr"}], "nfe": [3, 4]}],
 }
 PLACES = ("store", "run", "out")
+WHOLE, NAMES = (".mdb", ".safetensors"), ("manifest.json", "predictor.json")
 
 
 def _fit(route: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def _fit(route: dict[str, Any]) -> dict[str, Any]:
 CONTENTS = {
     "precompute": FIT,
     "fit": _fit({"name": "network"}),
-    "table fit": _fit({"name": "table", "batch_size": 16}),
+    "table fit": _fit({"name": "table", "batch_size": 16, "agreement": 100.0, "most_nodes": 5}),
     "bench": SUITE,
 }
 KINDS = tuple(CONTENTS)
@@ -101,9 +102,7 @@ def left_by(folder: Path) -> dict[str, str]:
         elif path.parent.name == "rows":
             row = json.loads(path.read_text())
             found[name] = _digest(json.dumps({key: row[key] for key in ("key", "values", "leave_one_out")}).encode())
-        elif path.suffix in (".mdb", ".safetensors") or path.name in ("manifest.json", "predictor.json", "table.csv"):
-            found[name] = _digest(path.read_bytes())
-        elif path.parent.name == "tables":
+        elif path.suffix in WHOLE or path.name in NAMES or path.parent.name == "tables":
             found[name] = _digest(path.read_bytes())
     return found
 
