@@ -19,12 +19,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser
+from amed_lightning.cli.parsing import Parser
 from amed_lightning.cli.training import distillation
 from amed_lightning.config import InputError, digest
 
 ACTIONS = ("list", "prune")
 ENDINGS = (".json", ".yaml", ".yml")
+ONE_LINE = 10_000
+"""Columns of what is no terminal: paths are not broken."""
 Needs = Mapping[str, list[str]]
 """Who needs trajectories, by the digest of their recipe."""
 
@@ -93,7 +95,7 @@ def _list(kept: Sequence[Kept], needs: Needs) -> None:
     for item in kept:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.last_used))
         table.add_row(item.paths[0].name, item.recipe, item.holds, f"{_megabytes(item):.1f}", used, _who(item, needs))
-    Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
+    Console(width=None if sys.stdout.isatty() else ONE_LINE).print(table)
 
 
 def _prune(kept: Sequence[Kept], needs: Needs, yes: bool) -> None:

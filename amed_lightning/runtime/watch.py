@@ -21,6 +21,8 @@ SECONDS_BETWEEN_LOOKS = 5.0
 LOOKS_OF_PATIENCE = 8
 SECONDS_TO_ANSWER = 5.0
 """For the store."""
+KEEPER = 0
+"""The process that keeps the store."""
 LOST = re.compile("(connection|socket|peer).*(closed|reset|refused)|connection was likely closed|broken pipe", re.I)
 """What gloo, NCCL and the store say where a process has gone."""
 AGAIN = "this one ends too; the same command goes on"
@@ -64,11 +66,20 @@ def _group() -> Any:
 
 def _watch(ended: threading.Event) -> None:
     others: Others | None = None
+    look, silent = threading.Thread(), 0
     while not ended.wait(SECONDS_BETWEEN_LOOKS):
         if others is None and (group := _group()) is not None and group.get_world_size() > 1:
             store = group.distributed_c10d._get_default_store().clone()  # a connection of this thread's own
             others = Others(store, group.get_rank(), group.get_world_size())
-        if others is not None and (gone := others.look()) is not None and not ended.is_set():
+        if others is None:
+            continue
+        if look.is_alive():  # the store does not answer
+            silent += 1
+        else:
+            look, silent = threading.Thread(target=others.look, daemon=True), 0
+            look.start()
+        gone = KEEPER if silent >= LOOKS_OF_PATIENCE else others.gone
+        if gone is not None and not ended.is_set():
             print(f"process {gone} of this job is gone; {AGAIN}", file=sys.stderr, flush=True)
             os._exit(ExitCode.failed)
 
@@ -88,20 +99,22 @@ class Others:
         self.seen = {rank: b"" for rank in range(size) if rank != self.rank}
         self.missed = dict.fromkeys(self.seen, 0)
         self.count = 0
+        self.gone: int | None = None
 
     def look(self) -> int | None:
-        """Count, and return the first process that has not counted for too long; without the store, it is the first."""
+        """Count, and return the first process that has not counted for too long; without the store, its keeper."""
         self.count += 1
         try:
             self.store.set(_key(self.rank), str(self.count))
             counts = {rank: self.store.get(_key(rank)) if self.store.check([_key(rank)]) else b"" for rank in self.seen}
         except RuntimeError:
             counts = dict.fromkeys(self.seen, b"")
-            counts |= {rank: self.seen[rank] + b"?" for rank in self.seen if rank}  # nothing is known of the others
+            counts |= {rank: self.seen[rank] + b"?" for rank in self.seen if rank != KEEPER}  # nothing is known of them
         for rank, count in counts.items():
             self.missed[rank] = self.missed[rank] + 1 if count in (b"", self.seen[rank]) else 0
             self.seen[rank] = count
-        return next((rank for rank, missed in self.missed.items() if missed >= LOOKS_OF_PATIENCE), None)
+        self.gone = next((rank for rank, missed in self.missed.items() if missed >= LOOKS_OF_PATIENCE), None)
+        return self.gone
 
 
 def _key(rank: int) -> str:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -31,6 +32,8 @@ from amed_lightning.teacher.records import Layout, Rows
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
 from amed_lightning.teacher.view import View
 
+SECONDS_OF_A_WRITER = 600.0
+"""What has not been touched for so long nobody is writing."""
 CURE = "delete that folder and run `amed-lightning precompute` again"
 
 
@@ -74,8 +77,11 @@ class TrajectoryStore:
         return [shard for shard in self.shards(seeds) if not self.path(shard).is_dir()]
 
     def write(self, shard: Seeds, trajectories: Trajectories) -> None:
-        """Write a shard, all or nothing; one that is there already is kept."""
+        """Write a shard, all or nothing; one that is there already is kept, and what a killed writer left goes."""
         final = self.path(shard)
+        for left in final.parent.glob(f".{final.name}.*"):
+            if left.is_dir() and time.time() - left.stat().st_mtime > SECONDS_OF_A_WRITER:
+                shutil.rmtree(left, ignore_errors=True)
         partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
         partial.mkdir(parents=True)
         write_atomically(self.folder / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")

@@ -37,19 +37,21 @@ class Command:
         folder: where to.
         arguments: of the command.
         ranks: processes.
+        log: the file in that folder that they print to.
         codes: that they ended with, by rank.
     """
 
     folder: Path
     arguments: Sequence[str]
     ranks: int
+    log: str = "log.txt"
     codes: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        self.log = self.folder / "log.txt"
-        self.began = self.log.stat().st_size if self.log.exists() else 0
+        self.output = self.folder / self.log
+        self.began = self.output.stat().st_size if self.output.exists() else 0
         ours, theirs = os.pipe()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -81,7 +83,7 @@ class Command:
             os.environ |= {"WORLD_SIZE": str(self.ranks), "LOCAL_WORLD_SIZE": str(self.ranks)}
             os.environ |= {"MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "chaos"}
         os.chdir(self.folder)
-        output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        output = os.open(self.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
         sys.argv = ["amed-lightning", *self.arguments]
@@ -100,7 +102,7 @@ class Command:
     @property
     def said(self) -> str:
         """What its processes have printed."""
-        with self.log.open() as file:
+        with self.output.open() as file:
             file.seek(self.began)
             return file.read()
 

@@ -34,6 +34,10 @@ def test_two_hundred_kills_change_no_result():
     assert sum(int(kills) for _, _, kills, *_ in rows[2:]) >= 8 * KILLS
 
 
+def test_two_jobs_that_share_end_like_one_alone():
+    python("tests.chaos.pairs", "--pairs", "20", minutes=120)
+
+
 def test_a_rank_that_hangs_or_is_killed_ends_the_other_within_a_minute_with_a_line():
     for case in json.loads(python("tests.chaos.lost", minutes=10)):
         assert case["seconds"] < 60, case

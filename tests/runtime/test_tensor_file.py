@@ -43,3 +43,9 @@ def test_any_changed_or_missing_byte_is_noticed(path):
 def test_one_that_is_gone_is_named(tmp_path):
     with pytest.raises(DamagedFileError, match=r"gone\.safetensors: not readable"):
         read_tensors(tmp_path / "gone.safetensors")
+
+
+def test_what_nobody_would_read_is_not_written(tmp_path):
+    with pytest.raises(FloatingPointError, match="'b' has a NaN"):
+        write_tensors(tmp_path / "block.safetensors", {"b": torch.tensor([1.0, torch.nan])})
+    assert not list(tmp_path.iterdir())
