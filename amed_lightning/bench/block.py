@@ -5,6 +5,7 @@ it took, and a row made from it is not of the suite's protocol any more.
 """
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results
 from amed_lightning.data.picture import Record, write_image
+from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.runtime.tensor_file import read_tensors, write_tensors
 from amed_lightning.sampling.images import generate
 from amed_lightning.tensors import Bytes, Images
@@ -39,6 +41,7 @@ def compute_block(
         NotFiniteError: an image is not finite.
         DamagedFileError: the reference's images are not there to compare with, because it failed, or are damaged.
         torch.OutOfMemoryError: there is no room for a single image.
+        Stopped: a signal has come; nothing is written.
     """
     (batch_size,) = cell.protocol.batch_sizes
     while not _found_room(bench, cell, block, results, device, source | {"batch_size": batch_size}):
@@ -71,7 +74,8 @@ def _compute(
     kept: list[Bytes] = []
     generated: list[Images] = []
     started, done = time.monotonic(), 0
-    for batch in generate(cell.sampler, seeds, size, device):
+    sampler = replace(cell.sampler, model=interruptible(cell.sampler.model))
+    for batch in generate(sampler, seeds, size, device):
         if batch.nfe != cell.nfe:
             raise RuntimeError(f"{batch.nfe} network runs were counted where {cell.nfe} were planned")
         images, pixels = batch.images, batch.pixels

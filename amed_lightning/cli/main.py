@@ -18,10 +18,11 @@ from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.network import keep_offline
 from amed_lightning.runtime.signals import listening
-from amed_lightning.runtime.trouble import told
+from amed_lightning.runtime.trouble import first_line, told
+from amed_lightning.runtime.watch import AGAIN, is_of_a_lost_process, leave, meet, watching
 
 OUTPUT = "standard output"
-INTERRUPTIBLE = ("fit", "precompute", "schedule", "bench")
+INTERRUPTIBLE = ("fit", "precompute", "schedule", "sample", "bench")
 """Verbs that look at the signals which ask them to stop; the others end at once."""
 
 VERBS = {
@@ -32,6 +33,7 @@ VERBS = {
     "evaluate": ("amed_lightning.cli.evaluate", "score a sampler or a folder of images with FID and IS"),
     "reference": ("amed_lightning.cli.reference", "compute the statistics of real images that scores refer to"),
     "schedule": ("amed_lightning.cli.schedule", "choose a few-step schedule among a fine teacher's levels (GITS)"),
+    "stores": ("amed_lightning.cli.stores", "list trajectories and tables, and who needs them; prune the others"),
     "models": ("amed_lightning.cli.models", "list, fetch or verify the published models"),
     "doctor": ("amed_lightning.cli.doctor", "tell what this machine has, and what is wrong with it"),
     "convert": ("amed_lightning.cli.convert", "turn a published network or predictor into safetensors and a JSON"),
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         code = _ending(verb, error)
     finally:
-        _leave_group()
+        leave()
         threading.excepthook = before
     sys.exit(code)
 
@@ -86,8 +88,9 @@ def _run(verb: str, rest: list[str]) -> int:
     sys.path.append(_working_folder())  # a user's own classes are found as `python -m` finds them
     keep_offline()
     os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
-    with listening() if verb in INTERRUPTIBLE else nullcontext():
+    with listening() if verb in INTERRUPTIBLE else nullcontext(), watching():
         code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
+        meet()
         return code
 
 
@@ -98,6 +101,9 @@ def _ending(verb: str, error: Exception) -> ExitCode:
         return ExitCode.bad_input
     if isinstance(error, FloatingPointError):
         _say(f"error: {error}")
+        return ExitCode.failed
+    if is_of_a_lost_process(error):
+        _say(f"error: another process of this job is gone ({first_line(error)}); {AGAIN}")
         return ExitCode.failed
     if (trouble := told(error)) is None:
         raise error
@@ -182,13 +188,6 @@ def _threads(told: str) -> str:
     if not first.isdecimal() or int(first) < 1:
         raise InputError(f"OMP_NUM_THREADS is {told!r}; set it to a number of threads, or not at all")
     return first
-
-
-def _leave_group() -> None:
-    """End the group of processes, if there is one: now and then gloo aborts a process that ends before its group."""
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 def _bad_input(error: BaseException | None) -> InputError | None:

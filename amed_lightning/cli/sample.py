@@ -2,24 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse.typing import PositiveInt
+from lightning.fabric import Fabric
 
 from amed_lightning.cli.parsing import parser_for, seed_range
 from amed_lightning.config import InputError, Spec, options_of
-from amed_lightning.data.output import VERB, images_to_replace, write_samples
+from amed_lightning.data.output import VERB, Samples
 from amed_lightning.data.picture import Record
+from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.denoisers.registry import DENOISERS, published_card
 from amed_lightning.runtime.processes import launch
-from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
+from amed_lightning.runtime.work import share
 from amed_lightning.sampling.images import generate
 from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, identity
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.tensors import Bytes
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -37,22 +38,39 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     options = parser.instantiate(parser.parse_args(list(arguments)))
     seeds, config = seed_range(options.seeds), _asked(options.sampler, options.prompt, options.guidance)
     sampler = build_sampler(config)
-    earlier = images_to_replace(options.output, options.overwrite)
     _check_classes(options.classes, sampler.model.num_classes)
-    fabric = launch(options.accelerator, 1)
-    sampler.to(fabric.device)
-    drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
-    images: list[Bytes] = []
-    with progress("sample", len(drawn), "images") as advance:
-        for generated in generate(sampler, drawn, options.batch_size, fabric.device, options.classes):
-            images.append(generated.pixels.cpu())
-            advance(len(images[-1]))
+    fabric = launch(options.accelerator)
     made_by = _made_by(config, sampler, options.classes, options.batch_size)
-    source = provenance(fabric.device, 1) | {"model": config.model["name"], "schedule": config.schedule}
-    record = Record(VERB, made_by, [seeds.start, seeds.stop], source)
-    write_samples(options.output, torch.cat(images), record, earlier)
-    print(f"{len(drawn)} images at {generated.nfe} network runs each: {options.output}")
+    source = provenance(fabric.device, fabric.world_size) | {"model": config.model["name"], "schedule": config.schedule}
+    samples = Samples(options.output, Record(VERB, made_by, [seeds.start, seeds.stop], source))
+    earlier = samples.to_replace(options.overwrite)
+    fabric.broadcast(None)  # all have looked before anything changes
+    for image in earlier if fabric.is_global_zero else ():
+        image.unlink(missing_ok=True)
+    fabric.broadcast(None)
+    sampler.to(fabric.device)
+    _fill(samples, replace(sampler, model=interruptible(sampler.model)), options.batch_size, options.classes, fabric)
+    if fabric.is_global_zero:
+        print(f"{len(seeds)} images at {sampler.nfe} network runs each: {options.output}")
     return 0
+
+
+def _fill(samples: Samples, sampler: Sampler, batch_size: int, classes: Sequence[int], fabric: Fabric) -> None:
+    """Write the images that are missing, with whoever else does, and their grid if it is wanted."""
+
+    def write(batch: Seeds) -> None:
+        (generated,) = generate(sampler, batch, batch_size, fabric.device, classes)
+        samples.write(range(batch.start, batch.stop), generated.pixels.cpu())
+
+    batches = {
+        f"{b.start:06d}-{b.stop:06d}": b for b in Seeds(Stream.evaluation, *samples.record.seeds).blocks(batch_size)
+    }
+    make = {name: partial(write, batch) for name, batch in batches.items()}
+    there = {name: partial(samples.are_there, range(batch.start, batch.stop)) for name, batch in batches.items()}
+    share(VERB, make, lambda name: there[name](), samples.folder, fabric, "batches")
+    if samples.is_grid:
+        share("grid", {"grid": samples.join}, lambda _: samples.output.is_file(), samples.folder, fabric, "grids")
+    samples.close()
 
 
 def _asked(config: SamplerConfig, prompts: list[str], guidance: float | None) -> SamplerConfig:

@@ -1,13 +1,19 @@
-"""Where samples go: a folder with a PNG file per seed, named by it, or one grid. Each file says what made it."""
+"""Where samples go: a folder with a PNG file per seed, named by it, or one grid. Each file says what made it.
 
-from collections.abc import Iterable, Sequence
+So a run that was stopped goes on: images of the very same run are kept. A grid's images lie beside it, in a hidden
+folder of their own, until all are there.
+"""
+
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torchvision.utils import make_grid
 
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, canonical_json, digest
 from amed_lightning.data.listing import listing
-from amed_lightning.data.picture import Record, record_in, write_image
+from amed_lightning.data.picture import Record, read_image, record_in, write_image
 from amed_lightning.runtime.places import require_place
 from amed_lightning.tensors import Bytes
 
@@ -15,72 +21,83 @@ VERB = "sample"
 GRID_COLUMNS = 16
 
 
-def _is_grid(output: Path) -> bool:
-    return output.suffix.lower() == ".png"
-
-
-def _name(seed: int) -> str:
-    return f"{seed:06d}.png"
-
-
-def images_to_replace(output: Path, overwrite: bool) -> list[Path]:
-    """Return the images that an earlier ``sample`` left where one is about to write, so that they are not mixed.
+class Samples:
+    """The images of one run of ``sample``.
 
     Args:
         output: folder, or a .png for a grid.
-        overwrite: whether they may be replaced.
+        record: what makes them; runs of one code (its provenance's ``source``) with one record's other parts are one.
 
     Raises:
-        InputError: there are some and they may not, there are images that no ``sample`` wrote there, or this is no
-            place to write to.
+        InputError: this is no place to write to.
     """
-    require_place(output, is_folder=not _is_grid(output))
-    if not output.exists():
-        return []
-    images = [output] if _is_grid(output) else [output / name for name in listing(output).names]
-    if images and not overwrite:
-        raise InputError(
-            f"--output {output}: holds {len(images)} images already, like {images[0].name}; name another, or replace "
-            "those that `sample` wrote with --overwrite"
-        )
-    for image in images:
-        record = record_in(image)
-        if record is None or record.verb != VERB or not _is_own(image, output, record.seeds):
-            raise InputError(f"--output {output}: `sample` did not write {image}; move it away")
-    return images
+
+    def __init__(self, output: Path, record: Record) -> None:
+        self.output, self.record = output, record
+        self.is_grid = output.suffix.lower() == ".png"
+        require_place(output, is_folder=not self.is_grid)
+        beside = output.with_name(f".{output.stem}.{digest(_run(record))[:16]}")
+        self.folder = beside if self.is_grid else output
+
+    def to_replace(self, overwrite: bool) -> list[Path]:
+        """Return the images that another ``sample`` left where this one is about to write, so that they are not mixed.
+
+        Args:
+            overwrite: whether they may be replaced.
+
+        Raises:
+            InputError: there are some and they may not, or there are images that no ``sample`` wrote there.
+        """
+        if not self.output.exists():
+            return []
+        images = [self.output] if self.is_grid else [self.output / name for name in listing(self.output).names]
+        records = {image: record_in(image) for image in images}
+        others = [image for image in images if not self._is_of(records[image], self.record)]
+        if others and not overwrite:
+            raise InputError(
+                f"--output {self.output}: holds {len(others)} images already, like {others[0].name}; name another, or "
+                "replace those that `sample` wrote with --overwrite"
+            )
+        for image, record in records.items():
+            if record is None or record.verb != VERB or not self._is_own(image, record.seeds):
+                raise InputError(f"--output {self.output}: `sample` did not write {image}; move it away")
+        return others
+
+    def are_there(self, seeds: Sequence[int]) -> bool:
+        """Whether the images of some seeds, or the grid that shows them, are there."""
+        return (self.is_grid and self.output.is_file()) or all(self._path(seed).is_file() for seed in seeds)
+
+    def write(self, seeds: Sequence[int], images: Bytes) -> None:
+        """Write the image of each seed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for seed, image in zip(seeds, images, strict=True):
+            write_image(self._path(seed), image, self.record)
+
+    def join(self) -> None:
+        """Make the grid of all images."""
+        paths = [self._path(seed) for seed in range(*self.record.seeds)]
+        images = torch.stack([read_image(path.read_bytes(), str(path))[0] for path in paths])
+        write_image(self.output, make_grid(images, nrow=GRID_COLUMNS, padding=1), self.record)
+
+    def close(self) -> None:
+        """Remove what a grid was made of."""
+        if self.is_grid:
+            shutil.rmtree(self.folder, ignore_errors=True)  # another process may be at a last look
+
+    def _path(self, seed: int) -> Path:
+        return self.folder / f"{seed:06d}.png"
+
+    def _is_own(self, image: Path, seeds: Sequence[int]) -> bool:
+        """Whether an image is where a run over these seeds put it."""
+        if image == self.output:
+            return True
+        return image.stem.isdecimal() and int(image.stem) in range(*seeds) and image == self._path(int(image.stem))
+
+    @staticmethod
+    def _is_of(found: Record | None, record: Record) -> bool:
+        return found is not None and canonical_json(_run(found)) == canonical_json(_run(record))
 
 
-def _is_own(image: Path, output: Path, seeds: Sequence[int]) -> bool:
-    """Whether an image is where a run over these seeds put it."""
-    if image == output:
-        return True
-    return image.stem.isdecimal() and int(image.stem) in range(*seeds) and image == output / _name(int(image.stem))
-
-
-def write_samples(output: Path, images: Bytes, record: Record, replaced: Iterable[Path]) -> None:
-    """Write images of consecutive seeds, all or none, in place of earlier ones.
-
-    Args:
-        output: folder, or a .png for a grid.
-        images: one per seed of the record.
-        record: what made them.
-        replaced: what :func:`images_to_replace` returned.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    for image in replaced:
-        image.unlink(missing_ok=True)
-    if _is_grid(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_image(output, make_grid(images, nrow=GRID_COLUMNS, padding=1), record)
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    paths = [output / _name(seed) for seed in range(*record.seeds)]
-    try:
-        for path, image in zip(paths, images, strict=True):
-            write_image(path, image, record)
-    except OSError:
-        for path in paths:
-            path.unlink(missing_ok=True)
-        raise
+def _run(record: Record) -> list[object]:
+    """Return what two starts of one command have in common."""
+    return [record.verb, record.made_by, list(record.seeds), record.provenance.get("source")]

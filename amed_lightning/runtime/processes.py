@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 
 from amed_lightning.config import InputError
 from amed_lightning.runtime.slurm import slurm_environment
@@ -60,11 +61,20 @@ def accelerator_for(asked: str) -> str:
 def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabric:
     """Start the other processes, if there are to be any, and return this one's Fabric.
 
+    Where torchrun has started them, it decides how many there are.
+
     Raises:
         InputError: there is no such accelerator, or it has not so many devices; or in a job of SLURM the others would
             have to be started by ``srun``.
     """
     compute_alike()
+    if TorchElasticEnvironment.detect():
+        started = int(os.environ["LOCAL_WORLD_SIZE"])
+        if str(devices) not in ("1", "auto", str(started)):
+            raise InputError(
+                f"devices is {devices}, and torchrun has started {started} processes per node; give one of them"
+            )
+        devices, num_nodes = started, int(os.environ["WORLD_SIZE"]) // started
     environment = slurm_environment() if (devices, num_nodes) != (1, 1) else []
     try:
         fabric = Fabric(

@@ -36,7 +36,13 @@ class DamagedFileError(InputError):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Facts | None = None) -> None:
-    """Write tensors, all or nothing."""
+    """Write tensors, all or nothing.
+
+    Raises:
+        FloatingPointError: one has a number that is not finite, which nobody would read again.
+    """
+    if name := not_finite(tensors):
+        raise FloatingPointError(f"{path}: '{name}' has a NaN or an infinity; nothing is written")
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     told = {"facts": facts or {}, "sha256": _checksum(content, facts or {})}
     write_atomically(path, safetensors.torch.save(content, {"about": json.dumps(told)}))

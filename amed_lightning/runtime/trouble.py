@@ -50,9 +50,9 @@ def _told(error: BaseException) -> str | None:
     if isinstance(error, RuntimeError) and "determine home directory" in str(error):
         return "this user has no home directory; set HOME"
     if isinstance(error, MemoryError) or _is_out_of_memory(error):
-        return f"no memory left ({_first_line(error) or type(error).__name__}); {MORE_MEMORY}"
+        return f"no memory left ({first_line(error) or type(error).__name__}); {MORE_MEMORY}"
     if isinstance(error, ImportError) and (error.name or OURS).partition(".")[0] != OURS:
-        return f"{_first_line(error)}; `amed-lightning doctor` says what is missing"
+        return f"{first_line(error)}; `amed-lightning doctor` says what is missing"
     return None
 
 
@@ -79,5 +79,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
     return (str(error).splitlines() or [""])[0]

@@ -15,7 +15,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +23,7 @@ from pathlib import Path
 from amed_lightning.runtime.lock import Holder
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import Advance, progress
-from amed_lightning.runtime.signals import stop_if_asked
+from amed_lightning.runtime.signals import Stopped, stop_if_asked
 
 SECONDS_BETWEEN_TOUCHES = 5.0
 SECONDS_OF_PATIENCE = 45.0
@@ -52,14 +52,14 @@ def share(
         unit: what the items are, plural.
 
     Raises:
-        Stopped: a signal asked this process to stop; it does so between two items.
+        Stopped: a signal asked this process to stop; it does so between two items, or where an item's maker looks.
     """
     names = list(items)
     first = processes.global_rank * len(names) // processes.world_size
     left = [name for name in [*names[first:], *names[:first]] if not is_done(name)]
     if not left:
         return
-    with _shown(description, len(left), unit, processes) as advance:
+    with _shown(description, len(left), unit, processes) as advance, _left(description, left, unit, processes):
         while left:
             for name in list(left):
                 stop_if_asked()
@@ -175,6 +175,18 @@ class Claim:
         while not ended.wait(SECONDS_BETWEEN_TOUCHES):
             with suppress(OSError):
                 os.utime(self.path)
+
+
+@contextmanager
+def _left(description: str, left: Sequence[str], unit: str, processes: Processes) -> Iterator[None]:
+    """Where a signal stops the work, say what is left, once per job."""
+    try:
+        yield
+    except Stopped:
+        if not processes.global_rank:
+            again = "the same command goes on, and begins again with what was not finished"
+            print(f"{description}: stopped, {len(left)} {unit} are left; {again}", file=sys.stderr, flush=True)
+        raise
 
 
 @contextmanager

@@ -1,17 +1,22 @@
 """Fill a trajectory store, with any number of processes, from wherever an earlier run stopped."""
 
+import sys
+import time
 from functools import partial
 
 import torch
 
+from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.runtime.signals import stop_if_asked
 from amed_lightning.runtime.work import share
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.store import TrajectoryStore
 from amed_lightning.teacher.trajectories import Trajectories, roll_out
+
+SECONDS_TO_TELL = 5.0
+"""A shard that takes longer says how long."""
 
 
 def precompute(
@@ -29,20 +34,26 @@ def precompute(
     Raises:
         InputError: the store cannot be written.
     """
+    heeding = interruptible(model)
     shards = [shard for group in seeds for shard in store.shards(group)]
     if any(not store.path(shard).is_dir() for shard in shards):
         require_place(store.folder, is_folder=True)
-    make = {store.path(shard).name: partial(_compute, store, model, shard, device) for shard in shards}
+    make = {store.path(shard).name: partial(_compute, store, heeding, shard, device) for shard in shards}
     share("teacher", make, lambda name: (store.folder / name).is_dir(), store.folder, processes, "shards")
 
 
 def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device: torch.device) -> None:
-    """Write a shard; it is given up where a signal comes between two of its batches."""
-    batches = []
-    for batch in shard.blocks(store.recipe.batch_size):
-        stop_if_asked()
-        batches.append(roll_out(model, store.recipe, batch, device))
-    store.write(shard, _concatenated(batches))
+    """Write a shard; it is given up where a signal comes.
+
+    One that takes long says so, because that is what a signal costs.
+    """
+    batches, began = list(shard.blocks(store.recipe.batch_size)), time.monotonic()
+    rolled = [roll_out(model, store.recipe, batches[0], device)]
+    if (seconds := (time.monotonic() - began) * len(batches)) > SECONDS_TO_TELL:
+        told = f"teacher: {seconds:.0f} s a shard of {len(shard)} trajectories, which a signal loses"
+        print(f"{told} (teacher.shard_size {store.recipe.shard_size})", file=sys.stderr, flush=True)
+    rolled += [roll_out(model, store.recipe, batch, device) for batch in batches[1:]]
+    store.write(shard, _concatenated(rolled))
 
 
 def _concatenated(batches: list[Trajectories]) -> Trajectories:

@@ -11,7 +11,9 @@ A reader opens them read-only, without lock, and lazily, once per process, and l
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -73,7 +75,7 @@ class TrajectoryStore:
         return [shard for shard in self.shards(seeds) if not self.path(shard).is_dir()]
 
     def write(self, shard: Seeds, trajectories: Trajectories) -> None:
-        """Write a shard, all or nothing; one that is there already is kept."""
+        """Write a shard, all or nothing; one that is there already is kept, and what a killed writer left goes."""
         final = self.path(shard)
         write_atomically(self.folder / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
         records = list(self.layout.pack(trajectories))
@@ -142,6 +144,8 @@ class TrajectoryReader:
         self.close()
         for shard in store.shards(seeds):
             self._verify(shard)
+        with suppress(OSError):
+            os.utime(store.folder)  # it was used
 
     def __len__(self) -> int:
         return len(self.seeds)

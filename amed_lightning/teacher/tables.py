@@ -7,8 +7,10 @@ number of processes; a killed run goes on with the blocks that it left.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -97,6 +99,8 @@ class TableFile:
         blocks = list(seeds.blocks(self.recipe.batch_size))
         make = {_name(block): partial(self._compute, compute, block) for block in blocks}
         join = {self.path.stem: partial(self._join, blocks)}
+        if not self.path.is_file():
+            write_atomically(self.blocks / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
         while not self.path.is_file():  # a block may turn out to be damaged
             share(
                 "table", make, lambda name: self.path.is_file() or self._block(name).is_file(), self.blocks, processes
@@ -130,6 +134,8 @@ class TableFile:
                     f"second of {len(table.nodes)} nodes is left out; raise route.most_nodes or route.agreement, "
                     f"or take another route"
                 )
+        with suppress(OSError):
+            os.utime(self.path)  # it was used
         return tables
 
     def _block(self, name: str) -> Path:

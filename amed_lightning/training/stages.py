@@ -92,13 +92,13 @@ class Stages:
         self._reached.pop(block, None)
         if self.kept_bytes + _bytes(start) <= self.memory:
             self._reached[block] = index, start
-        memory = Remembering(self.tabulator.student.parts.model.denoiser)
+        memory = Remembering(self.tabulator.denoiser)
         return [self.tabulator.interval(teacher, start, index, memory)]
 
     def _advanced(self, block: Seeds, teacher: Trajectories, index: int) -> SolverState:
         """Return the student's state at an interval's start, with the flow's answer there."""
         student = self.tabulator.student
-        flow = ProbabilityFlow(student.parts.model.denoiser, teacher.condition)
+        flow = ProbabilityFlow(self.tabulator.denoiser, teacher.condition)
         sigmas = student.parts.sigmas.to(self.tabulator.device)
         reached, state = self._reached.get(block) or (0, student.start(teacher))
         for passed in range(reached, index):

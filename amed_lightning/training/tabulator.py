@@ -8,6 +8,7 @@ import torch
 from amed_lightning.amed.predictor import WHOLE
 from amed_lightning.config import InputError, complete
 from amed_lightning.denoisers.gaussian import gaussian
+from amed_lightning.denoisers.interruptible import Interruptible
 from amed_lightning.denoisers.remembering import Noted, Question, Remembering
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
@@ -122,6 +123,7 @@ class Tabulator:
     def __init__(self, student: Student, reader: TrajectoryReader, recipe: TableRecipe, device: torch.device) -> None:
         self.student, self.reader, self.recipe, self.device = student, reader, recipe, device
         self.solver = student.solver if recipe.solver else amed()
+        self.denoiser = Interruptible(student.parts.model.denoiser)
 
     def read(self, block: Seeds) -> Trajectories:
         """Return the teacher's trajectories of some seeds."""
@@ -134,7 +136,7 @@ class Tabulator:
         """Tabulate all intervals, each from the teacher's state."""
         teacher, tables = self.read(block), []
         for index in range(len(self.recipe.sigmas) - 1):
-            start, memory = self.student.start(teacher, index), Remembering(self.student.parts.model.denoiser)
+            start, memory = self.student.start(teacher, index), Remembering(self.denoiser)
             if self._knows_the_answers:
                 memory.remember(start.x, teacher.evaluation(index, start.sigma))
             tables.append(self.interval(teacher, start, index, memory))

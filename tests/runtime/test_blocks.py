@@ -1,13 +1,17 @@
-"""Precomputing and sweeping stop at the end of a block when a signal asks for it, and lose nothing."""
+"""Long work stops before the next answer of the network when a signal asks for it, and goes on with the same block."""
 
 import os
 import signal
+from copy import deepcopy
 
 import pytest
 import yaml
 
 from amed_lightning.bench import runner
+from amed_lightning.cli import sample
+from amed_lightning.data.folder import image_files
 from amed_lightning.teacher import precompute as precompute_module
+from amed_lightning.teacher import tabulate
 
 from ..bench.suites import CELLS, PLAIN, write_suite
 from ..cli.command import call
@@ -55,4 +59,37 @@ def test_a_sweep_goes_on_with_the_next_block(tmp_path, counted):
     assert call(*arguments) == 85
     assert len(started) == 2
     assert call(*arguments) == 0
-    assert len(started) == BLOCKS
+    assert len(started) == BLOCKS + 1
+
+
+def test_a_table_is_stopped_within_a_block(tmp_path, monkeypatch, counted, capsys):
+    """Its only block asks the network at many nodes."""
+    monkeypatch.chdir(tmp_path)
+    config = deepcopy(FIT)
+    config["model"]["init_args"]["route"] = {"name": "table"}
+    config["data"]["init_args"] |= {"trajectories": 64}
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(config))
+    nodes = counted(tabulate, "Noted", signal.SIGTERM)
+    assert call("precompute", "--config", "fit.yaml") == 143
+    assert len(nodes) == 2
+    said = capsys.readouterr().err
+    assert "table: stopped, 1 blocks are left; the same command goes on" in said
+    assert call("precompute", "--config", "fit.yaml") == 0
+    assert not list(tmp_path.glob("store/tables/.*"))
+
+
+@pytest.mark.parametrize("output", ["images", "grid.png"])
+def test_sampling_goes_on_with_the_next_batch(tmp_path, counted, output):
+    sampler = {"model": PLAIN["datasets"][0]["model"], "solver": {"name": "euler"}, "schedule": {"name": "logsnr"}}
+    (tmp_path / "sample.yaml").write_text(yaml.safe_dump({"sampler": sampler | {"num_intervals": 3}}))
+    arguments = ("--config", tmp_path / "sample.yaml", "--accelerator", "cpu", "--seeds", "0-9", "--batch_size", "4")
+    started = counted(sample, "generate", signal.SIGTERM)
+    assert call("sample", *arguments, "--output", tmp_path / output) == 143
+    assert len(started) == 2
+    assert call("sample", *arguments, "--output", tmp_path / output) == 0
+    assert len(started) == 4
+    assert call("sample", *arguments, "--output", tmp_path / "alone") == 0
+    if output == "images":
+        one, other = (image_files(tmp_path / name) for name in (output, "alone"))
+        assert all(a.equal(b) for (a, _), (b, _) in zip(one.batches(4), other.batches(4), strict=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["alone", output, "sample.yaml"])

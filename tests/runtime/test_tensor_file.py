@@ -69,3 +69,9 @@ def test_one_that_the_system_does_not_open_is_not_called_damaged(path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert read_tensors(path)["count"] == 7
+
+
+def test_what_nobody_would_read_is_not_written(tmp_path):
+    with pytest.raises(FloatingPointError, match="'b' has a NaN"):
+        write_tensors(tmp_path / "block.safetensors", {"b": torch.tensor([1.0, torch.nan])})
+    assert not list(tmp_path.iterdir())

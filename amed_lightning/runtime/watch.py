@@ -1,0 +1,121 @@
+"""Processes of one job that see whether the others are still there.
+
+A collective waits for a process that is gone: with NCCL half an hour. So each process has a thread that counts up in
+the store by which the processes have found each other, and looks whether the others count too. It ends its own process
+where another has not counted for several looks, whatever that process is waiting for. Looks are counted, and not
+seconds: a job that was suspended as a whole goes on.
+"""
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from amed_lightning.runtime.exit_codes import ExitCode
+
+SECONDS_BETWEEN_LOOKS = 5.0
+LOOKS_OF_PATIENCE = 8
+SECONDS_TO_ANSWER = 5.0
+"""For the store."""
+KEEPER = 0
+"""The process that keeps the store."""
+LOST = re.compile("(connection|socket|peer).*(closed|reset|refused)|connection was likely closed|broken pipe", re.I)
+"""What gloo, NCCL and the store say where a process has gone."""
+AGAIN = "this one ends too; the same command goes on"
+
+
+@contextmanager
+def watching() -> Iterator[None]:
+    """Look after the other processes of a group, once there is one, in this block."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_watch, args=[ended], daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def meet() -> None:
+    """Wait at the end for the others: who leaves early would be missed."""
+    if (group := _group()) is not None:
+        group.barrier()
+
+
+def leave() -> None:
+    """End the group, if there is one: now and then gloo aborts a process that ends before its group."""
+    if (group := _group()) is not None:
+        group.destroy_process_group()
+
+
+def is_of_a_lost_process(error: RuntimeError) -> bool:
+    """Whether a collective has failed because another process is gone."""
+    return _group() is not None and bool(LOST.search(" ".join(str(error).split())))
+
+
+def _group() -> Any:
+    """Return torch's module, if it is loaded and there is a group."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed if distributed is not None and distributed.is_initialized() else None
+
+
+def _watch(ended: threading.Event) -> None:
+    others: Others | None = None
+    look, silent = threading.Thread(), 0
+    while not ended.wait(SECONDS_BETWEEN_LOOKS):
+        if others is None and (group := _group()) is not None and group.get_world_size() > 1:
+            store = group.distributed_c10d._get_default_store().clone()  # a connection of this thread's own
+            others = Others(store, group.get_rank(), group.get_world_size())
+        if others is None:
+            continue
+        if look.is_alive():  # the store does not answer
+            silent += 1
+        else:
+            look, silent = threading.Thread(target=others.look, daemon=True), 0
+            look.start()
+        gone = KEEPER if silent >= LOOKS_OF_PATIENCE else others.gone
+        if gone is not None and not ended.is_set():
+            print(f"process {gone} of this job is gone; {AGAIN}", file=sys.stderr, flush=True)
+            os._exit(ExitCode.failed)
+
+
+class Others:
+    """The other processes, as they were seen last.
+
+    Args:
+        store: that all processes share.
+        rank: of this process.
+        size: of the group.
+    """
+
+    def __init__(self, store: Any, rank: int, size: int) -> None:
+        self.store, self.rank = store, rank
+        self.store.set_timeout(timedelta(seconds=SECONDS_TO_ANSWER))
+        self.seen = {rank: b"" for rank in range(size) if rank != self.rank}
+        self.missed = dict.fromkeys(self.seen, 0)
+        self.count = 0
+        self.gone: int | None = None
+
+    def look(self) -> int | None:
+        """Count, and return the first process that has not counted for too long; without the store, its keeper."""
+        self.count += 1
+        try:
+            self.store.set(_key(self.rank), str(self.count))
+            counts = {rank: self.store.get(_key(rank)) if self.store.check([_key(rank)]) else b"" for rank in self.seen}
+        except RuntimeError:
+            counts = dict.fromkeys(self.seen, b"")
+            counts |= {rank: self.seen[rank] + b"?" for rank in self.seen if rank != KEEPER}  # nothing is known of them
+        for rank, count in counts.items():
+            self.missed[rank] = self.missed[rank] + 1 if count in (b"", self.seen[rank]) else 0
+            self.seen[rank] = count
+        self.gone = next((rank for rank, missed in self.missed.items() if missed >= LOOKS_OF_PATIENCE), None)
+        return self.gone
+
+
+def _key(rank: int) -> str:
+    return f"amed-lightning/counted/{rank}"

@@ -1,0 +1,178 @@
+"""Kill real commands at random moments, and compare what they end with, bit for bit, with runs that were left alone.
+
+``python -m tests.chaos.chaos --seed 0 --kills 25`` prints the table of ``docs/reliability.md``: so many kills of each
+kind of command on one and on two ranks. Signals and moments follow from the seed; where in its work a moment finds a
+command depends on the machine.
+"""
+
+import argparse
+import importlib
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .commands import SECONDS_TO_END, Command, adopt_orphans
+from .recipes import KINDS, command, left_by, write
+
+NEEDED = ("lightning.pytorch", "torchmetrics", "torch_fidelity", "sklearn.datasets", "matplotlib.pyplot")
+VERBS = ("fit", "precompute", "bench")
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 85}
+MOST_IN_A_ROUND = 6
+"""Kills of one run before it is left alone."""
+SECONDS_AT_MOST = 600.0
+
+
+@dataclass
+class Series:
+    """Kills of one kind of command.
+
+    Attributes:
+        kind: of command.
+        ranks: processes.
+        kills: that found a process at work.
+        rounds: runs that were ended undisturbed and compared.
+        equal: those of them that left the same.
+        refused: lines of the starts that ended in exit code 2.
+        slowest: seconds from a kill until the last process had ended.
+        others: everything else, in words.
+    """
+
+    kind: str
+    ranks: int
+    kills: int = 0
+    rounds: int = 0
+    equal: int = 0
+    refused: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    others: list[str] = field(default_factory=list)
+
+    def row(self) -> str:
+        """Return its line of the table."""
+        cells = (self.kind, self.ranks, self.kills, self.rounds, self.equal, len(self.refused), len(self.others))
+        return f"| {' | '.join(map(str, cells))} | {self.slowest:.0f} s |"
+
+
+HEADER = (
+    "| command | ranks | kills | runs compared | equal | refused clearly | others | longest end |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def disturb(series: Series, kills: int, chance: random.Random, home: Path) -> None:
+    """Kill commands of one kind so often."""
+    began = time.monotonic()
+    expected = _alone(series, _fresh(series, home / "alone"))
+    duration = time.monotonic() - began
+    if not expected:
+        series.others.append("nothing to compare with")
+        return
+    folder = _fresh(series, home / "killed")
+    in_a_round = 0
+    while series.kills < kills:
+        started = Command(folder, command(series.kind, series.ranks), series.ranks)
+        number = chance.choice(SIGNALS)
+        # A terminal and a scheduler signal all, the kernel's killer of memory kills one.
+        hit = [chance.randrange(series.ranks)] if number == signal.SIGKILL else range(series.ranks)
+        moment = chance.random() * duration
+        if not started.wait(moment):
+            began = time.monotonic()
+            started.send(number, hit)
+            _judge(series, started, number, began)
+            in_a_round += 1
+            if in_a_round < MOST_IN_A_ROUND and series.kills < kills:
+                continue
+            left = _alone(series, folder)
+        else:
+            _judge_end(series, started)
+            left = left_by(folder)
+        series.rounds += 1
+        if left == expected:
+            series.equal += 1
+        else:
+            names = sorted(name for name in expected.keys() | left.keys() if expected.get(name) != left.get(name))
+            series.others.append(f"other results: {names[:5]}")
+        folder, in_a_round = _fresh(series, folder), 0
+
+
+def _judge(series: Series, started: Command, number: int, began: float) -> None:
+    """Say how the processes have ended that a signal found at work."""
+    if not started.wait(SECONDS_TO_END):
+        series.others.append(f"hung {SECONDS_TO_END:.0f} s after {signal.Signals(number).name}: {started.said[-500:]}")
+        started.end()
+    series.slowest = max(series.slowest, time.monotonic() - began)
+    series.kills += 1
+    code = started.codes[0]
+    if code == 2:
+        series.refused.append(_refusal(started))
+    elif number in STOPPED and code not in (0, STOPPED[number], -number):
+        series.others.append(f"{code} after {signal.Signals(number).name}: {started.said[-500:]}")
+    elif "Traceback" in started.said:
+        series.others.append(f"a traceback after {signal.Signals(number).name}: {started.said[-1500:]}")
+
+
+def _refusal(started: Command) -> str:
+    return next((line for line in started.said.splitlines() if line.startswith("error:")), "no line")
+
+
+def _judge_end(series: Series, started: Command) -> None:
+    if set(started.codes.values()) != {0}:
+        series.others.append(f"ended with {started.codes}: {started.said[-500:]}")
+
+
+def _alone(series: Series, folder: Path) -> dict[str, str]:
+    """Let a command end, and return what it has left."""
+    left_alone = Command(folder, command(series.kind, series.ranks), series.ranks)
+    if not left_alone.wait(SECONDS_AT_MOST):
+        left_alone.end()
+    _judge_end(series, left_alone)
+    return left_by(folder)
+
+
+def _fresh(series: Series, folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write(series.kind, folder)
+    return folder
+
+
+def run(seed: int, kills: int, kinds: list[str], ranks: list[int]) -> Iterator[Series]:
+    """Disturb every kind of command on so many ranks."""
+    adopt_orphans()
+    for name in (*NEEDED, *(f"amed_lightning.cli.{verb}" for verb in VERBS)):
+        importlib.import_module(name)
+    for kind in kinds:
+        for count in ranks:
+            series = Series(kind, count)
+            with tempfile.TemporaryDirectory() as home:
+                disturb(series, kills, random.Random(f"{seed} {kind} {count}"), Path(home))
+            yield series
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=25, help="of each kind of command on each number of ranks")
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--ranks", nargs="*", type=int, default=[1, 2])
+    options = parser.parse_args()
+    print(HEADER, flush=True)
+    wrong = 0
+    for series in run(options.seed, options.kills, options.kinds, options.ranks):
+        print(series.row(), flush=True)
+        for line in series.refused:
+            print(f"{series.kind}, {series.ranks} ranks, refused: {line}", file=sys.stderr, flush=True)
+        for other in series.others:
+            wrong += 1
+            print(f"{series.kind}, {series.ranks} ranks: {other}", file=sys.stderr, flush=True)
+    return min(wrong, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

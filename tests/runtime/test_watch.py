@@ -1,0 +1,75 @@
+"""A process that is gone, or hangs, is seen by the others; one that is only slow is not missed."""
+
+import socket
+
+import pytest
+import torch.distributed as dist
+
+from amed_lightning.runtime import watch
+from amed_lightning.runtime.watch import LOOKS_OF_PATIENCE, Others
+
+
+@pytest.fixture
+def three():
+    store = dist.HashStore()
+    return [Others(store, rank, 3) for rank in range(3)]
+
+
+def looks(*processes, times=LOOKS_OF_PATIENCE):
+    return [process.look() for _ in range(times) for process in processes]
+
+
+def test_processes_that_count_are_there(three):
+    assert looks(*three, times=3 * LOOKS_OF_PATIENCE) == [None] * 9 * LOOKS_OF_PATIENCE
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_one_that_does_not_count_any_more_is_named_by_the_others(three, gone):
+    looks(*three)
+    left = [process for process in three if process.rank != gone]
+    looks(*left, times=1)  # who was before it in the last round sees its last count now
+    assert looks(*left, times=LOOKS_OF_PATIENCE - 2) == [None] * 2 * (LOOKS_OF_PATIENCE - 2)
+    looks(*left, times=1)
+    assert {process.look() for process in left} == {gone}
+
+
+def test_one_that_has_never_counted_is_missed_as_late(three):
+    assert looks(three[0], three[1], times=LOOKS_OF_PATIENCE - 1) == [None] * 2 * (LOOKS_OF_PATIENCE - 1)
+    assert three[0].look() == 2
+
+
+def test_one_that_counts_again_in_time_is_not_missed(three):
+    looks(*three)
+    for _ in range(3):
+        assert looks(three[0], times=LOOKS_OF_PATIENCE - 1) == [None] * (LOOKS_OF_PATIENCE - 1)
+        looks(*three, times=1)
+
+
+def test_without_the_store_the_process_that_keeps_it_is_gone():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    others = Others(dist.TCPStore("127.0.0.1", port, wait_for_workers=False), 1, 2)
+    keeper = Others(server, 0, 2)
+    assert looks(others, keeper, times=2) == [None] * 4
+    del server, keeper
+    assert looks(others)[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "is_lost"),
+    [
+        ("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711", True),
+        ("Connection reset by peer", True),
+        ("recvValue failed: failed to recv, got 0 bytes. Connection was likely closed.", True),
+        ("mat1 and mat2 shapes cannot be multiplied (2x3 and 4x5)", False),
+    ],
+)
+def test_what_a_collective_says_of_a_lost_process_is_known(monkeypatch, message, is_lost):
+    monkeypatch.setattr(watch, "_group", lambda: dist)
+    assert watch.is_of_a_lost_process(RuntimeError(message)) == is_lost
+
+
+def test_an_error_of_a_process_alone_is_its_own():
+    assert not watch.is_of_a_lost_process(RuntimeError("Connection closed by peer"))
