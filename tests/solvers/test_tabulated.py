@@ -1,7 +1,5 @@
 """A table replays the solver that it was read off, and tells what it does to a constant answer."""
 
-from functools import partial
-
 import pytest
 import torch
 
@@ -9,7 +7,7 @@ from amed_lightning.flow.probability_flow import ProbabilityFlow, analytic_first
 from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS
-from amed_lightning.solvers.state import Solver, solve
+from amed_lightning.solvers.state import solve
 from amed_lightning.solvers.tabulated import Tabulated, table_of
 
 from .problems import RANGE, Watched, mixture, start
