@@ -12,15 +12,17 @@ from typing import Any, TypeAlias
 import safetensors.torch
 
 from amed_lightning.amed.constant import ConstantPlacer
+from amed_lightning.amed.learned_table import LearnedTable
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, Spec, canonical_json, digest, file_digest, write_atomically
 from amed_lightning.tensors import not_finite
 
-SavedPlacer: TypeAlias = AMEDPredictor | ConstantPlacer
+SavedPlacer: TypeAlias = AMEDPredictor | ConstantPlacer | LearnedTable
 KINDS: dict[str, Callable[..., SavedPlacer]] = {
     "predictor": AMEDPredictor,
     "constants": ConstantPlacer,
     "coefficients": ConstantPlacer,
+    "table": LearnedTable,
 }
 IMPLIED_KIND = "predictor"
 """What a file leaves out: the first ones held nothing else, and their digests name results."""

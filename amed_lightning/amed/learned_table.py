@@ -18,7 +18,7 @@ Levels and query scales are LD3's form (Tong et al. 2024), weights that of S4S (
 """
 
 from collections.abc import Collection
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
@@ -33,44 +33,68 @@ QUERY_BOUND = 1.5
 
 
 class LearnedTable(nn.Module):
-    """The numbers, all in float64.
+    """The numbers, all in float64; zeros are the start.
 
     Args:
-        start: the table of a classical solver.
-        end: the level of its samples.
+        runs: of the network, N.
+        end: the level of the samples.
         groups: what learns.
 
     Raises:
         ValueError: no such group.
-
-    >>> from amed_lightning.noise.schedules import TimeUniform, NoiseRange, levels
-    >>> from amed_lightning.solvers.registry import SOLVERS
-    >>> from amed_lightning.solvers.tabulated import table_of
-    >>> sigmas = levels(TimeUniform(), 5, NoiseRange(0.002, 80.0))
-    >>> LearnedTable(table_of(SOLVERS["ipndm"](), sigmas), 0.002).size
-    20
     """
 
+    kind = "table"
     told: Tensor
     noise: Tensor
     answers: Tensor
 
-    def __init__(self, start: Table, end: float, groups: Collection[str] = GROUPS) -> None:
+    def __init__(self, runs: int, end: float, groups: Collection[str] = GROUPS) -> None:
         super().__init__()
         for group in groups:
             require_choice("group", group, GROUPS)
-        self.end, self.groups, runs = end, tuple(groups), len(start.told)
-        for name in ("told", "noise", "answers"):
-            self.register_buffer(name, getattr(start, name).double())
+        self.end, self.groups = end, tuple(group for group in GROUPS if group in groups)
+        for name, shape in (("told", (runs,)), ("noise", (runs + 1,)), ("answers", (runs + 1, runs))):
+            self.register_buffer(name, torch.ones(shape, dtype=torch.float64))
         sizes = {"levels": runs - 1, "query": runs, "weights": runs * (runs - 1) // 2, "first": 1}
         for group, size in sizes.items():
-            learns = group in groups
-            self.register_parameter(group, nn.Parameter(torch.zeros(size, dtype=torch.float64), requires_grad=learns))
+            numbers = torch.zeros(size, dtype=torch.float64)
+            self.register_parameter(group, nn.Parameter(numbers, requires_grad=group in groups))
+
+    @classmethod
+    def beginning_at(cls, start: Table, end: float, groups: Collection[str] = GROUPS) -> "LearnedTable":
+        """Begin at the table of a classical solver, whose samples are at the level ``end``.
+
+        >>> from amed_lightning.noise.schedules import NoiseRange, TimeUniform, levels
+        >>> from amed_lightning.solvers.registry import SOLVERS
+        >>> from amed_lightning.solvers.tabulated import table_of
+        >>> sigmas = levels(TimeUniform(), 5, NoiseRange(0.002, 80.0))
+        >>> len(LearnedTable.beginning_at(table_of(SOLVERS["ipndm"](), sigmas), 0.002).numbers)
+        20
+        """
+        learned = cls(len(start.told), end, groups)
+        for name in ("told", "noise", "answers"):
+            getattr(learned, name).copy_(getattr(start, name))
+        return learned
 
     @property
-    def size(self) -> int:
-        """How many numbers learn."""
-        return sum(numbers.numel() for numbers in self.parameters() if numbers.requires_grad)
+    def options(self) -> dict[str, Any]:
+        """What builds it."""
+        return {"runs": len(self.told), "end": self.end, "groups": list(self.groups)}
+
+    @property
+    def learning(self) -> list[nn.Parameter]:
+        """What learns, in the order of the groups."""
+        return [numbers for numbers in self.parameters() if numbers.requires_grad]
+
+    @property
+    def numbers(self) -> Float[Tensor, "numbers"]:
+        """What learns, as one vector without gradient."""
+        return torch.cat([numbers.detach().flatten() for numbers in self.learning])
+
+    def set(self, numbers: Float[Tensor, "numbers"]) -> None:
+        """Put other numbers in the place of those that learn."""
+        torch.nn.utils.vector_to_parameters(numbers, self.learning)
 
     def levels_of_runs(self) -> Float[Tensor, "runs+1"]:
         """Return the levels of the states, the sample's last."""

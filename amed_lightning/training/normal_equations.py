@@ -6,6 +6,7 @@ not made again, and the last row's numbers are felt by no run at all. So the der
 numbers is a difference of two replays that share their beginning; sums are float64 and added in the order of blocks.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,40 +21,44 @@ from amed_lightning.tensors import Images
 
 DIFFERENCE = 1e-3
 """Step of a number; the largest error is of its order, relative to the derivative."""
+LEAST_CURVATURE = 1e-9
+"""Of the mean, along a number that changes nothing."""
 
 
 @dataclass(frozen=True)
 class NormalEquations:
-    """Sums over samples.
+    """Sums over samples, in float64.
 
     Attributes:
-        hessian: of the cost, Gauss-Newton.
-        gradient: of the cost.
-        cost: the sum.
-        square: the sum of the squared root mean square distances.
-        count: samples.
-        runs: network runs that they took.
+        sums: the Gauss-Newton matrix of the cost, its gradient, the cost, the squared distance, samples, network runs.
     """
 
-    hessian: Float[Tensor, "numbers numbers"]
-    gradient: Float[Tensor, "numbers"]
-    cost: Float[Tensor, ""]
-    square: Float[Tensor, ""]
-    count: int
-    runs: int
+    sums: Float[Tensor, "sums"]
 
-    def __add__(self, other: "NormalEquations") -> "NormalEquations":
-        return NormalEquations(
-            *(getattr(self, name) + getattr(other, name) for name in ("hessian", "gradient", "cost", "square")),
-            self.count + other.count,
-            self.runs + other.runs,
-        )
+    @classmethod
+    def added(cls, rows: Float[Tensor, "blocks sums"]) -> "NormalEquations":
+        """Add the sums of blocks."""
+        return cls(rows.sum(0))
+
+    @property
+    def cost(self) -> float:
+        """The mean cost of a sample."""
+        cost, _, samples, _ = self.sums[-4:].tolist()
+        return cost / samples
+
+    @property
+    def runs(self) -> int:
+        """Network runs that it took to know this."""
+        return int(self.sums[-1])
 
     def step(self, damping: float) -> Float[Tensor, "numbers"]:
-        """Return the change of the numbers; the diagonal is raised by ``damping`` of itself."""
-        diagonal = self.hessian.diagonal()
-        raised = self.hessian + damping * torch.diag(diagonal + 1e-9 * diagonal.mean())
-        return -torch.linalg.solve(raised, self.gradient)
+        """Return the change of the numbers; the matrix's diagonal is raised by ``damping`` of itself."""
+        numbers = (math.isqrt(4 * len(self.sums) - 15) - 1) // 2
+        matrix = self.sums[: numbers**2].reshape(numbers, numbers)
+        gradient = self.sums[numbers**2 :][:numbers]
+        diagonal = matrix.diagonal()
+        raised = matrix + damping * torch.diag(diagonal + LEAST_CURVATURE * diagonal.mean())
+        return -torch.linalg.solve(raised, gradient)
 
 
 @dataclass
@@ -95,8 +100,7 @@ def normal_equations(
         target: the teacher's samples of the same noise.
         radius: of the loss, in root mean square.
     """
-    numbers = {name: value.detach() for name, value in learned.named_parameters() if value.requires_grad}
-    table, slopes = learned(), _slopes(learned, numbers)
+    table, slopes = learned(), _slopes(learned)
     replay = Replay(denoiser, noise, condition)
     with torch.inference_mode():
         end, answers = replay.end(table, [])
@@ -116,18 +120,18 @@ def normal_equations(
         root = (1 + square / radius**2).sqrt()
         jacobian = torch.stack(columns, 1)
         weight = 1 / (root * pixels)
-        return NormalEquations(
-            torch.einsum("b,bip,bjp->ij", weight, jacobian, jacobian),
+        sums = (
+            torch.einsum("b,bip,bjp->ij", weight, jacobian, jacobian).flatten(),
             torch.einsum("b,bip,bp->i", weight, jacobian, residual),
-            (radius**2 * (root - 1)).sum(),
-            square.sum(),
-            len(noise),
-            replay.runs * len(noise),
+            torch.stack([(radius**2 * (root - 1)).sum(), square.sum()]),
+            square.new_tensor([len(noise), replay.runs * len(noise)]),
         )
+        return NormalEquations(torch.cat(sums))
 
 
-def _slopes(learned: LearnedTable, numbers: dict[str, Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return the derivative of the table along each number, in the order of the parameters."""
+def _slopes(learned: LearnedTable) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return the derivative of the table along each of the numbers."""
+    numbers = {name: value.detach() for name, value in learned.named_parameters() if value.requires_grad}
 
     def entries(given: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         table = functional_call(learned, given)
