@@ -96,7 +96,7 @@ class LearnedTable(nn.Module):
         """Put other numbers in the place of those that learn."""
         torch.nn.utils.vector_to_parameters(numbers, self.learning)
 
-    def levels_of_runs(self) -> Float[Tensor, "runs+1"]:
+    def levels_of_runs(self) -> Float[Tensor, "rows"]:
         """Return the levels of the states, the sample's last."""
         start = torch.cat([self.told, self.told.new_tensor([self.end])]).log()
         gaps = (start[:-1] - start[1:]).log() + torch.cat([self.levels, self.levels.new_zeros(1)])

@@ -32,8 +32,8 @@ class Table:
     """
 
     told: Float[Tensor, "runs"]
-    noise: Float[Tensor, "runs+1"]
-    answers: Float[Tensor, "runs+1 runs"]
+    noise: Float[Tensor, "rows"]
+    answers: Float[Tensor, "rows runs"]
 
     def state(self, row: int, noise: Images, answers: Sequence[Images]) -> Images:
         """Return the state of a row, from 0.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import functional_call, jacfwd
+from torch.func import functional_call, jacrev
 
 from amed_lightning.amed.learned_table import LearnedTable
 from amed_lightning.flow.model import Condition, Denoiser
@@ -137,7 +137,7 @@ def _slopes(learned: LearnedTable) -> list[tuple[Tensor, Tensor, Tensor]]:
         table = functional_call(learned, given)
         return table.told, table.noise, table.answers
 
-    along = jacfwd(entries)(numbers)
+    along = jacrev(entries)(numbers)
     return [
         (along[0][name][..., index], along[1][name][..., index], along[2][name][..., index])
         for name, value in numbers.items()
