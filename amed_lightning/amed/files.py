@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from amed_lightning.amed.constant import ConstantPlacer
+from amed_lightning.amed.learned_table import LearnedTable
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import (
     InputError,
@@ -30,11 +31,12 @@ from amed_lightning.runtime.foreign import read_safetensors
 from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.tensors import not_finite
 
-SavedPlacer: TypeAlias = AMEDPredictor | ConstantPlacer
+SavedPlacer: TypeAlias = AMEDPredictor | ConstantPlacer | LearnedTable
 KINDS: dict[str, Callable[..., SavedPlacer]] = {
     "predictor": AMEDPredictor,
     "constants": ConstantPlacer,
     "coefficients": ConstantPlacer,
+    "table": LearnedTable,
 }
 IMPLIED_KIND = "predictor"
 """What a file leaves out: the first ones held nothing else, and their digests name results."""
