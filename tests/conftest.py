@@ -8,12 +8,21 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 from .pretended.device import PretendedDevice
 from .pretended.places import DEVICE
 
 install_import_hook("amed_lightning", "beartype.beartype")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Leave shapes unchecked, where calls are made by the thousand that other tests make with these checks."""
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture
