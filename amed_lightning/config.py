@@ -4,6 +4,9 @@ A part of a run (solver, schedule, detector, ...) is written in YAML as ``{name:
 name is a key of the part's registry, one readable dict, or the import path of a user's own class. Options are checked
 against the signature of what the name stands for before anything is built.
 
+What others wrote (cards, predictors, checkpoints, statistics, ...) is data: its readers take names of registries alone
+(:func:`registered`), no file is larger, deeper or longer by aliases than it says here, and nothing in one is imported.
+
 A digest is the SHA-256 of canonical JSON. It names stores, predictors and benchmark cells, so that a result can only
 be found by the configuration that made it.
 """
@@ -12,8 +15,8 @@ import hashlib
 import importlib
 import inspect
 import json
+import math
 import os
-import uuid
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import asdict, is_dataclass
@@ -23,8 +26,19 @@ from typing import Any, TypeVar
 import jsonargparse
 import yaml
 
+from amed_lightning.runtime.json_text import TOO_DEEP, require_shallow
+from amed_lightning.runtime.unfinished import unfinished
+from amed_lightning.runtime.yaml_text import NAMELESS, read_yaml
+
 Part = TypeVar("Part")
 Spec = dict[str, Any]
+
+LARGEST = 16 << 20
+"""Bytes of a JSON, unless its reader knows better; the largest that is written here has a few hundred thousand."""
+LARGEST_YAML = 128 << 10
+"""Bytes of a YAML, which takes ten seconds per megabyte to read."""
+IMPORTING = "class_path"
+"""The key by which jsonargparse imports; a part here is named by ``name``."""
 
 
 class InputError(ValueError):
@@ -55,6 +69,19 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def not_finite_in(value: Any, place: str = "") -> str | None:
+    """Return the place of the first number of nested mappings and lists that is a NaN or an infinity, and the number.
+
+    >>> not_finite_in({"a": 1.0, "b": [{"c": math.inf}]})
+    'b.0.c is inf'
+    """
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{place} is {value}"
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found = (not_finite_in(part, f"{place}.{key}" if place else str(key)) for key, part in parts)
+    return next((text for text in found if text), None)
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
@@ -64,24 +91,20 @@ def file_digest(path: Path) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader finds the whole file or what was there before.
 
-    The bytes go to a temporary name in the same folder, which no other process on any node has, reach the disk, are
-    read back, and are renamed.
+    The bytes go to a name beside it (see :mod:`amed_lightning.runtime.unfinished`), reach the disk, are read back, and
+    are renamed.
 
     Raises:
         OSError: they cannot be written, or what was read is something else.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with unfinished(path) as temporary:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if temporary.read_bytes() != content:
-            raise OSError(f"{temporary}: what was read back is not what was written")
+            raise OSError(f"{path}: what was read back is not what was written")
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def at_home(value: Any) -> Any:
@@ -100,20 +123,46 @@ def at_home(value: Any) -> Any:
     return value
 
 
+def content_of(path: Path, largest: int = LARGEST) -> bytes:
+    """Read a file whole.
+
+    Args:
+        path: of the file.
+        largest: bytes that it may have.
+
+    Raises:
+        InputError: there is no such file, it is none (a pipe would be waited for), or it is larger.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    if len(content) > largest:
+        raise InputError(f"{path}: more than {largest} bytes, which no file of its kind has")
+    return content
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        InputError: the file is missing, is not YAML, or does not hold a mapping.
+        InputError: the file is missing, is not YAML, does not hold a mapping, or has a number that is not finite; or it
+            is larger, deeper or, by its aliases, longer than any configuration.
     """
+    text = content_of(path, LARGEST_YAML)
     try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(text.decode())
+        require_shallow(content)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = TOO_DEEP if isinstance(error, RecursionError) else str(error).replace(NAMELESS, "")
+        raise InputError(f"{path}: not valid YAML: {' '.join(reason.split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values")
+    if place := not_finite_in(content):
+        raise InputError(f"{path}: {place}; give a finite number")
     return at_home(content)
 
 
@@ -129,9 +178,11 @@ def load_dataclass(path: Path, form: type[Part]) -> Part:
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(form, "content")
+    written = load_yaml(path)
     try:
-        content: Part = parser.instantiate(parser.parse_object({"content": load_yaml(path)})).content
-    except jsonargparse.ArgumentError as error:
+        _require_no_import(written)
+        content: Part = parser.instantiate(parser.parse_object({"content": written})).content
+    except (jsonargparse.ArgumentError, InputError) as error:
         raise InputError(f"{path}: {' '.join(str(error).split())}") from error
     return content
 
@@ -151,6 +202,7 @@ def checked(form: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(form, "content")
+    _require_no_import(content)
     try:
         fields: dict[str, Any] = parser.parse_object({"content": deepcopy(dict(content))}).content.as_dict()
     except jsonargparse.ArgumentError as error:
@@ -191,7 +243,7 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
         hidden: options that the caller supplies, not the user.
 
     Raises:
-        InputError: an unknown name or option, or a value of another type.
+        InputError: an unknown name or option, or a value of another type or that is not finite.
 
     >>> complete("fraction", {"half": lambda of=1.0: of / 2}, {"name": "half"})
     {'name': 'half', 'of': 1.0}
@@ -200,6 +252,7 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
         raise InputError(f"{kind}: expected a mapping with a 'name' (one of {', '.join(registry)}), got {spec!r}")
     name = spec["name"]
     factory = _factory(kind, registry, name)
+    _require_no_import(spec)
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     add = parser.add_class_arguments if isinstance(factory, type) else parser.add_function_arguments
     add(factory, fail_untyped=False, skip=set(hidden))
@@ -209,7 +262,10 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
     except jsonargparse.ArgumentError as error:
         takes = ", ".join(parser.get_defaults().as_dict()) or "no options"
         raise InputError(f"{kind} '{name}': {' '.join(str(error).split())}; it takes {takes}") from error
-    return {"name": name, **options.as_dict()}
+    found: Spec = options.as_dict()
+    if place := not_finite_in(found):
+        raise InputError(f"{kind} '{name}': {place}; give a finite number")
+    return {"name": name, **found}
 
 
 def options_of(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Collection[str]:
@@ -224,8 +280,52 @@ def options_of(kind: str, registry: Mapping[str, Callable[..., Part]], name: str
     return inspect.signature(_factory(kind, registry, name)).parameters.keys()
 
 
+def registered(kind: str, registry: Mapping[str, Part], name: object) -> Part:
+    """Find what a name stands for that a file says; the file may be anybody's, so an import path is none.
+
+    Args:
+        kind: what the part is, for messages.
+        registry: the parts that there are.
+        name: of one.
+
+    Raises:
+        InputError: there is no such part.
+
+    >>> registered("fraction", {"half": 0.5}, "half")
+    0.5
+    """
+    if not isinstance(name, str) or name not in registry:
+        raise InputError(f"unknown {kind} {shown(name)}: use one of {', '.join(registry)}")
+    return registry[name]
+
+
+def shown(name: object) -> str:
+    """Write a number or a name for a message; anything else may be endless when it is written out.
+
+    >>> shown("amed"), shown([1])
+    ("'amed'", 'of type list')
+    """
+    name = name[:80] if isinstance(name, str) else name
+    return f"{name!r:.80}" if isinstance(name, str | int | float | None) else f"of type {type(name).__name__}"
+
+
+def _require_no_import(content: Any) -> None:
+    """Refuse the key that makes the parser import a class, at any depth.
+
+    Raises:
+        InputError: it is there.
+    """
+    if isinstance(content, Mapping):
+        if IMPORTING in content:
+            raise InputError(f"'{IMPORTING}' is not accepted here: nothing is imported; a part is named by 'name'")
+        content = list(content.values())
+    if isinstance(content, list | tuple):
+        for inner in content:
+            _require_no_import(inner)
+
+
 def _factory(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Callable[..., Part]:
-    """Find what a name stands for."""
+    """Find what a name stands for that a user says."""
     if name in registry:
         return registry[name]
     module, _, attribute = name.rpartition(".")

@@ -252,7 +252,6 @@ class Fit:
         pl.seed_everything(int(self.scheme.again), verbose=False)
         module = AMEDDistillation(
             self.case.student,
-            self.root / "predictor.json",
             self.scheme.route,
             self.scheme.loss,
             self.scheme.jointly,
@@ -268,6 +267,7 @@ class Fit:
         trainer = pl.Trainer(
             accelerator=self.device.type,
             devices=1,
+            default_root_dir=self.root,
             callbacks=list(callbacks),
             logger=False,
             enable_checkpointing=False,

@@ -142,14 +142,14 @@ def reads(folder: Path, shards: int, batch: int, repeats: int) -> Iterator[dict[
 def waits(folder: Path, epochs: int) -> Iterator[dict[str, Any]]:
     """Yield, for trajectories in memory and streamed, what a fit on digits waits for them."""
     for way, share in (("in memory", 0.5), ("streamed", 0.0)):
-        options = [f"--data.root={folder}/store", f"--data.memory_share={share}", f"--model.export={folder}/p.json"]
+        options = [f"--data.root={folder}/store", f"--data.memory_share={share}"]
         with redirect_stderr(StringIO()):
             module, data, _ = distillation(["--config", str(DIGITS), *options])
         profiler = SimpleProfiler()
         silent = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
         trainer = pl.Trainer(
             accelerator="cpu", max_epochs=epochs, profiler=profiler, use_distributed_sampler=False,
-            enable_progress_bar=False, num_sanity_val_steps=0, **silent,
+            default_root_dir=folder, enable_progress_bar=False, num_sanity_val_steps=0, **silent,
         )  # fmt: skip
         trainer.fit(module, data)
         durations = profiler.recorded_durations

@@ -4,7 +4,8 @@
     python -m docs.make_solvers
 
 Names, options, evaluations and history are read from :data:`SOLVERS`, orders are measured by the code of the tests;
-only the papers and the deviations below are written by hand. A test makes the page again and compares.
+only the papers and the deviations below are written by hand. Schedules have a section of their own. Tests make the page
+again and compare.
 """
 
 import inspect
@@ -12,17 +13,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import torch
-
 from amed_lightning.flow.probability_flow import ProbabilityFlow
-from amed_lightning.noise.schedules import Grid, Logsnr, Polynomial, Schedule, levels
+from amed_lightning.noise.schedules import Logsnr, Polynomial, Schedule, levels
 from amed_lightning.solvers.registry import SOLVERS
-from amed_lightning.solvers.state import Solver, solve, trajectory
-from tests.solvers.problems import RANGE, SIZES, anisotropic, error_from_exact_history, start
+from amed_lightning.solvers.state import Solver, trajectory
+from docs.schedules import Row, section, table
+from tests.solvers.problems import (
+    RANGE,
+    SIZES,
+    ErrorAt,
+    anisotropic,
+    error_from_exact_history,
+    error_with_warm_up,
+    measured_order,
+    start,
+)
 
 PAGE = Path(__file__).with_name("solvers.md")
 GRIDS: dict[str, Schedule] = {"σ": Polynomial(rho=1.0), "ρ = 7": Polynomial(rho=7.0), "log-SNR": Logsnr()}
 CAPPED = "`lower_order_final`, on by default, leaves no order above 2"
+UNTHRESHOLDED = "without the thresholding of the published tools, which is the model's here: `thresholded`"
 HALVED = "takes ½ for the solution at the predictor's order 2 and the corrector's order 1"
 
 PAPERS = {
@@ -38,7 +48,6 @@ PAPERS = {
 }
 
 Options = dict[str, Any]
-ErrorAt = Callable[[Solver, Grid], float]
 VARIANTS: dict[str, list[tuple[Options, str]]] = {
     "euler": [({}, "none")],
     "heun": [({}, "ends at the last level, with no step to σ = 0")],
@@ -61,13 +70,19 @@ VARIANTS: dict[str, list[tuple[Options, str]]] = {
         ({"variable": "rhoAB"}, "none; it is `ipndm_v`, textbook"),
     ],
     "dpm_solver_pp": [
-        ({"prediction": "data", "form": "published"}, f"order 3 halves its second derivative; {CAPPED}"),
+        (
+            {"prediction": "data", "form": "published"},
+            f"order 3 halves its second derivative; {CAPPED}; {UNTHRESHOLDED}",
+        ),
         ({"prediction": "data", "form": "textbook"}, CAPPED),
         ({"prediction": "noise", "form": "published"}, f"order 3 halves its second derivative; {CAPPED}"),
         ({"prediction": "noise", "form": "textbook"}, CAPPED),
     ],
     "unipc": [
-        ({"prediction": prediction, "variant": variant}, f"{HALVED}; {CAPPED}")
+        (
+            {"prediction": prediction, "variant": variant},
+            f"{HALVED}; {CAPPED}" + (f"; {UNTHRESHOLDED}" if prediction == "data" else ""),
+        )
         for prediction in ("data", "noise")
         for variant in ("bh1", "bh2")
     ],
@@ -89,11 +104,11 @@ HEADER = (
 INTRODUCTION = f"""\
 # Solvers
 
-Written by `python -m docs.make_solvers`; `tests/solvers/test_docs.py` fails if a line no longer holds.
+Written by `python -m docs.make_solvers`; tests in `tests/solvers` fail if a line no longer holds.
 
-An order is the least-squares slope of log error against log step over {", ".join(map(str, SIZES[:-1]))} and {SIZES[-1]}
-intervals, on the exact flow of a Gaussian with sixteen variances, from σ = {RANGE.sigma_max:g} down to
-{RANGE.sigma_min:g}, in float64. Where a cell has several numbers, they belong to `order` = 1, 2, 3, …
+An order is the slope of log error against log step between {SIZES[0]} and {SIZES[1]} intervals, on the exact flow of a
+Gaussian with sixteen variances, from σ = {RANGE.sigma_max:g} down to {RANGE.sigma_min:g}, in float64. Where a cell has
+several numbers, they belong to `order` = 1, 2, 3, …
 *Exact history*: past answers lie on the solution, so the formula alone is seen. *Own warm-up*: from the first level
 with no past, as sampling does; a rule that starts with an Euler step is then of order 2 at most, UniPC of order 3.
 `lower_order_final` is off while orders are measured. Grids: uniform in σ, polynomial with ρ = 7, uniform in log-SNR.
@@ -129,21 +144,6 @@ def solvers(name: str, options: Options) -> list[Solver]:
     return [SOLVERS[name](**options, order=order) for order in orders(name)] or [SOLVERS[name](**options)]
 
 
-def error_with_warm_up(solver: Solver, sigmas: Grid) -> float:
-    """Solve from the first level with no history; return the root mean square error at the end."""
-    data, x = anisotropic(), start()
-    state = solve(solver, ProbabilityFlow(data), x, sigmas)
-    return float((state.x - data.gaussian_solution(x, sigmas[0], sigmas[-1])).square().mean().sqrt())
-
-
-def measured(error: ErrorAt, solver: Solver, schedule: Schedule, sizes: tuple[int, ...] = SIZES) -> float:
-    """Return the slope of log error against log step over grids of ``sizes`` intervals."""
-    errors = torch.tensor([error(solver, levels(schedule, size, RANGE)) for size in sizes], dtype=torch.float64).log()
-    steps = -torch.tensor(sizes, dtype=torch.float64).log()
-    steps = steps - steps.mean()
-    return float((steps * errors).sum() / steps.square().sum())
-
-
 def history(solver: Solver) -> int:
     """Return the number of past answers that a long run ends with."""
     run = trajectory(solver, ProbabilityFlow(anisotropic()), start(), levels(Logsnr(), 6, RANGE))
@@ -172,7 +172,7 @@ def joined(values: list[Any]) -> str:
     return texts[0] if len(set(texts)) == 1 else " ".join(texts)
 
 
-def rows(measure: Callable[[ErrorAt, Solver, Schedule], float]) -> Iterator[tuple[str, ...]]:
+def rows(measure: Callable[[ErrorAt, Solver, Schedule], float]) -> Iterator[Row]:
     """Yield the cells of each line of the table; what a solver's variants share stands in its first line."""
     for name in SOLVERS:
         for index, (options, deviation) in enumerate(VARIANTS[name]):
@@ -196,11 +196,10 @@ def rows(measure: Callable[[ErrorAt, Solver, Schedule], float]) -> Iterator[tupl
             )
 
 
-def page(measure: Callable[[ErrorAt, Solver, Schedule], float] = measured) -> str:
-    """Return the page, its orders as ``measure`` finds them."""
-    lines = [HEADER, tuple("---" for _ in HEADER), *rows(measure)]
-    return INTRODUCTION + "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def solvers_part(measure: Callable[[ErrorAt, Solver, Schedule], float] = measured_order) -> str:
+    """Return the page up to the schedules, its orders as ``measure`` finds them."""
+    return INTRODUCTION + "\n" + table(HEADER, rows(measure))
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(solvers_part() + "\n" + section(), encoding="utf-8")

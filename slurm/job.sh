@@ -2,15 +2,28 @@
 #
 # Variables, with their defaults, for `sbatch --export=ALL,NAME=VALUE` or the submitting shell:
 #   AMED_HOME        the checkout (the directory that sbatch was called in)
+#   SETUP            a file that is sourced first, for `module load`, `conda activate` and variables, these too (none)
 #   PYTHON           the interpreter ($AMED_HOME/.venv/bin/python)
 #   CONTAINER        words that go before it, like `apptainer exec --nv image.sif` (none)
 #   FIRST_PORT       ports from here on are for this project's jobs (20000)
 #   GRACE_SECONDS    longer than the cluster's grace time between TERM and the end of a preempted job (600)
 #   REQUEUE_ON_TERM  `true` where TERM comes before every end, and nothing is requeued by the cluster (false)
+#
+# Bash 4.2, which old systems have, takes an empty array for an unset variable: hence ${x[@]+"${x[@]}"}.
 # shellcheck shell=bash
 set -uo pipefail
 
 AMED_HOME=${AMED_HOME:-$SLURM_SUBMIT_DIR}
+if [ -n "${SETUP:-}" ]; then
+  # It is not written for `set -u`, and what it sees as its arguments must not be the job's.
+  words=("$@")
+  set --
+  set +u
+  # shellcheck disable=SC1090
+  . "$(realpath "$SETUP")" || { echo "error: SETUP=$SETUP has failed" >&2; exit 2; }
+  set +e -u
+  set -- ${words[@]+"${words[@]}"}
+fi
 PYTHON=${PYTHON:-$AMED_HOME/.venv/bin/python}
 FIRST_PORT=${FIRST_PORT:-20000}
 GRACE_SECONDS=${GRACE_SECONDS:-600}
@@ -34,7 +47,7 @@ trap 'ending=yes' TERM
 step() {
   steps=$((steps + 1))
   export MASTER_PORT=$((FIRST_PORT + (SLURM_JOB_ID * 8 + steps) % 8192))
-  srun "${container[@]}" "$PYTHON" -m amed_lightning "$@"
+  srun ${container[@]+"${container[@]}"} "$PYTHON" -m amed_lightning "$@"
 }
 
 requeue() {

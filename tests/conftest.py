@@ -1,4 +1,7 @@
-"""Every test runs on one thread, with the shapes in the package's annotations checked at each call."""
+"""Every test runs on one thread, with the shapes in the package's annotations checked at each call.
+
+``JAXTYPING_DISABLE=1`` leaves the shapes out: a planted fault has to be seen by its numbers.
+"""
 
 import os
 
@@ -8,12 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 from .pretended.device import PretendedDevice
 from .pretended.places import DEVICE
 
-install_import_hook("amed_lightning", "beartype.beartype")
+if not config.jaxtyping_disable:
+    install_import_hook("amed_lightning", "beartype.beartype")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from amed_lightning.config import (
 )
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.noise.schedules import SCHEDULES, Polynomial
+from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.solvers.registry import SOLVERS
 
 REGISTRIES = {"solver": SOLVERS, "schedule": SCHEDULES, "model": DENOISERS}
@@ -143,6 +145,23 @@ REQUIRED = {
 
 
 class TestComplete:
+    @pytest.mark.parametrize("function", [build, complete])
+    @pytest.mark.parametrize(
+        ("kind", "spec", "message"),
+        [
+            ("schedule", {"name": "polynomial", "rho": math.nan}, "schedule 'polynomial': rho is nan"),
+            ("schedule", {"name": "explicit", "levels": [math.inf, 1.0]}, r"schedule 'explicit': levels\.0 is inf"),
+            (
+                "model",
+                {"name": "pooled", "of": {"name": "guided", "of": {"name": "digits"}, "scale": math.inf}},
+                r"model 'pooled': of\.scale is inf",
+            ),
+        ],
+    )
+    def test_a_number_that_is_not_finite_is_bad_input_and_named(self, function, kind, spec, message):
+        with pytest.raises(InputError, match=f"{message}; give a finite number$"):
+            function(kind, REGISTRIES[kind], spec)
+
     @pytest.mark.parametrize("kind", REGISTRIES)
     def test_it_is_complete_already_when_done_twice(self, kind):
         for name in REGISTRIES[kind]:
@@ -231,6 +250,28 @@ class TestFiles:
         (tmp_path / "a.yaml").write_bytes("name: Bär".encode("latin-1"))
         with pytest.raises(InputError, match=r"a.yaml: not valid YAML: 'utf-8' codec can't decode byte 0xe4"):
             load_yaml(tmp_path / "a.yaml")
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("rho: .nan", "rho is nan"),
+            ("entries: [{solver: {name: ipndm}}, {schedule: {rho: -.inf}}]", r"entries\.1\.schedule\.rho is -inf"),
+            ("bounds: {relative: {fid: 1.0e+999}}", r"bounds\.relative\.fid is inf"),
+        ],
+    )
+    def test_a_number_that_is_not_finite_is_bad_input_and_named_by_its_place(self, tmp_path, content, message):
+        (tmp_path / "run.yaml").write_text(content)
+        with pytest.raises(InputError, match=rf"run\.yaml: {message}; give a finite number$"):
+            load_yaml(tmp_path / "run.yaml")
+
+    @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-2.5e400"])
+    def test_json_has_finite_numbers_alone(self, number):
+        with pytest.raises(ValueError, match=rf"{number} is not finite"):
+            parse_json(f'{{"values": [1.5, {number}]}}')
+
+    def test_any_other_json_is_what_it_says(self):
+        content = {"a": [1, -2.5, 1e-300, None, True], "b": {"c": "NaN"}}
+        assert parse_json(json.dumps(content)) == parse_json(json.dumps(content).encode()) == content
 
     def test_a_configuration_is_read_as_it_stands(self, tmp_path):
         path = tmp_path / "run.yaml"

@@ -52,6 +52,12 @@ def test_streams_occupy_disjoint_ranges_of_the_32_bits_that_a_generator_keeps():
         assert generator_seeds(last)[0] < 2**32
 
 
+def test_every_use_of_randomness_has_a_number_of_its_own():
+    """They are in the seeds of stored trajectories and finished cells, which are not computed again."""
+    numbers = {name: int(stream) for name, stream in Stream.__members__.items()}
+    assert numbers == {"evaluation": 0, "training": 1, "validation": 2, "tuning": 3, "reference": 4}
+
+
 def test_a_generator_keeps_only_32_bits_of_its_seed():
     low, high = (torch.randn(4, generator=torch.Generator().manual_seed(seed)) for seed in (7, 7 + 2**32))
     assert low.equal(high)

@@ -2,7 +2,7 @@
 
 import torch
 
-from amed_lightning.tensors import dequantise, quantise
+from amed_lightning.tensors import dequantise, quantise, where_finite
 
 
 def test_every_byte_comes_back_from_the_middle_of_what_becomes_it():
@@ -17,3 +17,9 @@ def test_every_byte_comes_back_from_the_middle_of_what_becomes_it():
 def test_what_lies_beyond_the_ends_is_clipped():
     ends = torch.tensor([-3.0, -1.01, 1.0, 3.0]).reshape(1, 1, 1, 4)
     assert quantise(ends).flatten().tolist() == [0, 0, 255, 255]
+
+
+def test_what_saturates_is_no_number_where_its_argument_is_none():
+    argument = torch.tensor([0.5, torch.inf, -torch.inf, torch.nan, -3.0])
+    expected = torch.tensor([0.5, torch.nan, torch.nan, torch.nan, -1.0])
+    torch.testing.assert_close(where_finite(argument, argument.clamp(-1, 1)), expected, rtol=0, atol=0, equal_nan=True)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.config import InputError, Spec
+from amed_lightning.config import InputError, Spec, not_finite_in, registered, shown
 from amed_lightning.denoisers.pickled_modules import TensorReader, held
 from amed_lightning.denoisers.pickles import read_pickle
+from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.tensors import not_finite
 
 SOLVERS = {"amed": "amed", "dpm": "dpm_solver_2", "dpmpp": "dpm_solver_pp", "euler": "euler", "ipndm": "ipndm"}
@@ -58,6 +59,8 @@ def read_published_predictor(path: Path) -> PublishedPredictor:
         weights = dict(TensorReader(path.stat().st_size).tensors(module))
         if name := not_finite(weights):
             raise InputError(f"its weights '{name}' have a NaN or an infinity")
+        if place := not_finite_in({name: value for name, value in settings.items() if isinstance(value, float)}):
+            raise InputError(place)
         feature_size = weights["enc_layer0.weight"].shape[1]
         predictor = AMEDPredictor(feature_size, *_bounds(settings))
         predictor.load_state_dict(weights)
@@ -69,14 +72,14 @@ def read_published_predictor(path: Path) -> PublishedPredictor:
             afs=settings["afs"] is True,
             training={name: settings[name] for name in TOLD if isinstance(settings.get(name), str | int | float)},
         )
-    except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError, IndexError, ArithmeticError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(f"{path}: not an AMED predictor: {reason}") from error
 
 
 def _num_intervals(num_steps: Any) -> int:
     if not isinstance(num_steps, int) or num_steps < 2:
-        raise InputError(f"num_steps is {num_steps!r:.80}; it counts levels, two at least")
+        raise InputError(f"num_steps is {shown(num_steps)}; it counts levels, two at least")
     return num_steps - 1
 
 
@@ -88,7 +91,7 @@ def _bounds(settings: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _solver(settings: Mapping[str, Any]) -> Spec:
-    name = SOLVERS[settings["sampler_stu"]]
+    name = registered("solver", SOLVERS, settings["sampler_stu"])
     options: Spec = {}
     if name in ("ipndm", "dpm_solver_pp"):
         options["order"] = settings["max_order"]
@@ -100,4 +103,5 @@ def _solver(settings: Mapping[str, Any]) -> Spec:
 
 def _schedule(settings: Mapping[str, Any]) -> Spec:
     name = settings["schedule_type"]
+    registered("schedule", SCHEDULES, name)
     return {"name": name, "rho": float(settings["schedule_rho"])} if name in WITH_RHO else {"name": name}

@@ -20,7 +20,7 @@ from amed_lightning.denoisers.registry import DENOISERS, load, outline
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.feature_metrics import FEATURE_METRICS
-from amed_lightning.runtime.cache import offline
+from amed_lightning.runtime.network import offline
 from amed_lightning.seeds import Seeds, Stream
 
 FEATURES = {"digits": DigitsClassifier.feature_size}

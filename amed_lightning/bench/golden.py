@@ -15,7 +15,8 @@ from typing import Any
 from amed_lightning.bench.jackknife import Estimate
 from amed_lightning.bench.ranking import SCORES
 from amed_lightning.bench.results import Row
-from amed_lightning.config import InputError, load_dataclass
+from amed_lightning.config import InputError, checked, content_of, load_dataclass
+from amed_lightning.runtime.json_text import parse_json
 
 CURE = "run `amed-lightning bench nightly` with --update-golden and commit what it writes"
 
@@ -150,6 +151,8 @@ def load_golden(folder: Path, hardware: str, suite: str, bounds: Bounds) -> Gold
 
 def _read_rows(path: Path) -> dict[str, GoldenRow]:
     try:
-        return {name: GoldenRow(**row) for name, row in json.loads(path.read_text())["rows"].items()}
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        return {
+            name: GoldenRow(**checked(GoldenRow, row)) for name, row in parse_json(content_of(path))["rows"].items()
+        }
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: not a file of golden rows ({error!r}); {CURE}") from error

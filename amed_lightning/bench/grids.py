@@ -9,7 +9,7 @@ import torch
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from amed_lightning.bench.plot import best_of_schedules
+from amed_lightning.bench.plot import best_of_schedules, save
 from amed_lightning.bench.results import Results, Row
 from amed_lightning.tensors import Bytes
 
@@ -55,5 +55,4 @@ def _write(path: Path, title: str, strips: dict[str, Bytes]) -> None:
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
         axis.set(xticks=[], yticks=[])
     figure.suptitle(title, fontsize="medium")
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
+    save(figure, path, bbox_inches="tight")

@@ -1,7 +1,7 @@
 """A night: run a suite anew, write it to TensorBoard, and judge it against golden rows.
 
-Results are kept per day and version of the code, so a night that was killed goes on where it stopped, and another
-version never finds an earlier one's rows.
+Results are kept per day, version of the code and hardware, so a night that was killed goes on where it stopped, and no
+version or machine ever finds another one's rows.
 """
 
 import difflib
@@ -66,7 +66,7 @@ class Night:
     def results(self) -> Results:
         """The night's folder."""
         date = time.strftime("%Y-%m-%d", time.gmtime(self.day * SECONDS_PER_DAY))
-        return Results(self.config.results / self.suite.name / f"{date}-{source_digest()[:12]}")
+        return Results(self.config.results / self.suite.name / f"{date}-{source_digest()[:12]}-{self.hardware}")
 
     def golden(self) -> Golden | None:
         """Find what the night is compared with."""
@@ -79,7 +79,9 @@ class Night:
             cells: of the suite; each has a row or an error.
         """
         rows, failures, golden = self._rows(cells), self._failures(cells), self.golden()
-        judgements = judge(rows, failures, golden)
+        messages = {name: failure["error"] for name, failure in failures.items()}
+        troubles = [name for name, failure in failures.items() if failure.get("trouble")]
+        judgements = judge(rows, messages, golden, troubles)
         origin = f"nothing: there are no golden rows for {self.hardware}" if golden is None else golden.origin
         title = f"{self.suite.name}, {self.results.folder.name}, {self.hardware}"
         table = markdown(tables(lines_of(self.results))) if rows else ""
@@ -118,6 +120,6 @@ class Night:
         paths = [self.results.row(cell.key) for cell in cells]
         return [read_json(path) for path in paths if path.is_file()]
 
-    def _failures(self, cells: Sequence[Cell]) -> dict[str, str]:
+    def _failures(self, cells: Sequence[Cell]) -> dict[str, Any]:
         errors = {square_name(cell.planned.square): self.results.errors(cell.key) for cell in cells}
-        return {name: read_json(paths[0])["error"] for name, paths in errors.items() if paths}
+        return {name: read_json(paths[0]) for name, paths in errors.items() if paths}

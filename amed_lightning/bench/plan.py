@@ -76,6 +76,8 @@ class Planned:
                 parts.append("constants")
             case {"coefficients": _}:
                 parts.append("coefficients")
+            case {"table": _}:
+                parts.append("learned table")
         parts += [_named(DENOISERS, self.thresholding)] if self.thresholding else []
         parts += ["denoised"] if self.denoise_to_zero else []
         return _numbered(" + ".join(parts), self.solver_number)
@@ -124,7 +126,8 @@ class Planned:
             InputError: no number of intervals takes so many.
         """
         # A placer doubles a one-evaluation solver's cost, but a predictor cannot be loaded before N is known.
-        stand_in = None if self.solver.get("placer") in (None, "none") else FixedPlacement(0.5)
+        places = self.solver.get("placer") not in (None, "none") and "table" not in self.solver["placer"]
+        stand_in = FixedPlacement(0.5) if places else None
         try:
             evaluations = evaluations_for(self.nfe, cost) - self.denoise_to_zero
             intervals = intervals_for(build("solver", SOLVERS, self.rule, placer=stand_in), evaluations, self.afs)

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from amed_lightning.bench.ranking import goodness, usual_protocol
 from amed_lightning.bench.results import Row
+from amed_lightning.config import write_atomically
 
 PANELS = {"fid": "FID", "is": "Inception Score"}
 STYLES = ("-", "--", ":")
@@ -37,9 +40,21 @@ def plot(rows: Iterable[Row], path: Path) -> None:
     for panels, (dataset, its_rows) in zip(grid, by_dataset.items(), strict=True):
         _draw(list(panels), dataset, its_rows)
     figure.suptitle("Each solver on the best of the schedules it was run on; bars: standard errors")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path, **options: Any) -> None:
+    """Write a figure, whole or not at all, and close it.
+
+    Args:
+        figure: to write.
+        path: of the picture; its ending decides the format.
+        options: of matplotlib's.
+    """
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=120, **options)
     plt.close(figure)
+    write_atomically(path, content.getvalue())
 
 
 def best_of_schedules(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amed_lightning.config import InputError, Spec, load_yaml
+from amed_lightning.config import InputError, Spec, finite, load_yaml
 
 FIGURES, KEYS = "published-figures.csv", "published_keys.yaml"
 COLUMNS = ("dataset", "guidance", "solver", "nfe", "metric", "value", "source", "quality")
@@ -107,7 +107,7 @@ def read_published(folder: Path) -> Published:
     for row in _rows(folder / FIGURES):
         square, reason = _square(row, rules)
         if square is not None:
-            figure = Figure(rules["metrics"][row["metric"]], float(row["value"]), row["source"], _is_secondary(row))
+            figure = Figure(rules["metrics"][row["metric"]], _value(folder, row), row["source"], _is_secondary(row))
             published.figures.setdefault(square, []).append(figure)
         elif reason is not None:
             published.left_out.append((row, reason))
@@ -127,6 +127,19 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not rows or (missing := [name for name in COLUMNS if name not in rows[0]]):
         raise InputError(f"{path}: no column {', '.join(missing) if rows else 'at all'}; it needs {', '.join(COLUMNS)}")
     return rows
+
+
+def _value(folder: Path, row: dict[str, str]) -> float:
+    """Return a row's figure.
+
+    Raises:
+        InputError: it is no finite number.
+    """
+    try:
+        return finite(row["value"])
+    except ValueError as error:
+        what = " ".join(row[name] for name in COLUMNS if name not in ("value", "quality"))
+        raise InputError(f"{folder / FIGURES}: {what}: {error}") from error
 
 
 def _has(spec: Spec | None, options: Spec) -> bool:

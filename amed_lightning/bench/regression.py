@@ -1,6 +1,6 @@
 """Judge a night: every figure of its rows against the golden ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,19 +34,25 @@ class Judgement:
     message: str
 
 
-def judge(rows: Sequence[Row], failures: Mapping[str, str], golden: Golden | None) -> list[Judgement]:
+def judge(
+    rows: Sequence[Row], failures: Mapping[str, str], golden: Golden | None, troubles: Collection[str] = ()
+) -> list[Judgement]:
     """Compare a night with the golden rows.
 
     Args:
         rows: finished tonight.
-        failures: each failed cell's name and error.
+        failures: name and error of each cell that failed.
         golden: what to compare with, if there is anything.
+        troubles: those of them for which the machine is to blame: nothing is said of the code.
 
     Returns:
         Judgements, in the order of the golden rows and then of those that have none.
     """
     tonight = {square_name(row): golden_row(row) for row in rows}
-    failed = [Judgement(name, "row", Verdict.regression, f"failed: {error}") for name, error in failures.items()]
+    failed = [
+        Judgement(name, "row", Verdict.undecided if name in troubles else Verdict.regression, f"failed: {error}")
+        for name, error in failures.items()
+    ]
     expected = {} if golden is None else golden.rows
     judgements = list(failed)
     for name, wanted in expected.items():

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from amed_lightning.bench.cell import Cell
-from amed_lightning.config import InputError, write_atomically
+from amed_lightning.config import InputError, content_of, write_atomically
+from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.slurm import job_name
 from amed_lightning.runtime.tensor_file import read_tensors
 from amed_lightning.seeds import Seeds
@@ -106,10 +107,6 @@ def read_json(path: Path) -> Any:
         InputError: the file is missing, is not JSON, or has a number that is not finite.
     """
     try:
-        return json.loads(path.read_text(), parse_constant=_refuse)
+        return parse_json(content_of(path))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a file that a sweep wrote: {error}") from error
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")

@@ -21,6 +21,7 @@ from amed_lightning.bench.row import finished_row
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.tensor_file import DamagedFileError
+from amed_lightning.runtime.trouble import told
 from amed_lightning.runtime.work import share
 
 OF_A_BLOCK = ("commit", "dirty", "source", "device")
@@ -126,9 +127,12 @@ def _complete(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]
 
 @contextmanager
 def _errors_of(cell: Cell, results: Results) -> Iterator[None]:
-    """Record whatever goes wrong; it belongs to this cell alone."""
+    """Record whatever goes wrong; it belongs to this cell alone, unless the system refuses to read or write."""
     try:
         yield
+    except OSError:
+        raise
     except Exception as error:
-        report = {"cell": cell.planned.square, "error": repr(error), "traceback": traceback.format_exc()}
+        said = {"error": repr(error), "traceback": traceback.format_exc(), "trouble": told(error)}
+        report = {"cell": cell.planned.square, **said}
         write_json(results.error(cell.key), report)

@@ -24,6 +24,7 @@ from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
 from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser, parser_for
 from amed_lightning.config import digest, write_atomically
+from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance, write_run_record
 
@@ -45,6 +46,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     suite = load_suite(options.config)
     if options.dry_run:
         return _dry_run(suite, options)
+    require_place(options.output / suite.name, is_folder=True)
     published = _published(options.published)
     benches, results = prepare(suite), Results(options.output / suite.name, options.images)
     fabric = launch(options.accelerator, options.devices, options.num_nodes)
@@ -85,6 +87,8 @@ def _compare(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("after", type=Path, help="folder of the sweep B")
     parser.add_argument("--output", type=Path | None, default=None, help="also write the tables to this Markdown file")
     options = parser.parse_args(list(arguments))
+    if options.output:
+        require_place(options.output)
     changes = compare(rows_of(options.before), rows_of(options.after))
     for table in changes:
         _print(terminal(table))
@@ -115,6 +119,7 @@ def _results(options: Namespace) -> Results:
     """Find a suite's results, and say if they are those of another version of it."""
     suite = load_suite(options.config)
     results = Results(options.output / suite.name)
+    require_place(results.folder, is_folder=True)
     if results.plan.is_file() and read_json(results.plan)["digest"] != digest(suite):
         print(f"note: {options.config} has changed since {results.folder} was last run", file=sys.stderr)
     return results

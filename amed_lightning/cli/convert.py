@@ -17,6 +17,7 @@ from amed_lightning.denoisers.published import read_published
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.thresholding import Thresholded
 from amed_lightning.denoisers.untold import Untold
+from amed_lightning.runtime.places import require_place
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 
 
@@ -34,6 +35,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     options = parser.parse_args(list(arguments))
     if options.destination.suffix != ".json":
         raise InputError(f"{options.destination}: the description is a .json; the weights go beside it")
+    require_place(options.destination)
     untold = Untold(**{field.name: options[field.name] for field in fields(Untold)})
     if options.model is not None and untold.given:
         raise InputError(f"--{next(iter(untold.given))}: an option of a network; an AMED predictor has its --model")

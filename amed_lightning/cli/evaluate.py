@@ -15,6 +15,7 @@ from amed_lightning.cli.parsing import parser_for, seed_range
 from amed_lightning.config import InputError, canonical_json, digest
 from amed_lightning.data.folder import image_files
 from amed_lightning.metrics.reference import examiner
+from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
@@ -65,6 +66,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         raise InputError(
             "evaluate: --teacher is compared with a --sampler's images from the same noise, not with files"
         )
+    if options.output:
+        require_place(options.output)
     fabric = launch(options.accelerator)
     row = _score(options, fabric.device)
     print(describe(row["values"]))

@@ -4,18 +4,24 @@ A verb's module is imported when it is called, so that ``--help`` and ``--versio
 """
 
 import importlib
+import locale
 import os
+import select
 import sys
+import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import NoReturn
 
 from amed_lightning import __version__
 from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
+from amed_lightning.runtime.network import keep_offline
 from amed_lightning.runtime.signals import listening
+from amed_lightning.runtime.trouble import first_line, told
 from amed_lightning.runtime.watch import AGAIN, is_of_a_lost_process, leave, meet, watching
 
+OUTPUT = "standard output"
 INTERRUPTIBLE = ("fit", "precompute", "schedule", "sample", "bench")
 """Verbs that look at the signals which ask them to stop; the others end at once."""
 
@@ -47,45 +53,126 @@ def usage() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a verb and exit with its code."""
+    if arguments is None:
+        _open_streams()
+        _speak_utf_8()
     verb, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if verb == "--offline":
         os.environ["AMED_OFFLINE"] = "1"
         verb, *rest = rest or ["--help"]
-    if verb in ("-h", "--help"):
-        print(usage())
-        sys.exit(0)
-    if verb == "--version":
-        print(f"amed-lightning {__version__}")
-        sys.exit(0)
-    if verb not in VERBS:
-        print(f"error: unknown verb '{verb}': use one of {', '.join(VERBS)}", file=sys.stderr)
-        sys.exit(ExitCode.bad_input)
-    sys.path.append(os.getcwd())  # a user's own classes are found as `python -m` finds them
+    before, threading.excepthook = threading.excepthook, _of_a_thread
     try:
-        os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
-        with listening() if verb in INTERRUPTIBLE else nullcontext(), watching():
-            code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
-            meet()
-    except ValueError as error:
-        bad_input = _bad_input(error)
-        if bad_input is None:
-            raise
-        print(f"error: {bad_input}", file=sys.stderr)
-        code = ExitCode.bad_input
-    except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = ExitCode.failed
-    except RuntimeError as error:
-        if not is_of_a_lost_process(error):
-            raise
-        print(f"error: another process of this job is gone ({_first_line(error)}); {AGAIN}", file=sys.stderr)
-        code = ExitCode.failed
+        code = _run(verb, rest)
+        _flush()
     except KeyboardInterrupt:
-        print(f"{verb}: interrupted", file=sys.stderr)
+        _say(f"{verb}: interrupted")
         code = ExitCode.interrupted
+    except Exception as error:
+        code = _ending(verb, error)
     finally:
         leave()
+        threading.excepthook = before
     sys.exit(code)
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    """Do what the verb says, and return the exit code."""
+    if verb in ("-h", "--help"):
+        print(usage())
+        return ExitCode.done
+    if verb == "--version":
+        print(f"amed-lightning {__version__}")
+        return ExitCode.done
+    if verb not in VERBS:
+        raise InputError(f"unknown verb '{verb}': use one of {', '.join(VERBS)}")
+    sys.path.append(_working_folder())  # a user's own classes are found as `python -m` finds them
+    keep_offline()
+    os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
+    with listening() if verb in INTERRUPTIBLE else nullcontext(), watching():
+        code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
+        meet()
+        return code
+
+
+def _ending(verb: str, error: Exception) -> ExitCode:
+    """Say in one line what has ended the command, and return its exit code; an error of the program is raised again."""
+    if bad_input := _bad_input(error):
+        _say(f"error: {bad_input}")
+        return ExitCode.bad_input
+    if isinstance(error, FloatingPointError):
+        _say(f"error: {error}")
+        return ExitCode.failed
+    if is_of_a_lost_process(error):
+        _say(f"error: another process of this job is gone ({first_line(error)}); {AGAIN}")
+        return ExitCode.failed
+    if (trouble := told(error)) is None:
+        raise error
+    if not (isinstance(error, BrokenPipeError) and (error.filename == OUTPUT or _is_unread())):  # who left knows it
+        _say(f"error: {verb}: {trouble}; what is finished is kept, and the same command goes on")
+    with suppress(OSError):
+        _flush()
+    return ExitCode.failed
+
+
+def _flush() -> None:
+    """Write what was printed; where that fails Python is not to try it again when it ends.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise OSError(error.errno, os.strerror(error.errno or 0), OUTPUT) from error
+
+
+def _is_unread() -> bool:
+    """Whether what is printed goes to a pipe that nobody reads any more, as after ``| head``."""
+    output = select.poll()
+    with suppress(OSError):
+        output.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
+
+
+def _of_a_thread(ended: threading.ExceptHookArgs) -> None:
+    """Print the error of a thread, unless it is TensorBoard's, which raises it again where it is written to."""
+    if not type(ended.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(ended)
+
+
+def _say(line: str) -> None:
+    """Print a line for people, if that can be done."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _open_streams() -> None:
+    """Give a stream that was closed a place: its number would be that of the next file, which others print into."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            setattr(sys, name, open(nowhere, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _speak_utf_8() -> None:
+    """Start this process again in Python's UTF-8 mode, where it would read and write files in another encoding."""
+    if locale.getpreferredencoding(False).lower() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _working_folder() -> str:
+    """Return it.
+
+    Raises:
+        InputError: it is gone.
+    """
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise InputError("the working directory is gone: change to another, also if it has the same name") from None
 
 
 def _threads(told: str) -> str:
@@ -101,10 +188,6 @@ def _threads(told: str) -> str:
     if not first.isdecimal() or int(first) < 1:
         raise InputError(f"OMP_NUM_THREADS is {told!r}; set it to a number of threads, or not at all")
     return first
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "")
 
 
 def _bad_input(error: BaseException | None) -> InputError | None:

@@ -4,18 +4,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import Namespace
+from lightning.fabric import Fabric
+
 from amed_lightning.bench.nightly import Night, Nightly
-from amed_lightning.bench.prepare import prepare
+from amed_lightning.bench.plan import plan
+from amed_lightning.bench.prepare import Bench, prepare
 from amed_lightning.bench.regression import Judgement, Verdict, outcome
 from amed_lightning.bench.runner import run as fill
 from amed_lightning.bench.sheet import write_plan
-from amed_lightning.bench.suite import load_suite
+from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.cli.parsing import parser_for
-from amed_lightning.config import load_dataclass
+from amed_lightning.config import InputError, load_dataclass
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.hardware import hardware
+from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
+from amed_lightning.runtime.trouble import told
 
 EXIT_CODES = {
     Verdict.fine: ExitCode.done,
@@ -25,7 +31,11 @@ EXIT_CODES = {
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
-    """Run a night and return 0 where all is fine, 1 after a regression, 3 where something could not be decided."""
+    """Run a night; return 0 where all is fine, 1 after a regression, 3 where something could not be decided.
+
+    Nothing is decided where the machine is at fault: there is no room, no device, no library, or a file that the suite
+    needs is not there.
+    """
     parser = parser_for(verb, "Run a suite and compare it with golden rows.")
     parser.add_argument("--config", type=Path, required=True, help="YAML file of the nightly run")
     parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
@@ -34,8 +44,36 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     options = parser.parse_args(list(arguments))
     config = load_dataclass(options.config, Nightly)
     suite = load_suite(config.suite)
-    benches = prepare(suite)
-    fabric = launch(options.accelerator, options.devices, options.num_nodes)
+    plan(suite)
+    try:
+        try:
+            benches, fabric = _ready(options, config, suite)
+        except InputError as error:
+            return _undecided(str(error))
+        return _night(options, config, suite, benches, fabric)
+    except Exception as error:
+        if (trouble := told(error)) is None:
+            raise
+        return _undecided(trouble)
+
+
+def _undecided(trouble: str) -> ExitCode:
+    print(f"{Verdict.undecided}: {trouble}", file=sys.stderr)
+    return ExitCode.undecided
+
+
+def _ready(options: Namespace, config: Nightly, suite: Suite) -> tuple[list[Bench], Fabric]:
+    """Load what the night needs, and start the other processes.
+
+    Raises:
+        InputError: something is not there.
+    """
+    for folder in (config.results, config.board):
+        require_place(folder, is_folder=True)
+    return prepare(suite), launch(options.accelerator, options.devices, options.num_nodes)
+
+
+def _night(options: Namespace, config: Nightly, suite: Suite, benches: Sequence[Bench], fabric: Fabric) -> int:
     night = Night(config, suite, hardware(fabric.device))
     cells = [cell for bench in benches for cell in bench.cells]
     night.golden()  # a file that cannot be read is better found before the night than after it

@@ -1,11 +1,13 @@
 """What the verbs' parsers share: options, and errors of one line."""
 
 import re
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
 
 from amed_lightning.config import InputError, at_home
+from amed_lightning.runtime.yaml_text import NAMELESS
 
 PLAIN_WIDTH = 160
 """Columns of a table where there is no terminal."""
@@ -23,8 +25,21 @@ class OneLineErrors:
         Raises:
             InputError: always.
         """
-        lines = (line.strip() for line in message.splitlines())
+        lines = (line.strip() for line in message.replace(NAMELESS, "").splitlines())
         raise InputError(" ".join(line for line in lines if line and not line.startswith(NOISE))) from ex
+
+    def parse_path(self, path: str | Path, *arguments: Any, **options: Any) -> jsonargparse.Namespace:
+        """Parse a configuration.
+
+        Raises:
+            InputError: what is wrong with it, behind its name.
+        """
+        try:
+            return super().parse_path(path, *arguments, **options)  # type: ignore[misc]  # of the parser beside this
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
 
 
 class Parser(OneLineErrors, jsonargparse.ArgumentParser):

@@ -12,6 +12,7 @@ from amed_lightning.config import build
 from amed_lightning.data.registry import DATASETS
 from amed_lightning.metrics.files import load_detector
 from amed_lightning.metrics.statistics import statistics_of, write_statistics
+from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 
 
@@ -25,6 +26,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--batch_size", type=PositiveInt, default=256, help="images at a time")
     parser.add_argument("--output", type=Path, required=True, help="the .npz file to write")
     options = parser.instantiate(parser.parse_args(list(arguments)))
+    require_place(options.output)
     device = launch(options.accelerator).device
     detector, digest = load_detector(options.detector, device)
     images = build("dataset", DATASETS, options.dataset)

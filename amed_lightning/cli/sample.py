@@ -14,8 +14,7 @@ from amed_lightning.config import InputError, Spec, options_of
 from amed_lightning.data.output import VERB, Samples
 from amed_lightning.data.picture import Record
 from amed_lightning.denoisers.interruptible import interruptible
-from amed_lightning.denoisers.registry import DENOISERS
-from amed_lightning.denoisers.zoo.card import load_card
+from amed_lightning.denoisers.registry import DENOISERS, published_card
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.work import share
@@ -93,7 +92,7 @@ def _with_option(model: Spec, option: str, value: object, flag: str) -> Spec:
         case {"of": dict(inner)}:
             return model | {"of": _with_option(inner, option, value, flag)}
         case {"name": "pretrained", "card": str(card)}:
-            published = load_card(card).model
+            published = published_card(card).model
             own = published | (model.get("overrides") or {})
             asked = _with_option(own, option, value, flag)
             return model | {"overrides": {key: asked[key] for key in asked if asked[key] != published.get(key)}}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from amed_lightning.cli.parsing import parser_for
+from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.teacher.search import ScheduleSearch, search
 
@@ -14,6 +15,7 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--devices", type=int, default=1, help="processes that share the teacher's work")
     parser.add_class_arguments(ScheduleSearch, "search")
     options = parser.instantiate(parser.parse_args(list(arguments)))
+    require_place(options.search.output)
     fabric = launch(options.accelerator, options.devices)
     sigmas = search(options.search, fabric, fabric.device)
     if fabric.is_global_zero:

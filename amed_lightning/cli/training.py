@@ -1,16 +1,20 @@
 """Reading a fit's YAML: LightningCLI over typed modules and data modules."""
 
+import json
 import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, dict_to_namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from amed_lightning.cli.parsing import OneLineErrors
 from amed_lightning.config import InputError, at_home, write_atomically
@@ -18,12 +22,16 @@ from amed_lightning.runtime.processes import accelerator_for, compute_alike
 from amed_lightning.runtime.progress import progress_lines
 from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.runtime.slurm import slurm_environment
+from amed_lightning.runtime.yaml_text import read_yaml
 from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.training.exporting import Exporting, is_trial
 from amed_lightning.training.noise import NoiseByBatch
 from amed_lightning.training.precision import FROZEN, SINGLE, require_precision
-from amed_lightning.training.run_directory import CHECKPOINT, RunDirectory, WholeCheckpoints
+from amed_lightning.training.run_directory import CHECKPOINT, RECORD, RunDirectory, WholeCheckpoints
 from amed_lightning.training.trajectories import TeacherTrajectories
+
+TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
 
 
 class ProgressLines(Callback):
@@ -54,41 +62,46 @@ class TrainingCLI(LightningCLI):
         warnings.filterwarnings("ignore", "LightningCLI's args parameter")
         terminal = sys.stderr.isatty()
         callbacks: list[Callback] = [NoiseByBatch()] if terminal else [NoiseByBatch(), ProgressLines()]
-        super().__init__(
-            pl.LightningModule,
-            pl.LightningDataModule,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            args=list(arguments),
-            parser_class=TrainingParser,
-            run=run,
-            save_config_callback=None,
-            trainer_defaults={
-                "use_distributed_sampler": False,
-                "callbacks": callbacks,
-                "enable_progress_bar": terminal,
-            },
-        )
+        with lightning_refusals():
+            super().__init__(
+                pl.LightningModule,
+                pl.LightningDataModule,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                args=list(arguments),
+                parser_class=TrainingParser,
+                run=run,
+                save_config_callback=None,
+                trainer_defaults={
+                    "use_distributed_sampler": False,
+                    "callbacks": callbacks,
+                    "enable_progress_bar": terminal,
+                },
+            )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add when to save."""
         parser.add_lightning_class_args(Checkpointing, "checkpoint")
 
+    def _parse_ckpt_path(self) -> None:
+        """Take no options from a checkpoint, as LightningCLI would: they name classes, and it may be anybody's."""
+
     def before_instantiate_classes(self) -> None:
-        """Keep the options as they were given, and let a fit that goes on write its charts where it began them."""
+        """Keep the options as they were given, and let a fit write its charts into its directory, where they began."""
         at_home(self.config)
         if self.subcommand is None:
             return
+        given = self.config[self.subcommand].get("ckpt_path")
+        if given is not None and not Path(given).is_file():
+            raise InputError(f"--ckpt_path {given}: no such file; name one that is here, an address is not read")
         self.given = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
-        if self.subcommand != "fit":
-            return
-        trainer = self.config["fit"].trainer
-        began = (Path(trainer.default_root_dir or ".") / CHECKPOINT).is_file()
-        if began and isinstance(trainer.logger, Namespace) and trainer.logger.class_path.endswith(".TensorBoardLogger"):
-            charts = trainer.logger.init_args
-            versions = Path(charts.save_dir, charts.name).glob("version_*")
-            numbers = [int(path.name.removeprefix("version_")) for path in versions]
-            charts.version = max(numbers) if charts.version is None and numbers else charts.version
+        trainer = self.config[self.subcommand].trainer
+        folder = Path(trainer.default_root_dir or ".")
+        if trainer.logger is None or trainer.logger is True:
+            trainer.logger = _charts_in(folder) if self.subcommand == "fit" else False
+        for logger, began in zip(_charts(trainer.logger), _began(folder), strict=False):
+            if logger.version is None:
+                logger.version = Path(began).name
 
     def instantiate_trainer(self, **options: Any) -> pl.Trainer:
         """Build the Trainer: checkpoints are whole, and SLURM's signals are left to us.
@@ -110,8 +123,8 @@ class TrainingCLI(LightningCLI):
             for environment in job:
                 environment.validate_settings(trainer.num_devices, trainer.num_nodes)
             return trainer
-        except (ValueError, RuntimeError) as error:
-            raise InputError(" ".join(str(error).split())) from error
+        except (ValueError, RuntimeError, MisconfigurationException) as error:
+            raise _one_line(error) from error
 
     def fit(self, model: pl.LightningModule, ckpt_path: str | None = None, **options: Any) -> None:
         """Fit, in a directory of the run's own, from its last checkpoint if it has one.
@@ -119,24 +132,38 @@ class TrainingCLI(LightningCLI):
         Raises:
             InputError: the directory is another run's.
         """
-        folder, leads = Path(self.trainer.default_root_dir), self.trainer.is_global_zero
-        digests = self._digests()
-        if not self.saves:
-            self._record(digests, restart=False)
+        if is_trial(self.trainer):
             self.trainer.fit(model, ckpt_path=ckpt_path, **options)
             return
-        run = RunDirectory(folder, yaml.safe_load(self.given) | {"digests": digests})
+        folder, leads = Path(self.trainer.default_root_dir), self.trainer.is_global_zero
+        max_epochs = -1 if self.trainer.max_epochs is None else self.trainer.max_epochs
+        digests = self._digests()
+        run = RunDirectory(folder, read_yaml(self.given) | {"digests": digests})
+        result = model.result_in(folder) if isinstance(model, Exporting) else None
         with run.claimed(leads):
-            last = run.last_checkpoint()
-            if run.is_finished:
+            last = self._last(run)
+            if run.is_finished(max_epochs, result):
                 if leads:
-                    print(f"{last}: this run has finished; delete it to start again")
+                    print(f"{folder}: this run has finished; raise trainer.max_epochs and it goes on")
                 return
-            self._record(digests, restart=last is not None)
-            self._get(self.config_init, "checkpoint").run = run
-            self.trainer.fit(model, ckpt_path=last or ckpt_path, **options)
+            if result is not None:
+                run.require_own(result)
             if leads:
-                run.finish()
+                self._record(run, result, digests, restart=last is not None)
+            checkpoint: Checkpointing = self._get(self.config_init, "checkpoint")
+            checkpoint.run = run if self.saves else None
+            self.trainer.fit(model, ckpt_path=last or ckpt_path, **options)
+            if leads and (limit := checkpoint.cut_short(self.trainer)):
+                print(f"{folder}: ended by {limit} after {checkpoint.batches} batches; raise it and the run goes on")
+            elif leads and self.saves and (result is None or result.is_file()):
+                run.finish(max_epochs)
+
+    def _last(self, run: RunDirectory) -> Path | None:
+        """Return the checkpoint from which all processes of a fit go on."""
+        last = run.last_checkpoint()
+        if self.trainer.is_global_zero:
+            run.begin(last)
+        return last and run.checkpoint
 
     def validate(self, model: pl.LightningModule, ckpt_path: str | None = None, **options: Any) -> None:
         """Validate a checkpoint; if none is named, the last one of the run's own directory.
@@ -144,12 +171,14 @@ class TrainingCLI(LightningCLI):
         Raises:
             InputError: there is none, or it was made by another configuration.
         """
-        folder, given = Path(self.trainer.default_root_dir), yaml.safe_load(self.given)
+        folder, given = Path(self.trainer.default_root_dir), read_yaml(self.given)
         if ckpt_path is None:
             compared = {name: given[name] for name in ("model", "data")} | {"digests": self._digests()}
             last = RunDirectory(folder, compared).last_checkpoint("name the checkpoint as --ckpt_path")
             if last is None:
                 raise InputError(f"validate: {folder} has no checkpoint of this run: name one as --ckpt_path")
+            if self.trainer.is_global_zero:
+                print(f"validate: {last}")
             ckpt_path = str(last)
         self.trainer.validate(model, ckpt_path=ckpt_path, **options)
 
@@ -160,15 +189,66 @@ class TrainingCLI(LightningCLI):
         parts = self.model.parts
         return {"model": parts.model.digest, "recipe": self.datamodule.store(parts).recipe.digest}
 
-    def _record(self, digests: dict[str, str], restart: bool) -> None:
+    def _record(self, run: RunDirectory, result: Path | None, digests: dict[str, str], restart: bool) -> None:
         """Write the configuration, and ``run.json`` beside it; of a restart, only what is different."""
-        if not self.trainer.is_global_zero:
-            return
-        folder = Path(self.trainer.default_root_dir)
         if not restart:
-            write_atomically(folder / "config.yaml", self.given.encode())
+            write_atomically(run.folder / "config.yaml", self.given.encode())
         source = provenance(self.trainer.strategy.root_device, self.trainer.world_size)
-        write_run_record(folder, yaml.safe_load(self.given), digests, source, restart)
+        source["charts"] = [each.log_dir for each in self.trainer.loggers if isinstance(each, TensorBoardLogger)]
+        source["result"] = result and run.name_of(result)
+        write_run_record(run.folder, read_yaml(self.given), digests, source, restart)
+
+
+def _charts_in(folder: Path) -> Namespace:
+    """Describe the logger of a run that names none."""
+    options = {"save_dir": str(folder), "name": "charts", "version": None, "default_hp_metric": False}
+    return dict_to_namespace({"class_path": TENSORBOARD, "init_args": options})
+
+
+def _charts(logger: object) -> Iterator[Namespace]:
+    """Yield the options of the loggers that write for TensorBoard."""
+    for each in logger if isinstance(logger, list) else [logger]:
+        if isinstance(each, Namespace) and each.class_path.endswith(".TensorBoardLogger"):
+            yield each.init_args
+
+
+def _began(folder: Path) -> list[str]:
+    """Return the folders that a run began its charts in; none, where it has no checkpoint to go on from."""
+    try:
+        return list(json.loads((folder / RECORD).read_bytes())["charts"]) if (folder / CHECKPOINT).is_file() else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+@contextmanager
+def lightning_refusals() -> Iterator[None]:
+    """Say in one line what Lightning refuses.
+
+    Raises:
+        InputError: it is an option of the Trainer, be it that Lightning says so by this or by its place.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except (MisconfigurationException, ValueError) as error:
+        if refusal := _refusal(error):
+            raise _one_line(refusal) from error
+        raise
+
+
+def _refusal(error: BaseException | None) -> BaseException | None:
+    """Find the error of Lightning's own that another was raised from; jsonargparse wraps what a constructor raises."""
+    while error is not None:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if isinstance(error, MisconfigurationException) or frame.f_globals.get("__name__", "").startswith("lightning."):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _one_line(error: BaseException) -> InputError:
+    return InputError(" ".join(str(error).split()))
 
 
 def distillation(

@@ -5,16 +5,19 @@ A ``dataset.json`` at the top gives the labels of all images, as EDM's tool writ
 ``{"labels": [["00000/img00000000.png", 6], ...]}``, or null where there are none.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from amed_lightning.config import InputError
 from amed_lightning.data.images import ImageSet, Label, Pixels
 from amed_lightning.data.listing import Listing, ending, endings, listing
-from amed_lightning.data.picture import LOSSY, UNREADABLE, Record, read_image
+from amed_lightning.data.picture import LARGEST, LOSSY, UNREADABLE, Record, read_image
+from amed_lightning.runtime.json_text import parse_json
 
 LABELS = "dataset.json"
+BYTES_OF_LETTER, BYTES_OF_LABEL = 6, 256
+"""At most, in JSON: a letter of a name written as its number; brackets, indentation and class of an image."""
+MOST_CLASSES = 1 << 31
 
 
 def image_files(path: Path) -> ImageSet:
@@ -52,9 +55,12 @@ def image_files(path: Path) -> ImageSet:
 def _content(path: Path, found: Listing, name: str) -> bytes:
     try:
         with found.open(name) as file:
-            return file.read()
+            content = file.read(LARGEST + 1)
     except UNREADABLE as error:
         raise InputError(f"{path / name}: not a readable file ({error})") from error
+    if len(content) > LARGEST:
+        raise InputError(f"{path / name}: more than {LARGEST} bytes")
+    return content
 
 
 def _notes(names: Sequence[str], left_out: str, first: Record | None) -> Iterator[str]:
@@ -77,12 +83,17 @@ def _differing(first: Record | None, other: Record | None) -> list[str]:
 
 def _labels(path: Path, content: bytes, names: Sequence[str]) -> dict[str, int]:
     """Read the labels by file name."""
+    most = sum(map(len, names)) * BYTES_OF_LETTER + len(names) * BYTES_OF_LABEL
+    if len(content) > most:
+        raise InputError(f"{path}: {len(content)} bytes, more than the labels of {len(names)} images take")
     try:
-        pairs = json.loads(content)["labels"] or []
+        pairs = parse_json(content)["labels"] or []
         labels = dict(pairs)
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f'{path}: expected {{"labels": [[<file>, <class>], ...]}} or null for no labels') from error
-    if not all(isinstance(label, int) for label in labels.values()):
+    if not all(isinstance(name, str) for name in labels):
+        raise InputError(f"{path}: a label is that of a file, which is called by its name")
+    if not all(isinstance(label, int) and label < MOST_CLASSES for label in labels.values()):
         raise InputError(f"{path}: a label is the number of a class")
     if len(labels) < len(pairs):
         raise InputError(f"{path}: labels a file twice")

@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import IO, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 from zipfile import ZipFile
 
 from PIL import Image
 
 from amed_lightning.config import InputError
-from amed_lightning.data.picture import FORMATS, UNREADABLE
+from amed_lightning.data.picture import FORMATS, LARGEST, UNREADABLE
 
 MACOS = "__MACOSX"
 Entry: TypeAlias = tuple[str, str]
 """A name, and why nothing can be read there; empty if something can."""
-Open: TypeAlias = Callable[[str], IO[bytes]]
+Open: TypeAlias = Callable[[str], Any]
+"""Opens a file by its name, to be read."""
 
 
 @cache
@@ -109,7 +110,18 @@ def _zipped(path: Path) -> tuple[list[Entry], Open]:
         raise InputError(f"{path}: no such folder or zip") from None
     except UNREADABLE as error:
         raise InputError(f"{path}: neither a folder nor a readable zip") from error
-    return [(entry.filename, "") for entry in archive.infolist() if not entry.is_dir()], archive.open
+    return [(entry.filename, "") for entry in archive.infolist() if not entry.is_dir()], _unpacker(archive)
+
+
+def _unpacker(archive: ZipFile) -> Open:
+    """Return what opens a file of a zip, unless it becomes larger than an image can be."""
+
+    def open_(name: str) -> Any:
+        if (size := archive.getinfo(name).file_size) > LARGEST:
+            raise InputError(f"{size} bytes, and at most {LARGEST} are read")
+        return archive.open(name)
+
+    return open_
 
 
 def _with_hidden(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -14,6 +14,7 @@ from torchvision.utils import make_grid
 from amed_lightning.config import InputError, canonical_json, digest
 from amed_lightning.data.listing import listing
 from amed_lightning.data.picture import Record, read_image, record_in, write_image
+from amed_lightning.runtime.places import require_place
 from amed_lightning.tensors import Bytes
 
 VERB = "sample"
@@ -28,14 +29,13 @@ class Samples:
         record: what makes them; runs of one code (its provenance's ``source``) with one record's other parts are one.
 
     Raises:
-        InputError: a file is where the folder is to be, or the other way round.
+        InputError: this is no place to write to.
     """
 
     def __init__(self, output: Path, record: Record) -> None:
         self.output, self.record = output, record
         self.is_grid = output.suffix.lower() == ".png"
-        if output.exists() and output.is_dir() == self.is_grid:
-            raise InputError(f"--output {output}: is a {'folder' if output.is_dir() else 'file'}; name another")
+        require_place(output, is_folder=not self.is_grid)
         beside = output.with_name(f".{output.stem}.{digest(_run(record))[:16]}")
         self.folder = beside if self.is_grid else output
 

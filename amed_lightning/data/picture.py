@@ -8,14 +8,13 @@ An image that this package makes says in its PNG file what made it (a ``Record``
 told apart wherever they are copied.
 """
 
-import json
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
@@ -25,6 +24,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from amed_lightning.config import InputError, canonical_json
 from amed_lightning.data.images import Pixels
+from amed_lightning.runtime.json_text import parse_json
+from amed_lightning.runtime.unfinished import unfinished
 
 FORMATS = ("PNG", "BMP", "GIF", "JPEG", "PPM", "TIFF", "WEBP")
 """By Pillow's names. GIF and TIFF are read if they hold one image, PPM stands for its kin (PGM, PBM)."""
@@ -34,9 +35,11 @@ CHANNELS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RG
 ORIENTATION, UPRIGHT = 0x0112, 1
 MAX_BYTE = 255
 KEYWORD = "amed-lightning"
+LARGEST, MOST_PIXELS = 128 << 20, 1 << 25
+"""Bytes of an image's file, and pixels of an image: 5,792 squared."""
 UNREADABLE = (
-    *(OSError, BadZipFile, zlib.error, SyntaxError, ValueError, TypeError, RuntimeError),
-    Image.DecompressionBombError,
+    *(OSError, BadZipFile, zlib.error, SyntaxError, ValueError, TypeError, RuntimeError, AttributeError, EOFError),
+    *(LookupError, ArithmeticError, MemoryError, struct.error, Image.DecompressionBombError),
 )
 """What Pillow and zipfile raise for files that are damaged or of a kind that they do not know."""
 
@@ -70,12 +73,11 @@ def write_image(path: Path, image: Pixels, record: Record | None = None) -> None
     notes = PngInfo()
     if record is not None:
         notes.add_text(KEYWORD, canonical_json(asdict(record)), zip=True)
-    unfinished = path.with_name(f".{path.stem}.{uuid4().hex}.png")
-    try:
-        Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels).save(unfinished, pnginfo=notes)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    content = BytesIO()  # Pillow does not say why a file cannot be written
+    Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels).save(content, "PNG", pnginfo=notes)
+    with unfinished(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+        temporary.replace(path)
 
 
 def read_image(content: bytes, name: str) -> tuple[Pixels, Record | None]:
@@ -90,8 +92,8 @@ def read_image(content: bytes, name: str) -> tuple[Pixels, Record | None]:
     """
     try:
         picture = Image.open(BytesIO(content))
-        reason = _changed_by_reading(picture)
-        picture.load()
+        if not (reason := _changed_by_reading(picture)):
+            picture.load()
     except UNREADABLE as error:
         raise InputError(f"{name}: not a readable image") from error
     if reason:
@@ -111,19 +113,37 @@ def record_in(path: Path) -> Record | None:
 def _record(picture: Image.Image, name: str) -> Record | None:
     said = picture.info.get(KEYWORD)
     try:
-        return None if said is None else Record(**json.loads(said))
+        return None if said is None else _checked(Record(**parse_json(said)))
     except (ValueError, TypeError) as error:
         raise InputError(f"{name}: says in a way that this version cannot read what made it") from error
 
 
+def _checked(record: Record) -> Record:
+    """Refuse entries of other types, in less time than a parser takes for each of many images.
+
+    Raises:
+        TypeError: there is one.
+    """
+    first, stop = record.seeds
+    types = isinstance(record.verb, str), *(isinstance(told, dict) for told in (record.made_by, record.provenance))
+    if not all(types) or not all(type(seed) is int for seed in (first, stop)):
+        raise TypeError("an entry of another type")
+    return record
+
+
 def _changed_by_reading(picture: Image.Image) -> str | None:
-    """Say what Pillow would change without a word; to be asked before the pixels are decoded."""
+    """Say what Pillow would change without a word, or run; to be asked before the pixels are decoded.
+
+    Of other formats nothing is decoded at all: Pillow hands PostScript to an interpreter.
+    """
     if picture.format not in FORMATS:
         return f"an image of format {picture.format}; turn it into PNG ({', '.join(FORMATS)} are read)"
+    if picture.width * picture.height > MOST_PIXELS:
+        return f"{picture.width} x {picture.height} pixels; at most {MOST_PIXELS} are read"
     if any(_is_cut(codec, args) for codec, _, _, args in getattr(picture, "tile", [])):
         return "samples of another depth than 8 bits; turn it into 8-bit grey or RGB"
-    if (frames := getattr(picture, "n_frames", 1)) > 1:
-        return f"{frames} images in one file; give each a file of its own"
+    if getattr(picture, "is_animated", False):  # to count them is to look at each
+        return "several images in one file; give each a file of its own"
     if (turned := picture.getexif().get(ORIENTATION, UPRIGHT)) != UPRIGHT:
         return f"an EXIF orientation of {turned}: turn the pixels themselves, and take the entry out"
     return None

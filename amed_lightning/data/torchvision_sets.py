@@ -14,10 +14,14 @@ import torchvision.datasets
 from amed_lightning.config import InputError
 from amed_lightning.data.images import ImageSet, Label, Pixels
 from amed_lightning.data.picture import to_pixels
+from amed_lightning.runtime.network import FORBIDDEN, is_offline
 
 PARTS = ("background", "classes", "fold", "image_set", "partition", "split", "train", "version", "year")
 """What the arguments are called that choose images."""
 FOLDERS = ("DatasetFolder", "ImageFolder")
+UNPICKLING = ("LSUN", "LSUNClass")
+"""Those whose pickles anybody may have put there; CIFAR's are compared with known digests before."""
+EXPORT = "write its images to a folder or zip and read them as {{name: images, path: {root}}}"
 
 
 def torchvision_set(dataset: str, root: Path, options: dict[str, Any] | None = None) -> ImageSet:
@@ -33,6 +37,8 @@ def torchvision_set(dataset: str, root: Path, options: dict[str, Any] | None = N
     """
     if dataset in FOLDERS:
         raise InputError(f"{dataset}: read a folder of your own as {{name: images, path: {root}}}")
+    if dataset in UNPICKLING:
+        raise InputError(f"{dataset}: torchvision runs a pickle that it finds there; {EXPORT.format(root=root)}")
     if dataset not in torchvision.datasets.__all__:
         raise InputError(f"torchvision has no dataset '{dataset}'; name a class of torchvision.datasets, like CIFAR10")
     kind, options = getattr(torchvision.datasets, dataset), options or {}
@@ -41,6 +47,8 @@ def torchvision_set(dataset: str, root: Path, options: dict[str, Any] | None = N
             raise InputError(
                 f"{dataset}: options must say {part}; torchvision's choice is {{{part}: {argument.default}}}"
             )
+    if options.get("download") and is_offline():
+        raise InputError(f"{dataset}: options say download, and {FORBIDDEN} forbids the network; leave it out")
     try:
         items = kind(root=str(root), **options)
     except (OSError, RuntimeError, TypeError, ValueError) as error:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from amed_lightning.config import InputError
+from amed_lightning.runtime.json_text import parse_json
 
 COLUMNS = ("caption", "text", "prompt")
 """How a table or an object may call its captions; the published MS-COCO list says ``text``, PartiPrompts ``Prompt``."""
@@ -98,7 +99,7 @@ def _is_header(line: str) -> bool:
 
 def _is_json(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict | list)
+        return isinstance(parse_json(text), dict | list)
     except ValueError:
         return False
 
@@ -140,7 +141,7 @@ def _named(names: Iterable[str]) -> list[int]:
 
 
 def _json(text: str) -> Captions:
-    content = json.loads(text)
+    content = parse_json(text)
     if isinstance(content, dict):
         content = content.get(ANNOTATIONS)
     if not isinstance(content, list):
@@ -152,7 +153,7 @@ def _json(text: str) -> Captions:
 def _json_lines(text: str) -> Captions:
     for place, line in _lines(text):
         try:
-            item = json.loads(line) if line.strip() else ""
+            item = parse_json(line) if line.strip() else ""
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from error
         yield place, _caption(place, item)

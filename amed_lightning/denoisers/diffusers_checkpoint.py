@@ -9,22 +9,22 @@ does. Where a file tells after all, by the buffers that CompVis' and Stability's
 where both are there; whether the only ones are averages, no file says.
 """
 
-import zipfile
 from collections.abc import Callable, Collection
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import diffusers
-import safetensors.torch
+import safetensors
 import torch
 from diffusers.loaders import single_file_utils as single_file
 from torch import Tensor, nn
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.diffusers_files import UNREADABLE, find_folder, reason
+from amed_lightning.denoisers.diffusers_files import find_folder
 from amed_lightning.denoisers.diffusers_folder import Folder
 from amed_lightning.denoisers.diffusers_scheduler import Training
+from amed_lightning.runtime.foreign import UNREADABLE, Named, read_safetensors, read_torch, reason
 
 Weights: TypeAlias = dict[str, Tensor]
 
@@ -44,9 +44,7 @@ class Inert:
 
 
 AUTOENCODER = "first_stage_model."
-NAMED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")
-]
+NAMED: Named = [(Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
 """CompVis' checkpoints are Lightning's, which keep the states of callbacks under their classes."""
 
 
@@ -93,11 +91,11 @@ class SingleFile(Folder):
         """
         try:
             if self.file.suffix == ".safetensors":
-                return safetensors.torch.load_file(self.file)
-            zipped = zipfile.is_zipfile(self.file)
-            with torch.serialization.safe_globals(NAMED):
-                content = torch.load(self.file, map_location="cpu", weights_only=True, mmap=zipped)
+                return read_safetensors(self.file)
+            content = read_torch(self.file, NAMED)
             return dict(content.get("state_dict", content))
+        except InputError:
+            raise
         except UNREADABLE as error:
             raise InputError(f"{self.file}: not a checkpoint of tensors alone: {reason(error)}") from error
 
@@ -153,11 +151,14 @@ class SingleFile(Folder):
             f"{self.path / name}: its {key} is {ours}, but {self.file} says {said}; take a fitting `config`"
         )
 
+    def _bytes(self, part: str) -> int:
+        return self.file.stat().st_size
+
     def _load(self, part: str, part_class: Any) -> tuple[nn.Module, list[str], list[str]]:
         if issubclass(part_class, diffusers.ModelMixin):
             module: nn.Module = part_class.from_config(self.config(f"{part}/config.json"))
         else:
-            module = part_class(part_class.config_class.from_pretrained(self.path / part))
+            module = part_class(part_class.config_class.from_pretrained(self.path / part, local_files_only=True))
         weights = CONVERSIONS[part_class.__name__](self.checkpoint, module)
         missing, unexpected = module.load_state_dict(weights, strict=False)
         return module, missing, unexpected

@@ -1,15 +1,14 @@
 """Which files of weights a folder in diffusers' layout has, how the hub gives them, and why one cannot be read."""
 
 import re
-import textwrap
 from collections.abc import Collection
 from pathlib import Path
-from pickle import UnpicklingError
 
-import safetensors
 from huggingface_hub import snapshot_download
 
 from amed_lightning.config import InputError
+from amed_lightning.runtime.foreign import reason
+from amed_lightning.runtime.network import FORBIDDEN, is_offline
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt"]
@@ -21,11 +20,6 @@ WEIGHTS = re.compile(
     r"|(?P<of>\w+)\.(?:safetensors|bin)\.index(?:\.(?P<sharded>[^.]+))?\.json"
 )
 """A part's weights, or the index of their shards, with the name of their variant."""
-UNREADABLE = (
-    *(AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError),
-    *(UnpicklingError, safetensors.SafetensorError),
-)
-"""What the libraries raise for files that are missing, damaged or of something else."""
 
 
 def variants(part: Path, names: Collection[str] = DIFFUSERS + TRANSFORMERS) -> set[str | None]:
@@ -65,27 +59,22 @@ def find_folder(name: str, weights: bool, variant: str | None = None) -> Path:
         if parts:
             _fetched(name, [pattern for part in parts for pattern in _files(part.name, "")])
     except (OSError, ValueError) as error:
+        why = f"{FORBIDDEN} forbids the network" if is_offline() else reason(error)
         raise InputError(
-            f"{name}: no such folder, and the hub did not give it ({reason(error)}); "
+            f"{name}: no such folder, and the hub did not give it ({why}); "
             f"download it where there is a network and name its folder"
         ) from error
     return folder
 
 
 def _fetched(name: str, patterns: list[str], ignored: Collection[str] = ()) -> Path:
-    return Path(snapshot_download(name, allow_patterns=patterns, ignore_patterns=list(ignored)))
+    """Return the folder of a model's files, which are only looked for where the user forbids the network."""
+    return Path(
+        snapshot_download(name, allow_patterns=patterns, ignore_patterns=list(ignored), local_files_only=is_offline())
+    )
 
 
 def _files(part: str, variant: str) -> list[str]:
     """Return the patterns of a part's safetensors, whole or in shards with their index."""
     endings = (f"{variant}.safetensors", f"{variant}-*-of-*.safetensors", f".safetensors.index{variant}.json")
     return [f"{part}/{name}{ending}" for name in (DIFFUSERS[0], TRANSFORMERS[0]) for ending in endings]
-
-
-def reason(error: Exception) -> str:
-    """Return an error's message in a line; torch's own for a refused pickle advises to trust it."""
-    if isinstance(error, UnpicklingError):
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        asked = f"it asks for {refused[1]}" if refused else "it is no pickle of tensors"
-        return f"{asked}; where you trust it, save its tensors as .safetensors"
-    return textwrap.shorten(str(error) or repr(error), 400, placeholder=" ...")

@@ -19,8 +19,9 @@ import torch
 import transformers
 from torch import nn
 
-from amed_lightning.config import InputError, digest
-from amed_lightning.denoisers.diffusers_files import DIFFUSERS, TRANSFORMERS, UNREADABLE, listed, reason, variants
+from amed_lightning.config import LARGEST, InputError, content_of, digest
+from amed_lightning.denoisers.bounded import no_larger_than
+from amed_lightning.denoisers.diffusers_files import DIFFUSERS, TRANSFORMERS, listed, variants
 from amed_lightning.denoisers.diffusers_keys import (
     PIPELINE,
     TEXT_ENCODER,
@@ -31,8 +32,13 @@ from amed_lightning.denoisers.diffusers_keys import (
     require_understood,
 )
 from amed_lightning.denoisers.diffusers_scheduler import Training, read_training
+from amed_lightning.runtime.foreign import UNREADABLE, reason, require_bounded
+from amed_lightning.runtime.json_text import parse_json
 
 INDEX = "model_index.json"
+ADAPTER = "adapter_config.json"
+"""By which transformers, where peft is installed, loads another model than it was asked for."""
+WEIGHTS_ENDINGS = (".safetensors", ".bin")
 TABLES: dict[str, Table] = {
     "UNet2DModel": UNET,
     "UNet2DConditionModel": UNET,
@@ -93,10 +99,10 @@ class Folder:
         """
         path = self.path / name
         try:
-            return {**json.loads(path.read_text())}
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; a model in diffusers' layout has one") from None
-        except (OSError, TypeError, ValueError) as error:
+            return {**parse_json(content_of(path))}
+        except InputError as error:
+            raise InputError(f"{error}; a model in diffusers' layout has one") from None
+        except (TypeError, ValueError) as error:
             raise InputError(f"{path}: not a configuration: {error}") from error
 
     def module(self, part: str, class_name: str) -> Any:
@@ -115,11 +121,11 @@ class Folder:
         defaults = arguments(part_class if library is diffusers else part_class.config_class)
         require_understood(path, defaults | config, TABLES.get(class_name, {}), defaults)
         try:
-            module, missing, unexpected = self._load(part, part_class)
-        except InputError:
-            raise
+            with no_larger_than(self._bytes(part)):
+                module, missing, unexpected = self._load(part, part_class)
         except UNREADABLE as error:
-            raise InputError(f"{self.path / part}: cannot be loaded: {reason(error)}") from error
+            why = str(error) if isinstance(error, InputError) else f"cannot be loaded: {reason(error)}"
+            raise InputError(f"{self.path / part}: {why}") from error
         _require(self.path / part, "lacks", missing)
         _require(self.path / part, "has the unknown", unexpected)
         architecture = {k: v for k, v in config.items() if not k.startswith("_") and k != "transformers_version"}
@@ -170,6 +176,21 @@ class Folder:
     def scaling(self, part: str, otherwise: Any) -> Any:
         """Return what an autoencoder's latents were multiplied with; ``otherwise`` where its file is silent."""
         return self.config(f"{part}/config.json").get("scaling_factor", otherwise)
+
+    def _bytes(self, part: str) -> int:
+        """Return the bytes of a part's files, none of which is one that its library should not be given.
+
+        Raises:
+            InputError: one is.
+        """
+        for file in (self.path / part).iterdir():
+            if file.name == ADAPTER:
+                raise InputError(f"{file}: names another model, which would be loaded in its place; move it away")
+            if file.suffix in WEIGHTS_ENDINGS:
+                require_bounded(file)
+            elif file.is_file() and file.stat().st_size > LARGEST:
+                raise InputError(f"{file}: more than {LARGEST} bytes, which no file of its kind has")
+        return sum(file.stat().st_size for file in (self.path / part).iterdir() if file.is_file())
 
     def _load(self, part: str, part_class: Any) -> tuple[nn.Module, list[str], list[str]]:
         """Return a part with its weights, and the names of those that are missing and of those it has no place for."""

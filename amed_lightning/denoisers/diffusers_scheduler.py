@@ -15,9 +15,10 @@ from typing import Any, get_args
 
 import diffusers
 
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, shown
 from amed_lightning.denoisers.diffusers_keys import SCHEDULER, arguments, require_understood
 from amed_lightning.denoisers.discrete import Prediction
+from amed_lightning.noise.betas import MAX_STEPS
 
 VARIANCE_PRESERVING = (
     *("DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler", "PNDMScheduler"),
@@ -79,6 +80,9 @@ def _class_of(path: Path, config: Mapping[str, Any]) -> Any:
 
 def _log_alphas(path: Path, kind: Any, config: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the table of the scheduler's own class."""
+    steps = config["num_train_timesteps"]
+    if not isinstance(steps, int) or not 1 <= steps <= MAX_STEPS:
+        raise InputError(f"{path}: num_train_timesteps is {shown(steps)}; there are 1 to {MAX_STEPS}")
     try:
         betas = kind(**{key: config[key] for key in BETAS}).betas.double()
     except (NotImplementedError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
@@ -87,7 +91,6 @@ def _log_alphas(path: Path, kind: Any, config: Mapping[str, Any]) -> tuple[float
             f"{path}: beta_schedule is {schedule!r}, of which a {kind.__name__} makes no betas: {why}"
         ) from error
     if len(betas) != config["num_train_timesteps"]:
-        steps = config["num_train_timesteps"]
         raise InputError(f"{path}: num_train_timesteps is {steps}, and trained_betas has {len(betas)} entries")
     if not bool(((betas > 0) & (betas < 1)).all()):
         raise InputError(f"{path}: the betas do not all lie between 0 and 1, as they must for every level to be finite")

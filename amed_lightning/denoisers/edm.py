@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, shown
 from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.layers import MEAN, kernel
 from amed_lightning.denoisers.model_card import ModelCard
@@ -141,7 +141,7 @@ def _arguments(state: dict[str, Any]) -> dict[str, Any]:
     for name, value in arguments.items():
         parts = list(value) if isinstance(value, list | tuple) else [value]
         if len(parts) > LONGEST or not all(_is_plain(part) for part in [name, *parts]):
-            raise InputError(f"its constructor's argument {name!r:.80} is not plain")
+            raise InputError(f"its constructor's argument {shown(name)} is not plain")
     return arguments
 
 
@@ -177,7 +177,7 @@ def edm_card(
     model_type = options.pop("model_type", wrapper.model_type)
     if model_type not in ARCHITECTURES or "img_resolution" not in options:
         raise InputError(
-            f"a network {model_type!r:.80} of no known resolution; expected a {' or '.join(ARCHITECTURES)}"
+            f"a network {shown(model_type)} of no known resolution; expected a {' or '.join(ARCHITECTURES)}"
         )
     depth = len(options.get("channel_mult", DEFAULT_LEVELS))
     resolutions = [options["img_resolution"] >> level for level in range(depth)]
@@ -197,7 +197,7 @@ def _number(name: str, value: Any, default: int | float) -> int | float:
     """
     whole = isinstance(default, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or math.isnan(value):
-        raise InputError(f"{name} is {value!r:.80}, where a {'whole ' if whole else ''}number is expected")
+        raise InputError(f"{name} is {shown(value)}, where a {'whole ' if whole else ''}number is expected")
     return value if whole else float(value)
 
 

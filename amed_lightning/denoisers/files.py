@@ -17,10 +17,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from amed_lightning.config import InputError, checked, digest, file_digest, write_atomically
+from amed_lightning.config import InputError, checked, content_of, digest, file_digest, write_atomically
 from amed_lightning.denoisers.model_card import IMPLIED, ModelCard
 from amed_lightning.denoisers.preconditioning import Preconditioned, PreconditionedClassifier
 from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.runtime.foreign import read_safetensors
+from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.tensors import not_finite
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -141,7 +143,7 @@ def read_model(path: Path) -> StoredModel:
         if not needed.is_file():
             raise InputError(f"{needed}: no such file; a model is a .json card with its .safetensors beside it")
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(content_of(path))
         expected = content.pop("weights_sha256")
         if missing := [key.name for key in fields(ModelCard) if key.name not in content and key.name not in IMPLIED]:
             raise InputError(f"there is no '{missing[0]}'")
@@ -150,7 +152,7 @@ def read_model(path: Path) -> StoredModel:
         raise InputError(f"{path}: not a model card: {error}") from error
     if file_digest(weights_path) != expected:
         raise InputError(f"{weights_path}: its SHA-256 is not the one in {path.name}; restore the file or the card")
-    return StoredModel(path, card, safetensors.torch.load_file(weights_path), expected)
+    return StoredModel(path, card, read_safetensors(weights_path), expected)
 
 
 def load_model(path: Path) -> DiffusionModel:

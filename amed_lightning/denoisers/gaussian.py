@@ -18,6 +18,7 @@ from amed_lightning.noise.schedules import NoiseRange
 from amed_lightning.tensors import Images, Level
 
 Components = Float[Tensor, "components channels height width"]
+MAX_SIDE = 256
 
 
 @dataclass(frozen=True)
@@ -78,5 +79,7 @@ def exact_model(denoiser: GaussianMixture, sigma_min: float = 0.002, sigma_max: 
 
 def anisotropic_gaussian(height: int = 4, width: int = 4) -> DiffusionModel:
     """Return a Gaussian model whose pixels have variances from 1/100 to 4, equidistant in their logarithm."""
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise ValueError(f"{height} x {width} pixels; a side has 1 to {MAX_SIDE}")
     exponents = torch.linspace(-2.0, 0.602, height * width, dtype=torch.float64)
     return exact_model(gaussian((10**exponents).reshape(1, height, width)))

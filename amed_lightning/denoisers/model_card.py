@@ -1,13 +1,13 @@
 """What a file of weights holds: the card that names architecture, options, preconditioning and levels."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
 
-from amed_lightning.config import InputError, Part, build
+from amed_lightning.config import InputError, build, registered
 from amed_lightning.denoisers.adm import ADM, NoisyClassifier
 from amed_lightning.denoisers.ddpmpp import DDPMpp
 from amed_lightning.denoisers.preconditioning import (
@@ -69,8 +69,8 @@ class ModelCard:
     preconditioning_options: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require_known("architecture", ARCHITECTURES, self.architecture)
-        _require_known("preconditioning", PRECONDITIONINGS, self.preconditioning)
+        registered("architecture", ARCHITECTURES, self.architecture)
+        registered("preconditioning", PRECONDITIONINGS, self.preconditioning)
         positive = self.sigma_data, self.sigma_min, self.sigma_max
         if not all(0 < value < math.inf for value in positive) or self.sigma_min >= self.sigma_max:
             raise InputError(
@@ -121,13 +121,3 @@ class ModelCard:
     def _preconditioning(self) -> Preconditioning:
         spec = {**self.preconditioning_options, "name": self.preconditioning}
         return build("preconditioning", PRECONDITIONINGS, spec, sigma_data=self.sigma_data)
-
-
-def _require_known(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> None:
-    """Refuse other names, import paths too: a card runs nothing but what is here.
-
-    Raises:
-        InputError: it is another.
-    """
-    if name not in registry:
-        raise InputError(f"unknown {kind} '{name}': use one of {', '.join(registry)}")

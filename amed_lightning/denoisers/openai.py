@@ -7,11 +7,9 @@ bottleneck is the middle here, and its classifier, under the names of :mod:`~ame
 """
 
 import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from amed_lightning.config import InputError
@@ -21,6 +19,7 @@ from amed_lightning.denoisers.openai_names import CLASSIFIER_ALONE, LABELS, Stat
 from amed_lightning.denoisers.preconditioning import RESCALED_STEPS, VPDiscrete
 from amed_lightning.denoisers.topology import Topology
 from amed_lightning.denoisers.untold import TRAINING, Shape, Untold
+from amed_lightning.runtime.foreign import read_torch
 
 VP_LEVELS = (0.01048384327441454, 152.16697692871094)
 """ADM's levels at times 1/1000 and 1, with the rounding errors that the published tables were made with."""
@@ -82,10 +81,10 @@ def told(card: ModelCard) -> dict[str, Any]:
 
 def _state(path: Path) -> State:
     """Read the tensors, without running anything."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state = read_torch(path)
+    except InputError:
+        raise
     except Exception as error:  # a damaged file can make it raise anything
         raise InputError(f"{path}: not a file of tensors alone, or a damaged one; nothing was run") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -24,7 +24,10 @@ from amed_lightning.denoisers.pickles import interpret
 RECONSTRUCT = "torch_utils.persistence._reconstruct_persistent_obj"
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 LENGTH = struct.Struct("<q")
-MAX_DEPTH = 32
+MAX_DEPTH, MAX_MODULES = 32, 20_000
+"""Modules inside one another, and in all; one that a pickle names twice counts twice."""
+INSTRUCTIONS_OF_STORAGE = 100
+"""Of each of the five pickles before a storage's numbers, which have ten or so."""
 DTYPES = {
     "torch.BFloat16Storage": torch.bfloat16,
     "torch.DoubleStorage": torch.float64,
@@ -73,9 +76,11 @@ class TensorReader:
 
     Attributes:
         left: bytes that its tensors may still take; a file that is smaller than its tensors repeats them.
+        modules: how many may still come; each may be inside another twice, and those that it holds so four times.
     """
 
     left: int
+    modules: int = MAX_MODULES
 
     def tensors(self, module: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
         """Yield the parameters and buffers of a module and the modules inside it, as in a state dict.
@@ -85,6 +90,9 @@ class TensorReader:
         """
         if depth > MAX_DEPTH:
             raise InputError(f"modules inside modules inside modules, more than {MAX_DEPTH} deep")
+        self.modules -= 1
+        if self.modules < 0:
+            raise InputError(f"more than {MAX_MODULES} modules, counted as often as they are named")
         state = module.state if isinstance(module, Record) and module.state else persistent(module)[1]
         for kind in ("_parameters", "_buffers"):
             for name, value in _mapping(state, kind).items():
@@ -117,7 +125,7 @@ class TensorReader:
         if self.left < 0:
             raise InputError("tensors that take more room than the file")
         stream = io.BytesIO(saved)
-        magic, version, _, reference, _ = (interpret(stream) for _ in range(5))
+        magic, version, _, reference, _ = (interpret(stream, INSTRUCTIONS_OF_STORAGE) for _ in range(5))
         start = stream.tell() + LENGTH.size
         match reference:
             case Record(name="persistent", arguments=(("storage", Name(path=kind), _, _, int() as count, None),)) if (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from amed_lightning.config import InputError, Spec, build, complete
+from amed_lightning.config import InputError, Spec, build, complete, registered
 from amed_lightning.denoisers.diffusers_models import latent_diffusion, stable_diffusion
 from amed_lightning.denoisers.families import consistency, edm, guided_diffusion, of_family
 from amed_lightning.denoisers.files import load_model, read_model, without_labels
@@ -13,7 +13,7 @@ from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.guidance import classifier_free
 from amed_lightning.denoisers.pooling import pooled
 from amed_lightning.denoisers.thresholding import thresholded
-from amed_lightning.denoisers.zoo.card import load_card
+from amed_lightning.denoisers.zoo.card import Card, load_card, named
 from amed_lightning.denoisers.zoo.local import local_model
 from amed_lightning.denoisers.zoo.outline import outlined, require_facts
 from amed_lightning.flow.model import DiffusionModel
@@ -78,7 +78,7 @@ def pretrained(card: str, overrides: Spec | None = None) -> DiffusionModel:
         card: name of a card, or the path of one's own.
         overrides: options of the card's model to change.
     """
-    chosen = load_card(card)
+    chosen = published_card(card)
     model = build("model", DENOISERS, local_model(chosen, overrides))
     require_facts(model, chosen)
     return model
@@ -107,6 +107,25 @@ WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {
 """What a name does to the model that it takes as ``of``."""
 
 
+def published_card(name: str) -> Card:
+    """Read a card, whose model is one of those here: a card is anybody's file, and imports nothing.
+
+    Args:
+        name: of a shipped card, or the path of one's own.
+
+    Raises:
+        InputError: there is no such card, or its model has a name that is none, or another card's.
+    """
+    card = load_card(name)
+    try:
+        for model in named(card.model):
+            if registered("model", DENOISERS, model) is pretrained:
+                raise InputError("a card names its model, and not another card")
+    except InputError as error:
+        raise InputError(f"card '{card.name}': {error}") from error
+    return card
+
+
 def load(spec: Spec) -> DiffusionModel:
     """Load a model.
 
@@ -119,8 +138,15 @@ def load(spec: Spec) -> DiffusionModel:
     model = build("model", DENOISERS, spec)
     for part in (model.denoiser, model.decoder):
         if isinstance(part, nn.Module) and (name := not_finite(dict(part.named_parameters()))):
-            raise InputError(f"model '{spec['name']}': its weights '{name}' have a NaN or an infinity; get them anew")
+            raise InputError(f"{_source(spec)}: its weights '{name}' have a NaN or an infinity; get them anew")
     return model
+
+
+def _source(spec: Spec) -> str:
+    """Return what a message calls a model: its file or card if it has one."""
+    if isinstance(spec.get("of"), dict):
+        return _source(spec["of"])
+    return str(spec.get("path") or spec.get("card") or f"model '{spec['name']}'")
 
 
 def outline(spec: Spec) -> DiffusionModel:
@@ -136,7 +162,7 @@ def outline(spec: Spec) -> DiffusionModel:
     try:
         match options:
             case {"name": "pretrained", "card": card, "overrides": overrides}:
-                return outlined(load_card(card), overrides)
+                return outlined(published_card(card), overrides)
             case {"name": str(name), "of": inner, **wrapping} if name in WRAPPERS:
                 return WRAPPERS[name](outline(inner), **wrapping)
     except ValueError as error:

@@ -10,6 +10,7 @@ from amed_lightning.config import InputError, Spec, build, file_digest, write_at
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.inception import inception
+from amed_lightning.runtime.foreign import read_safetensors
 from amed_lightning.tensors import not_finite
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -35,7 +36,7 @@ def digits_classifier(path: Path = DIGITS_CLASSIFIER) -> tuple[Detector, str]:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; train it with `lightning fit --config configs/digits/classifier.yaml`")
-    weights = safetensors.torch.load_file(path)
+    weights = read_safetensors(Path(path))
     if name := not_finite(weights):
         raise InputError(f"{path}: its weights '{name}' have a NaN or an infinity; train it anew")
     classifier = DigitsClassifier()

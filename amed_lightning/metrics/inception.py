@@ -9,7 +9,6 @@ deterministic and without TensorFloat-32, whatever the rest of the program allow
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
 
 import torch
@@ -21,6 +20,7 @@ from amed_lightning.config import InputError, digest, file_digest
 from amed_lightning.metrics.detector import Detection, Detector
 from amed_lightning.runtime.cache import cache_folder, check, fetch
 from amed_lightning.runtime.download import RemoteFile
+from amed_lightning.runtime.foreign import UNREADABLE, read_torch
 from amed_lightning.tensors import Bytes, not_finite
 
 RELEASE = RemoteFile(
@@ -96,13 +96,15 @@ def _checked(file: Path, sha256: str | None) -> Path:
 def _network(file: Path, features: list[str]) -> FeatureExtractorInceptionV3:
     """Build torch-fidelity's network; it reads weights from a file and unpickles freely, so it is handed a copy."""
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        state = read_torch(file)
         if name := not_finite(state):
             raise RuntimeError(f"'{name}' has a NaN or an infinity")
         copy = BytesIO()
         torch.save(state, copy)
         copy.seek(0)
         return FeatureExtractorInceptionV3("inception-v3-compat", features, copy)
-    except (UnpicklingError, RuntimeError, EOFError, AttributeError, TypeError) as error:
+    except InputError:
+        raise
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{file}: not the weights of torch-fidelity's InceptionV3 ({reason})") from error

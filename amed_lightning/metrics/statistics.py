@@ -5,31 +5,45 @@ Ours add ``metadata``, a JSON that says which detector looked at which images, a
 """
 
 import json
-import zlib
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amed_lightning.config import InputError, file_digest, write_atomically
+from amed_lightning.config import InputError, checked, file_digest, write_atomically
 from amed_lightning.data.images import ImageSet, Inventory
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.frechet import Moments, feature_sums
+from amed_lightning.runtime import zips
+from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.progress import progress
 from amed_lightning.tensors import is_finite, not_finite
 
 ARRAYS = ("mu", "sigma", "metadata", "features")
 """What is read of a file; OpenAI's have gigabytes of images in them too."""
 ASYMMETRY = 1e-6
-UNREADABLE = (OSError, ValueError, EOFError, BadZipFile, zlib.error, TypeError, AttributeError)
+UNREADABLE = (*zips.UNREADABLE, TypeError, AttributeError, ArithmeticError, MemoryError, SyntaxError, struct.error)
 """What NumPy raises for a file that is damaged, is a bare array, or holds Python objects."""
+NUMBERS = "fiu"
+"""Kinds of arrays' entries."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a file of ours says beside its numbers; EDM's say nothing."""
+
+    count: int | None = None
+    dataset: str | None = None
+    detector: str | None = None
+    shape: list[int] | None = None
+    class_counts: list[tuple[int, int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,13 +157,28 @@ def read_statistics(path: Path) -> Statistics:
 def _content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read an archive's arrays, unpickling nothing, and its metadata, of which EDM's files have none."""
     try:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; compute it with `amed-lightning reference`")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            for entry in archive.zip.infolist():
+                if entry.filename.removesuffix(".npy") in ARRAYS:
+                    zips.require_plausible(path, entry)
             arrays = {name: archive[name] for name in ARRAYS if name in archive}
-        return arrays, json.loads(str(arrays.get("metadata", "{}")))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; compute it with `amed-lightning reference`") from None
+        told = parse_json(str(arrays.pop("metadata", "{}")))
+        if wrong := [name for name, array in arrays.items() if array.dtype.kind not in NUMBERS]:
+            raise InputError(f"{path}: '{wrong[0]}' has no numbers")
+        return arrays, _about(path, told)
+    except InputError:
+        raise
     except UNREADABLE as error:
         raise InputError(f"{path}: not a readable .npz file of statistics") from error
+
+
+def _about(path: Path, told: Any) -> dict[str, Any]:
+    try:
+        return {name: value for name, value in checked(About, told).items() if value is not None}
+    except ValueError as error:
+        raise InputError(f"{path}: not what statistics say of themselves: {error}") from error
 
 
 def _moments(path: Path, arrays: Mapping[str, Any], count: int | None) -> Moments:

@@ -4,7 +4,6 @@ Levels are chosen on one model's trajectories for a number of intervals. Under a
 chosen for the solver too (GITS, Chen et al. 2024).
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from amed_lightning.noise.form import require_choice
+from amed_lightning.runtime.json_text import parse_json
 
 Metric: TypeAlias = Literal["dev", "l1", "l2"]
 """What a jump from one of the teacher's levels to another costs."""
@@ -73,7 +73,9 @@ def read_found(path: Path) -> Found:
         ValueError: the file is missing, or is no such file.
     """
     try:
-        content = json.loads(path.read_text())
+        if not path.is_file():
+            raise ValueError("no such file")
+        content = parse_json(path.read_bytes())
         _check(content)
     except (OSError, ValueError) as error:
         raise ValueError(

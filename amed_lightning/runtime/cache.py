@@ -10,21 +10,21 @@ One process of a job fetches and the others wait for the file; two jobs on one m
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 from filelock import FileLock
 
 from amed_lightning.config import InputError, file_digest, write_atomically
 from amed_lightning.runtime.download import RemoteFile, TransferError, download, size_of
+from amed_lightning.runtime.network import is_offline
+from amed_lightning.runtime.zips import UNREADABLE, require_plausible
 
 SECONDS_OF_PATIENCE = 300.0
 """A process that waits for another's transfer gives up when it stands still for so long."""
 SECONDS_BETWEEN_LOOKS = 1.0
-RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
-"""How torchrun, SLURM and Lightning tell a process its number."""
+RANKS = ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
+"""How SLURM and Lightning tell a process its number; torchrun's ``RANK`` has priority."""
 
 
 def cache_folder() -> Path:
@@ -34,27 +34,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "amed-lightning"
 
 
-def is_offline() -> bool:
-    """Tell whether the user forbids the network: ``--offline``, or ``AMED_OFFLINE`` set to something but 0."""
-    return os.environ.get("AMED_OFFLINE", "") not in ("", "0")
-
-
-@contextmanager
-def offline() -> Iterator[None]:
-    """Forbid the network for a while."""
-    before = os.environ.get("AMED_OFFLINE")
-    os.environ["AMED_OFFLINE"] = "1"
-    try:
-        yield
-    finally:
-        del os.environ["AMED_OFFLINE"]
-        if before is not None:
-            os.environ["AMED_OFFLINE"] = before
-
-
 def is_first_process() -> bool:
     """Tell whether this process has no number in its job, or the first."""
-    return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
+    return all(os.environ.get(rank, "0") == "0" for rank in (["RANK"] if "RANK" in os.environ else RANKS))
 
 
 def fetch(file: RemoteFile, folder: Path, every_process: bool = False) -> Path:
@@ -107,10 +89,13 @@ def extracted(archive: Path, member: str) -> Path:
         part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             with ZipFile(archive) as files, files.open(member) as source, part.open("wb") as out:
+                require_plausible(archive, files.getinfo(member))
                 shutil.copyfileobj(source, out)
             part.replace(path)
-        except (KeyError, BadZipFile) as error:
-            raise InputError(f"{archive}: {error.args[0]}") from error
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            raise InputError(f"{archive}: {error.args[0] if error.args else error!r}") from error
         finally:
             part.unlink(missing_ok=True)
     return path

@@ -15,7 +15,9 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
-from amed_lightning.runtime.cache import cache_folder, is_offline
+from amed_lightning.runtime.cache import cache_folder
+from amed_lightning.runtime.network import is_offline
+from amed_lightning.runtime.slurm import number
 
 OURS = "amed-lightning"
 GIGABYTE = 1e9
@@ -104,7 +106,7 @@ def slurm() -> Iterator[Finding]:
     for name in ("JOB_ID", "JOB_NAME", "JOB_PARTITION", "NNODES", "NTASKS", "NTASKS_PER_NODE", "PROCID", "STEP_ID"):
         if f"SLURM_{name}" in found:
             yield Finding(f"SLURM_{name}={found[f'SLURM_{name}']}")
-    if int(found.get("SLURM_NTASKS", "1")) == 1:
+    if number("SLURM_NTASKS", 1) == 1:
         return
     if "SLURM_NTASKS_PER_NODE" not in found:
         yield Finding("several tasks without --ntasks-per-node: Lightning refuses them", "problem")

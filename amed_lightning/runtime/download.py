@@ -6,16 +6,20 @@ huggingface_hub continues, but fetches from its own hub. What is left is a loop 
 A part is continued (``Range``) if the file's digest is known, so that a wrong continuation is found, or else if the
 server confirms that the file is still the one the part came from (``If-Range``). Where it confirms nothing, the
 transfer begins anew.
+
+A server may be anybody's: what it sends ends at the size that is known, and it is left when it sends next to nothing.
 """
 
 import http.client
 import shutil
+import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
@@ -28,6 +32,12 @@ SECONDS_OF_SILENCE = 20.0
 """A server that says nothing for so long has failed."""
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before each further attempt, as long as none brings anything."""
+SECONDS_OF_ANSWERING = 60.0
+"""A server that has not told what it will send after so long has failed."""
+SLOWEST, SECONDS_OF_LITTLE = 1 << 10, 60.0
+"""A transfer of fewer bytes per second, over so many seconds, has failed; an attempt of fewer was in vain."""
+MOST_UNTOLD = 32 << 30
+"""Bytes of a file whose size nobody tells; never more than half of what the disk has room for."""
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 """HTTP statuses that may be another a moment later."""
 BLOCK = 1 << 20
@@ -49,6 +59,48 @@ class RemoteFile:
     addresses: tuple[str, ...]
     sha256: str | None = None
     size: int | None = None
+
+
+class Impatient(http.client.HTTPConnection):
+    """A connection that ends when the answer does not begin; a server may send its head byte by byte."""
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        """Return the answer once its head is there.
+
+        Raises:
+            TimeoutError: it was not there in time; a head that is cut off looks like a whole one.
+        """
+        late = threading.Event()
+        timer = threading.Timer(SECONDS_OF_ANSWERING, self._hang_up, [late])
+        timer.daemon = True
+        timer.start()
+        try:
+            answer = super().getresponse()
+        finally:
+            timer.cancel()
+        if late.is_set():
+            answer.close()
+            raise TimeoutError(f"no answer in {SECONDS_OF_ANSWERING:.0f} seconds")
+        return answer
+
+    def _hang_up(self, late: threading.Event) -> None:
+        late.set()
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class ImpatientAndSecret(http.client.HTTPSConnection, Impatient):
+    """The same over TLS."""
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(Impatient, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(ImpatientAndSecret, request)
 
 
 class TransferError(Exception):
@@ -75,13 +127,15 @@ def download(address: str, file: RemoteFile, part: Path) -> None:
         TransferError: it cannot be had there.
         OSError: it cannot be written.
     """
-    at_first, in_vain = size_of(part), 0
+    at_first = furthest = size_of(part)
+    in_vain = 0
     while True:
-        before = size_of(part)
         try:
-            _request_rest(address, file, part, moving=before > at_first)
+            _request_rest(address, file, part, moving=furthest > at_first)
         except TransferError as error:
-            in_vain = 1 if size_of(part) > before else in_vain + 1
+            reached = size_of(part)
+            in_vain = 1 if reached - furthest >= SLOWEST else in_vain + 1
+            furthest = max(furthest, reached)
             if not error.again or in_vain > len(PAUSES):
                 raise
             time.sleep(PAUSES[in_vain - 1])
@@ -106,7 +160,7 @@ def _request_rest(address: str, file: RemoteFile, part: Path, moving: bool) -> N
     """
     request = urllib.request.Request(address, headers=_headers(file, part))
     try:
-        with urllib.request.urlopen(request, timeout=SECONDS_OF_SILENCE) as answer:
+        with urllib.request.build_opener(_Http, _Https).open(request, timeout=SECONDS_OF_SILENCE) as answer:
             _receive(answer, file, part)
     except urllib.error.HTTPError as error:
         with error:
@@ -151,11 +205,22 @@ def _receive(answer: http.client.HTTPResponse, file: RemoteFile, part: Path) -> 
     if not continued:
         _keep_tag(answer.headers, part)
     with part.open("ab" if continued else "wb") as out, _megabytes(file.name, start, total) as advance:
-        while block := answer.read(BLOCK):
+        got, most = start, file.size or total or min(MOST_UNTOLD, start + shutil.disk_usage(part.parent).free // 2)
+        began, at_begin = time.monotonic(), got
+        while block := answer.read1(BLOCK):
+            got += len(block)
+            if got > most:
+                part.unlink()
+                raise TransferError(f"it sends more than {most} bytes")
             out.write(block)
             advance(len(block))
-    if total is not None and (got := size_of(part)) != total:
-        raise TransferError(f"it ended after {got} of {total} bytes", again=got < total)
+            if (seconds := time.monotonic() - began) > SECONDS_OF_LITTLE:
+                if got - at_begin < SLOWEST * seconds:
+                    raise TransferError(f"it sent {got - at_begin} bytes in {seconds:.0f} seconds", again=True)
+                began, at_begin = time.monotonic(), got
+    expected = file.size if total is None else total
+    if expected is not None and got != expected:
+        raise TransferError(f"it ended after {got} of {expected} bytes", again=got < expected)
 
 
 def _promised(headers: Message, start: int) -> int | None:
@@ -166,7 +231,10 @@ def _promised(headers: Message, start: int) -> int | None:
     """
     if "Content-Range" in headers and not headers["Content-Range"].startswith(f"bytes {start}-"):
         raise TransferError(f"it was asked for the bytes from {start} and sent {headers['Content-Range']}")
-    return start + int(headers["Content-Length"]) if "Content-Length" in headers else None
+    length = headers.get("Content-Length")
+    if length is not None and not (length.isascii() and length.isdecimal()):
+        raise TransferError(f"it says that it has {length!r:.80} bytes")
+    return None if length is None else start + int(length)
 
 
 def _require_plausible(headers: Message, file: RemoteFile, total: int | None, part: Path) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TextIO
 
 from amed_lightning.config import InputError, digest
-from amed_lightning.runtime.slurm import has_ended, job_name
+from amed_lightning.runtime.places import require_place
+from amed_lightning.runtime.slurm import has_ended, job_name, number
 
 SECONDS_TO_WRITE = 5.0
 """How long a new lock may be without its content, and a change may take."""
@@ -39,7 +40,7 @@ class Holder:
     """
 
     job: str | None = field(default_factory=job_name)
-    restart: int = field(default_factory=lambda: int(os.environ.get("SLURM_RESTART_COUNT", "0")))
+    restart: int = field(default_factory=lambda: number("SLURM_RESTART_COUNT", 0))
     step: str | None = field(default_factory=lambda: os.environ.get("SLURM_STEP_ID"))
     host: str = field(default_factory=socket.gethostname)
     process: int = field(default_factory=os.getpid)
@@ -52,6 +53,12 @@ class Holder:
     def is_with(self, other: "Holder") -> bool:
         """Whether both belong to one start of one step of a job."""
         return (self.job, self.restart, self.step) == (other.job, other.restart, other.step)
+
+
+BEGINNING = '{"job": '
+"""Of every lock."""
+NOBODY = Holder(job=None, restart=0, step=None, host="an unknown host", process=0, since="an unknown time")
+"""Whom a lock without its content names."""
 
 
 class DirectoryLock:
@@ -70,10 +77,11 @@ class DirectoryLock:
         """Have the directory in this block.
 
         Raises:
-            InputError: it is taken.
+            InputError: it is taken, or cannot be written.
         """
+        require_place(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        end = time.monotonic() + SECONDS_TO_WRITE
+        end = time.monotonic() + 4 * SECONDS_TO_WRITE  # a look at what is not whole takes as long as writing may
         while (file := self._taken()) is None:
             if time.monotonic() > end:
                 raise InputError(
@@ -125,6 +133,9 @@ class DirectoryLock:
         try:
             file = self._written(change)
         except FileExistsError:
+            other = _look(change)
+            if other is not None and self._is_left_by(*other):
+                change.unlink(missing_ok=True)
             return None
         if _holder(self.path) == holder:
             change.replace(self.path)
@@ -134,19 +145,25 @@ class DirectoryLock:
         return None
 
     def _written(self, path: Path) -> TextIO:
-        """Create a file that names this process and is locked."""
+        """Create a file that names this process and is locked; one that cannot be written is removed."""
         file = path.open("x")
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        file.write(json.dumps(asdict(self.me)))
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.write(json.dumps(asdict(self.me)))
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.close()
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
         return file
 
     def _is_left_by(self, holder: Holder, is_locked: bool) -> bool:
         if holder.job is not None and holder.job == self.me.job and holder.restart < self.me.restart:
             return True
-        if holder.host == self.me.host and not is_locked:
+        if holder.host in (self.me.host, NOBODY.host) and not is_locked:
             return True
         return holder.job is not None and has_ended(holder.job)
 
@@ -160,24 +177,44 @@ class DirectoryLock:
 def _look(path: Path) -> tuple[Holder, bool] | None:
     """Return who a lock names, and whether a process of this host holds the kernel's lock; None if there is no file.
 
-    Where a file system knows no locks, it may be held.
+    Where a file system knows no locks, it may be held. A file that stays without its whole content for as long as
+    writing may take was left by a process that was killed, or whose disk was full, and names nobody.
+
+    Raises:
+        InputError: it is no lock of ours.
     """
     end = time.monotonic() + SECONDS_TO_WRITE
     while True:
         try:
-            with path.open() as file:
-                holder, is_locked = Holder(**json.loads(file.read())), False
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except OSError:
-                    is_locked = True
-                return holder, is_locked
+            with path.open(encoding="utf-8", errors="replace") as file:
+                holder = _named(path, file.read())
+                if holder is not None or time.monotonic() > end:
+                    return holder or NOBODY, _is_locked(file)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
-            if time.monotonic() > end:
-                raise InputError(f"{path}: not readable ({error}); delete it if nobody works here") from None
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _named(path: Path, written: str) -> Holder | None:
+    """Return whom a lock's content names; None if it is not whole."""
+    try:
+        if written.startswith(BEGINNING):
+            return Holder(**json.loads(written))
+    except ValueError:
+        return None
+    except TypeError:
+        pass  # of another version
+    if BEGINNING.startswith(written):
+        return None
+    raise InputError(f"{path}: not a lock of this program; name another folder, or delete it if nobody works here")
+
+
+def _is_locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def _holder(path: Path) -> Holder | None:

@@ -5,6 +5,7 @@ import subprocess
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from amed_lightning.config import InputError
 
@@ -12,15 +13,30 @@ from amed_lightning.config import InputError
 def slurm_environment() -> list[ClusterEnvironment]:
     """Return Lightning's plugin for SLURM, without its own requeueing, where there is a job; nothing elsewhere.
 
+    What torchrun has started in a job are torchrun's processes, to Lightning too: SLURM's tasks are only the torchruns.
+
     Raises:
-        InputError: this is a job of several tasks, but one process that ``srun`` has not started.
+        InputError: the number of tasks is none; or there are several, and this is a process that ``srun`` has not
+            started.
     """
-    if not SLURMEnvironment.detect():
+    if not SLURMEnvironment.detect() or TorchElasticEnvironment.detect():
         return []
-    tasks = int(os.environ["SLURM_NTASKS"])
+    tasks = number("SLURM_NTASKS", 1)
     if tasks > 1 and "SLURM_STEP_ID" not in os.environ:
         raise InputError(f"this job has {tasks} tasks, and this process would wait for them: start it with `srun`")
     return [SLURMEnvironment(auto_requeue=False)]
+
+
+def number(variable: str, default: int) -> int:
+    """Return the number that one of SLURM's variables has.
+
+    Raises:
+        InputError: it has something else.
+    """
+    written = os.environ.get(variable, "") or str(default)
+    if not written.isdecimal():
+        raise InputError(f"{variable} is {written!r}, and SLURM sets it to a number; unset it outside of a job")
+    return int(written)
 
 
 def job_name() -> str | None:

@@ -14,6 +14,9 @@ import safetensors.torch
 from torch import Tensor
 
 from amed_lightning.config import InputError, canonical_json, write_atomically
+from amed_lightning.runtime.foreign import UNREADABLE, require_bounded
+from amed_lightning.runtime.json_text import parse_json
+from amed_lightning.runtime.trouble import CURES
 from amed_lightning.tensors import not_finite
 
 Facts = dict[str, Any]
@@ -59,14 +62,21 @@ def read_with_facts(path: Path) -> tuple[dict[str, Tensor], Facts]:
 
     Raises:
         DamagedFileError: the file is gone, cut off or changed, or has a number that is not finite.
+        OSError: the system does not let it be read, which says nothing of the file.
     """
     try:
+        path.open("rb").close()
+        require_bounded(path)
         with safetensors.safe_open(path, "pt") as file:
-            told = json.loads(file.metadata()["about"])
+            told = parse_json(file.metadata()["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
         facts: Facts = told["facts"]
         is_whole = told["sha256"] == _checksum(tensors, facts)
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except FileNotFoundError as error:
+        raise DamagedFileError(path, error) from error
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno in CURES:
+            raise
         raise DamagedFileError(path, error) from error
     if not is_whole:
         raise DamagedFileError(path, "its checksum is not the one that it was written with")

@@ -121,6 +121,9 @@ class Claim:
                 file.write(json.dumps(asdict(Holder())))
         except FileExistsError:
             return False
+        except OSError as error:  # of a full disk, on which an empty file may stay
+            self.release()
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(self.path)) from error
         return True
 
     @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from amed_lightning.amed.files import KINDS, load_predictor, predictor_digest
+from amed_lightning.amed.learned_table import LearnedTable
 from amed_lightning.config import InputError, Spec, build, canonical_json, complete
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import load
@@ -23,9 +24,10 @@ from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.placement import FixedPlacement, Placer
 from amed_lightning.solvers.registry import SOLVERS, network_runs
 from amed_lightning.solvers.state import Solver, SolverState, trajectory
+from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.tensors import Images
 
-PLACER_FORMS = "none, {fixed: <ratio>} or {predictor: <path of its .json>}, and so constants and coefficients"
+PLACER_FORMS = "none, {fixed: <ratio>} or {predictor: <path of its .json>}, and so constants, coefficients and table"
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ class SamplerParts:
         """Build the solver around a placer."""
         return build("solver", SOLVERS, without_placer(self.config.solver), placer=placer)
 
-    def configured_placer(self) -> Placer | None:
+    def configured_placer(self) -> Placer | LearnedTable | None:
         """Build the placer that the configuration names.
 
         Raises:
@@ -277,10 +279,14 @@ class SamplerParts:
                     return load_predictor(Path(path), self.purpose, kind)
         raise InputError(f"solver.placer: {form!r} is not one of {PLACER_FORMS}")
 
-    def sampler(self, placer: Placer | None) -> Sampler:
-        """Build the sampler around a placer."""
-        solver, ends = self.solver(placer), self.config.denoise_to_zero
-        return Sampler(self.model, solver, self.sigmas, self.config.afs, ends, placer)
+    def sampler(self, placer: Placer | LearnedTable | None) -> Sampler:
+        """Build the sampler around a placer, or that of a learned table, which began at the configured one."""
+        ends = self.config.denoise_to_zero
+        if isinstance(placer, LearnedTable):
+            table = placer()
+            sigmas = torch.cat([table.told, self.sigmas[-1:]])
+            return Sampler(self.model, Tabulated(table), sigmas, denoise_to_zero=ends)
+        return Sampler(self.model, self.solver(placer), self.sigmas, self.config.afs, ends, placer)
 
 
 def build_sampler(config: SamplerConfig, model: DiffusionModel | None = None) -> Sampler:

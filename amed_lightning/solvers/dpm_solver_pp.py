@@ -33,7 +33,8 @@ class DPMSolverPlusPlus:
         max_order: 1 to 3.
         prediction: what is extrapolated.
         lower_order_final: fall back to lower orders at the last updates, which stabilises few-step runs.
-        form: which third order and which warm-up, see above.
+        form: which third order and which warm-up, see above. Neither thresholds: what the published tools add to data
+            prediction is a model's, ``{name: thresholded, of: ...}``.
 
     Raises:
         ValueError: no such order, prediction or form.

@@ -64,7 +64,7 @@ def dpm_solver_pp(
     lower_order_final: bool = True,
     form: Form = "published",
 ) -> Solver:
-    """DPM-Solver++, multistep; orders 1 to 3."""
+    """DPM-Solver++, multistep; orders 1 to 3. Thresholding is the model's, in the published form too."""
     return _placed(Multistep(DPMSolverPlusPlus(order, prediction, lower_order_final, form)), placer)
 
 
@@ -75,7 +75,7 @@ def unipc(
     variant: Literal["bh1", "bh2"] = "bh2",
     lower_order_final: bool = True,
 ) -> Solver:
-    """UniPC; orders 1 to 3."""
+    """UniPC; orders 1 to 3. Thresholding is the model's."""
     return _placed(UniPC(order, prediction, variant, lower_order_final), placer)
 
 

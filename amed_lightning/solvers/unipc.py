@@ -37,7 +37,8 @@ class UniPC(OneEvaluation):
 
     Args:
         max_order: 1 to 3.
-        prediction: what is extrapolated.
+        prediction: what is extrapolated. The thresholding that the published tools add to data prediction is a model's,
+            ``{name: thresholded, of: ...}``.
         variant: the function B.
         lower_order_final: fall back to lower orders at the last updates; as published, not within the warm-up.
 

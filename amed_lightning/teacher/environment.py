@@ -3,8 +3,11 @@
 Keys are seeds, big-endian, so that records lie in the order of their seeds and pages can be filled one after another.
 """
 
+import errno
 import math
 import mmap
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -38,13 +41,25 @@ def file_bytes(count: int, record_bytes: int) -> int:
 
 
 def write(folder: Path, seeds: range, records: Sequence[bytes]) -> None:
-    """Write the record of each seed, all of one size, and wait for the disk."""
+    """Write the record of each seed, all of one size, and wait for the disk.
+
+    Raises:
+        OSError: the system refuses, as where the disk is full.
+    """
     space = 2 * file_bytes(len(records), len(records[0]))
-    with lmdb.open(str(folder), map_size=space, sync=False, lock=False, lib_version=ENGINE) as environment:
-        with environment.begin(write=True) as transaction:
-            for seed, record in zip(seeds, records, strict=True):
-                transaction.put(key_of(seed), record, append=True)
-        environment.sync(True)
+    try:
+        with lmdb.open(str(folder), map_size=space, sync=False, lock=False, lib_version=ENGINE) as environment:
+            with environment.begin(write=True) as transaction:
+                for seed, record in zip(seeds, records, strict=True):
+                    transaction.put(key_of(seed), record, append=True)
+            environment.sync(True)
+    except lmdb.Error as error:  # its message ends with the system's
+        code = next((code for code in errno.errorcode if str(error).endswith(os.strerror(code))), None)
+        if code is None:
+            raise
+        if code == errno.EIO and shutil.disk_usage(folder).free < space:  # what it says where half a page was written
+            code = errno.ENOSPC
+        raise OSError(code, os.strerror(code), str(folder)) from error
 
 
 def reading(folder: Path) -> lmdb.Transaction:

@@ -8,6 +8,7 @@ import torch
 
 from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.work import share
 from amed_lightning.seeds import Seeds
@@ -29,9 +30,14 @@ def precompute(
         seeds: ranges of trajectories to have.
         processes: this process among those that share the work.
         device: where to compute.
+
+    Raises:
+        InputError: the store cannot be written.
     """
     heeding = interruptible(model)
     shards = [shard for group in seeds for shard in store.shards(group)]
+    if any(not store.path(shard).is_dir() for shard in shards):
+        require_place(store.folder, is_folder=True)
     make = {store.path(shard).name: partial(_compute, store, heeding, shard, device) for shard in shards}
     share("teacher", make, lambda name: (store.folder / name).is_dir(), store.folder, processes, "shards")
 

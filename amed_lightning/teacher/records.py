@@ -8,6 +8,7 @@ recipe's precision; last the label, eight bytes, if the model takes labels. A re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
@@ -49,6 +50,11 @@ class Layout:
     def record_bytes(self) -> int:
         """Size of a record."""
         return sum(self._sizes(self.num_intervals + 1, self.num_intervals))
+
+    def is_finite(self, record: memoryview) -> bool:
+        """Whether no number of a record is a NaN or an infinity."""
+        numbers = record[: self.record_bytes - LABEL_BYTES * self.has_label]
+        return bool(np.isfinite(np.frombuffer(numbers, str(self.dtype).removeprefix("torch."))).all())
 
     def pack(self, trajectories: Trajectories) -> Iterator[bytes]:
         """Yield each trajectory's record.

@@ -12,9 +12,6 @@ A reader opens them read-only, without lock, and lazily, once per process, and l
 import hashlib
 import json
 import os
-import shutil
-import time
-import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -24,16 +21,17 @@ import lmdb
 import numpy as np
 import torch
 
-from amed_lightning.config import InputError, write_atomically
+from amed_lightning.config import InputError, content_of, write_atomically
 from amed_lightning.noise.schedules import Grid
+from amed_lightning.runtime.json_text import parse_json
+from amed_lightning.runtime.unfinished import unfinished
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher import environment
+from amed_lightning.teacher.pages import require_sound
 from amed_lightning.teacher.records import Layout, Rows
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
 from amed_lightning.teacher.view import View
 
-SECONDS_OF_A_WRITER = 600.0
-"""What has not been touched for so long nobody is writing."""
 CURE = "delete that folder and run `amed-lightning precompute` again"
 
 
@@ -79,30 +77,25 @@ class TrajectoryStore:
     def write(self, shard: Seeds, trajectories: Trajectories) -> None:
         """Write a shard, all or nothing; one that is there already is kept, and what a killed writer left goes."""
         final = self.path(shard)
-        for left in final.parent.glob(f".{final.name}.*"):
-            if left.is_dir() and time.time() - left.stat().st_mtime > SECONDS_OF_A_WRITER:
-                shutil.rmtree(left, ignore_errors=True)
-        partial = final.with_name(f".{final.name}.{uuid.uuid4().hex}")
-        partial.mkdir(parents=True)
         write_atomically(self.folder / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
         records = list(self.layout.pack(trajectories))
-        environment.write(partial, range(shard.start, shard.stop), records)
-        manifest = {
-            "recipe": self.recipe.digest,
-            "stream": shard.stream.name,
-            "start": shard.start,
-            "stop": shard.stop,
-            "engine": environment.ENGINE,
-            "bytes": (partial / "data.mdb").stat().st_size,
-            "sha256": _checksum(records),
-        }
-        write_atomically(partial / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
-        try:
-            partial.rename(final)
-        except OSError:
-            shutil.rmtree(partial)
-            if not final.is_dir():
-                raise
+        with unfinished(final, is_folder=True) as partial:
+            environment.write(partial, range(shard.start, shard.stop), records)
+            manifest = {
+                "recipe": self.recipe.digest,
+                "stream": shard.stream.name,
+                "start": shard.start,
+                "stop": shard.stop,
+                "engine": environment.ENGINE,
+                "bytes": (partial / "data.mdb").stat().st_size,
+                "sha256": _checksum(records),
+            }
+            write_atomically(partial / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
+            try:
+                partial.rename(final)
+            except OSError:
+                if not final.is_dir():
+                    raise
 
 
 class _Records(dict[int, memoryview]):
@@ -141,8 +134,8 @@ class TrajectoryReader:
         sigmas: the levels to read them at; the stored ones where None.
 
     Raises:
-        InputError: a shard is missing, belongs to another recipe or other seeds, or is damaged, or a level lies outside
-            the stored ones.
+        InputError: a shard is missing, belongs to another recipe or other seeds, is damaged or has a number that is not
+            finite, or a level lies outside the stored ones.
     """
 
     def __init__(self, store: TrajectoryStore, seeds: Seeds, sigmas: Grid | None = None) -> None:
@@ -183,10 +176,10 @@ class TrajectoryReader:
         if not path.is_dir():
             raise InputError(f"{path}: this shard of the trajectory store is missing; run `amed-lightning precompute`")
         try:
-            manifest = json.loads((path / "manifest.json").read_text())
+            manifest = parse_json(content_of(path / "manifest.json"))
             written_bytes, written_sha256 = manifest["bytes"], manifest["sha256"]
             size = (path / "data.mdb").stat().st_size
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: not a shard of trajectories ({error!r}); {CURE}") from error
         expected = {"recipe": self.store.recipe.digest, "stream": shard.stream.name, "start": shard.start}
         for key, value in (expected | {"stop": shard.stop}).items():
@@ -194,14 +187,21 @@ class TrajectoryReader:
                 raise InputError(f"{path}: this shard was written for {key} {manifest.get(key)}, not {value}; {CURE}")
         if size != written_bytes:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
+        seeds, is_finite = range(shard.start, shard.stop), self.store.layout.is_finite
         try:
-            checksum = _checksum(self._records[seed] for seed in range(shard.start, shard.stop))
-        except lmdb.Error as error:
+            require_sound(path / "data.mdb")
+            is_whole = _checksum(self._records[seed] for seed in seeds) == written_sha256
+            broken = next((seed for seed in seeds if is_whole and not is_finite(self._records[seed])), None)
+        except InputError:
+            raise
+        except (lmdb.Error, ValueError) as error:
             raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         finally:
             self.close()
-        if checksum != written_sha256:
+        if not is_whole:
             raise InputError(f"{path}: the records' checksum does not match the manifest; {CURE}")
+        if broken is not None:
+            raise InputError(f"{path}: the trajectory of seed {broken} has a NaN or an infinity; {CURE}")
 
 
 def _checksum(records: Iterable[bytes | memoryview]) -> str:

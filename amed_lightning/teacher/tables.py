@@ -9,7 +9,7 @@ number of processes; a killed run goes on with the blocks that it left.
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from amed_lightning.config import InputError, Spec, digest, file_digest, write_atomically
+from amed_lightning.config import InputError, Spec, content_of, digest, file_digest, write_atomically
+from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.tensor_file import DamagedFileError, read_with_facts, write_tensors
 from amed_lightning.runtime.work import share
@@ -115,14 +117,12 @@ class TableFile:
         """
         tensors_path = self.path.with_suffix(".safetensors")
         try:
-            manifest = json.loads(self.path.read_bytes())
-            written = manifest["digest"], manifest["sha256"]
-            if written != (self.recipe.digest, file_digest(tensors_path)):
-                raise InputError(f"{tensors_path}: not the table that {self.path.name} describes; {CURE}")
+            manifest = parse_json(content_of(self.path))
+            written, there = (manifest["digest"], manifest["sha256"]), file_digest(tensors_path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, InputError):
-                raise
             raise InputError(f"{self.path}: not a table ({error!r}); {CURE}") from error
+        if written != (self.recipe.digest, there):
+            raise InputError(f"{tensors_path}: not the table that {self.path.name} describes; {CURE}")
         try:
             tables = _read(tensors_path)
         except DamagedFileError as error:
@@ -190,10 +190,14 @@ def _write(path: Path, tables: list[StepTable]) -> None:
 
 def _read(path: Path) -> list[StepTable]:
     tensors, facts = read_with_facts(path)
-    tables = []
-    for index, described in enumerate(facts["intervals"]):
-        nodes = Nodes(**{name: tuple(axis) for name, axis in described["nodes"].items()})
-        own = {name: tensors[f"{index}.{name}"] for name in TENSORS}
-        sigmas = torch.tensor(described["sigmas"], dtype=torch.float64)
-        tables.append(StepTable(sigmas, nodes, disagreement=described["disagreement"], **own))
-    return tables
+    try:
+        return [_table(tensors, index, described) for index, described in enumerate(facts["intervals"])]
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise DamagedFileError(path, error) from error
+
+
+def _table(tensors: Mapping[str, Tensor], index: int, described: Mapping[str, Any]) -> StepTable:
+    nodes = Nodes(**{name: tuple(axis) for name, axis in described["nodes"].items()})
+    own = {name: tensors[f"{index}.{name}"] for name in TENSORS}
+    sigmas = torch.tensor(described["sigmas"], dtype=torch.float64)
+    return StepTable(sigmas, nodes, disagreement=described["disagreement"], **own)

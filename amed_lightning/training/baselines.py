@@ -9,6 +9,7 @@ from torch import nn
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.solvers.two_stage import TwoStage
 from amed_lightning.training.constants import approach, fit_coefficients, fit_constants
+from amed_lightning.training.exporting import is_trial
 from amed_lightning.training.student import Student
 from amed_lightning.training.tables import TableRoute
 
@@ -20,17 +21,14 @@ class Baselines(pl.Callback):
         student: that is being distilled; they serve it too.
         route: has the tables.
         judge: turns the losses of all intervals into the one by which predictors are told apart.
-        export: the predictor's file; theirs go beside it.
     """
 
-    def __init__(
-        self, student: Student, route: TableRoute, judge: Callable[[Sequence[float]], float], export: Path
-    ) -> None:
-        self.student, self.route, self.judge, self.export = student, route, judge, export
+    def __init__(self, student: Student, route: TableRoute, judge: Callable[[Sequence[float]], float]) -> None:
+        self.student, self.route, self.judge = student, route, judge
         self.losses: dict[str, float] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Fit them on the training rows of a one-step student's table, and write them."""
+        """Fit them on the training rows of a one-step student's table, and write them into the run's directory."""
         if self.student.is_multistep:
             return
         train, val = self.route.tables.values()
@@ -42,8 +40,8 @@ class Baselines(pl.Callback):
                 for table in val
             ]
             self.losses[f"val/{placer.kind}"] = self.judge(losses)
-            if trainer.is_global_zero:
-                path = self.export.with_name(f"{placer.kind}.json")
+            if trainer.is_global_zero and not is_trial(trainer):
+                path = Path(trainer.default_root_dir) / f"{placer.kind}.json"
                 save_predictor(path, placer, self.student.parts.purpose, {"val_losses": losses})
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -3,6 +3,9 @@
 Signals only raise a flag (:mod:`amed_lightning.runtime.signals`). After each batch the processes agree on the most
 urgent wish of any of them, so that all save, and all stop, after the same batch. A batch that validation follows is no
 place for that: a run that stopped there would go on without it. The end of the epoch is, or the next batch.
+
+A fit that a limit of time or steps ends is saved where it stands, as one that a signal stops is: with a higher limit it
+goes on from there.
 """
 
 import sys
@@ -11,7 +14,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, Timer
+from lightning.pytorch.loops.loop import _Loop
 
 from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
@@ -74,9 +78,15 @@ class Checkpointing(Checkpoint):
         """Put the handlers back, and start the clock.
 
         The place within an epoch is set here because the Trainer forgets it where a learning rate's schedule has asked
-        for the number of batches before the checkpoint was read.
+        for the number of batches before the checkpoint was read. Where there is a limit of steps, it would count an
+        epoch that was over at the checkpoint once more, without a batch.
         """
         listen()
+        loop = trainer.fit_loop
+        if trainer.max_steps != -1 and 0 < loop.epoch_progress.current.ready == loop.epoch_progress.current.processed:
+            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # a property
+            loop.reset()
+            loop.epoch_progress.current.completed = loop.epoch_progress.current.processed
         if self.place is not None and isinstance(trainer.train_dataloader, Resumable):
             trainer.train_dataloader.load_state_dict(self.place)
         self._saved_at = (self.batches, time.monotonic())
@@ -84,20 +94,37 @@ class Checkpointing(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Do what the processes agree on, unless validation follows."""
+        """Save where the fit is cut short, or do what the processes agree on, unless validation follows."""
         self.batches += 1
         counted = self.batches if trainer.check_val_every_n_epoch is None else batch_idx + 1
-        validates = trainer.val_check_batch and counted % trainer.val_check_batch == 0
-        if not (validates or trainer.is_last_batch or trainer.should_stop):
+        if trainer.is_last_batch:
+            return
+        if trainer.val_check_batch and counted % trainer.val_check_batch == 0:
+            if trainer.should_stop and trainer.strategy.broadcast(_is_out_of_time(trainer)):
+                trainer.should_stop = False  # until the next batch
+        elif _stops_here(trainer):
+            self._save(trainer)
+        else:
             self._settle(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Do what the processes agree on."""
-        self._settle(trainer)
+        """Save the run where it ends, before a callback puts an average in its weights' place; or do as agreed."""
+        if _stops_here(trainer) or trainer.current_epoch + 1 == trainer.max_epochs:
+            self._save_once(trainer)
+        else:
+            self._settle(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the finished run."""
-        self._save(trainer)
+        """Save the run if that was not done."""
+        self._save_once(trainer)
+
+    def cut_short(self, trainer: pl.Trainer) -> str | None:
+        """Return the limit that has ended a fit before its last epoch's end; None if none has."""
+        if 0 < trainer.max_epochs * trainer.num_training_batches <= self.batches:  # type: ignore[operator]  # never None
+            return None
+        if _is_out_of_time(trainer):
+            return "trainer.max_time"
+        return f"trainer.max_steps {trainer.max_steps}" if _is_out_of_steps(trainer) else None
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -140,10 +167,15 @@ class Checkpointing(Checkpoint):
         by_clock = self.every_n_minutes is not None and trainer.is_global_zero and waited >= 60 * self.every_n_minutes
         return by_count or by_clock
 
+    def _save_once(self, trainer: pl.Trainer) -> None:
+        if self._saved_at[0] != self.batches:
+            self._save(trainer)
+
     def _save(self, trainer: pl.Trainer) -> None:
         if self.run is not None:
             if trainer.is_global_zero:
                 self.run.lock.require()
+                self.run.keep_previous()
             trainer.save_checkpoint(self.run.checkpoint, weights_only=False)
         self._saved_at = (self.batches, time.monotonic())
 
@@ -153,3 +185,18 @@ class Checkpointing(Checkpoint):
             outcome = requeue() if code is ExitCode.requeue else "the same command goes on"
             print(f"fit: stopped after {self.batches} batches, {saved}; {outcome}", file=sys.stderr, flush=True)
         raise Stopped(code)
+
+
+def _stops_here(trainer: pl.Trainer) -> bool:
+    """Whether the fit ends after this batch."""
+    is_free = trainer.current_epoch >= (trainer.min_epochs or 0) and trainer.global_step >= (trainer.min_steps or 0)
+    return _is_out_of_steps(trainer) or (trainer.should_stop and is_free)
+
+
+def _is_out_of_steps(trainer: pl.Trainer) -> bool:
+    return 0 <= trainer.max_steps <= trainer.global_step
+
+
+def _is_out_of_time(trainer: pl.Trainer) -> bool:
+    left = [each.time_remaining() for each in trainer.callbacks if isinstance(each, Timer)]  # type: ignore[attr-defined]
+    return any(seconds is not None and seconds <= 0 for seconds in left)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import save_detector
 from amed_lightning.tensors import Bytes, is_finite
+from amed_lightning.training.exporting import ExportingAtTheEnd
 from amed_lightning.training.optimizers import with_cosine_decay
 from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
@@ -27,17 +27,19 @@ def augment(images: Bytes) -> Bytes:
     return noisy.round().clip(0, 255).to(torch.uint8)
 
 
-class ClassifierTraining(pl.LightningModule):
+class ClassifierTraining(ExportingAtTheEnd):
     """Train the classifier and export it when the run ends.
 
     Args:
-        export: where the ``.safetensors`` file goes.
+        export: where the ``.safetensors`` file goes, if not into the run's directory.
         learning_rate: of AdamW at the start; it falls to zero along a cosine.
     """
 
-    def __init__(self, export: Path, learning_rate: float = 2e-3) -> None:
-        super().__init__()
-        self.export, self.learning_rate = export, learning_rate
+    result_name = "classifier.safetensors"
+
+    def __init__(self, export: Path | None = None, learning_rate: float = 2e-3) -> None:
+        super().__init__(export)
+        self.learning_rate = learning_rate
         self.classifier = DigitsClassifier()
 
     def setup(self, stage: str) -> None:
@@ -62,7 +64,6 @@ class ClassifierTraining(pl.LightningModule):
         optimizer = torch.optim.AdamW(self.classifier.parameters(), self.learning_rate, weight_decay=1e-2)
         return with_cosine_decay(optimizer, self.trainer)
 
-    def on_fit_end(self) -> None:
-        """Export the weights."""
-        if self.trainer.is_global_zero:
-            save_detector(self.export, self.classifier)
+    def write(self, path: Path) -> None:
+        """Write the weights."""
+        save_detector(path, self.classifier)

@@ -7,7 +7,6 @@ equally important at initialisation: ``(sigma^2 + sigma_data^2) / (sigma sigma_d
 from collections.abc import Sequence
 from pathlib import Path
 
-import lightning.pytorch as pl
 import torch
 from jaxtyping import Float, Int
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -17,6 +16,7 @@ from amed_lightning.denoisers.files import save_model
 from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.tensors import Images, dequantise, is_finite
+from amed_lightning.training.exporting import ExportingAtTheEnd
 from amed_lightning.training.optimizers import with_cosine_decay
 from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
@@ -41,29 +41,31 @@ def edm_loss(
     return (weight * (denoised - clean).square()).mean()
 
 
-class DenoiserTraining(pl.LightningModule):
+class DenoiserTraining(ExportingAtTheEnd):
     """Train a denoiser and export it when the run ends.
 
     Args:
         card: the network and its preconditioning.
-        export: where the ``.json`` card goes; the weights go beside it.
+        export: where the ``.json`` card goes, if not into the run's directory; the weights go beside it.
         learning_rate: of Adam at the start; it falls to zero along a cosine.
         label_dropout: fraction of labels left open, so that the model also works without a class.
         log_sigma_mean: mean of ln sigma.
         log_sigma_deviation: standard deviation of ln sigma.
     """
 
+    result_name = "denoiser.json"
+
     def __init__(
         self,
         card: ModelCard,
-        export: Path,
+        export: Path | None = None,
         learning_rate: float = 1e-3,
         label_dropout: float = 0.1,
         log_sigma_mean: float = -1.2,
         log_sigma_deviation: float = 1.2,
     ) -> None:
-        super().__init__()
-        self.card, self.export, self.learning_rate = card, export, learning_rate
+        super().__init__(export)
+        self.card, self.learning_rate = card, learning_rate
         self.label_dropout = label_dropout
         self.log_sigma = (log_sigma_mean, log_sigma_deviation)
         self.denoiser = card.denoiser()
@@ -92,7 +94,6 @@ class DenoiserTraining(pl.LightningModule):
         """Adam with a cosine decay over the whole run."""
         return with_cosine_decay(torch.optim.Adam(self.denoiser.parameters(), self.learning_rate), self.trainer)
 
-    def on_fit_end(self) -> None:
-        """Export the weights (the averaged ones, when the run averages them)."""
-        if self.trainer.is_global_zero:
-            save_model(self.export, self.denoiser, self.card)
+    def write(self, path: Path) -> None:
+        """Write the weights (the averaged ones, when the run averages them)."""
+        save_model(path, self.denoiser, self.card)

@@ -4,10 +4,14 @@ After each interval the student's state is compared with the teacher's, ``|x' - 
 averaged over the batch. The route says where the intervals and their gradients come from, the objective how the
 intervals weigh. Each interval has an optimiser step of its own, or all of a batch have one together.
 
+The predictor of the lowest loss on validation seeds is exported as soon as it is there, and kept in the checkpoints.
+
 The published form is the route ``network`` with ``loss: published`` and a step per interval.
 """
 
+import math
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +27,7 @@ from amed_lightning.sampling.finite import USUAL_CAUSE
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.tensors import is_finite
 from amed_lightning.training.baselines import Baselines
+from amed_lightning.training.exporting import Exporting
 from amed_lightning.training.objective import LossForm, Objective
 from amed_lightning.training.route import Batch
 from amed_lightning.training.routes import ROUTES
@@ -32,47 +37,48 @@ from amed_lightning.training.tables import TableRoute
 LOGGED = ("ratio", "direction_scale", "time_scale")
 
 
-class AMEDDistillation(pl.LightningModule):
+class AMEDDistillation(Exporting):
     """Fit a predictor and export the best one.
 
     Args:
         student: the sampler that the predictor will serve; its solver has no placer of its own.
-        export: where the predictor's ``.json`` goes; the weights go beside it.
         route: name and options of where the gradient comes from; ``network`` if none.
         loss: how the intervals weigh against one another, and by what the best predictor is told.
         jointly: take one optimiser step per batch, on the sum of its intervals' losses, and not one per interval.
         scale_dir: bound of the direction scale's distance from 1.
         scale_time: bound of the time scale's distance from 1.
         learning_rate: of Adam.
+        export: where the predictor's ``.json`` goes, if not into the run's directory; the weights go beside it.
 
     Raises:
         InputError: something that does not exist or fit together, or a denoiser whose weights would learn.
     """
 
-    best_loss: Tensor
+    result_name = "predictor.json"
 
     def __init__(
         self,
         student: SamplerConfig,
-        export: Path,
         route: Spec | None = None,
         loss: LossForm = "normalised",
         jointly: bool = False,
         scale_dir: float = 0.01,
         scale_time: float = 0.0,
         learning_rate: float = 5e-3,
+        export: Path | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(export)
         self.automatic_optimization = False
         self.parts = SamplerParts(student)
         _require_frozen(self.parts)
-        self.export, self.jointly, self.learning_rate = export, jointly, learning_rate
+        self.jointly, self.learning_rate = jointly, learning_rate
         self.route = build("route", ROUTES, route or {"name": "network"})
         self.objective = Objective(loss, student.num_intervals)
         ratios = self.route.ratio_range(self.parts)
         self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time, ratios)
         self.student = Student(self.parts, self.predictor, scale_dir, scale_time)
-        self.register_buffer("best_loss", torch.tensor(torch.inf, dtype=torch.float64))
+        self.best: dict[str, Any] = {"val_loss": math.inf}
+        self.judged: dict[str, Tensor] = {}
 
     def setup(self, stage: str) -> None:
         """Move the frozen denoiser, which is no part of this module, to the device."""
@@ -86,7 +92,7 @@ class AMEDDistillation(pl.LightningModule):
         """Fit what a predictor must beat, where that costs nothing."""
         if not isinstance(self.route, TableRoute):
             return []
-        return [Baselines(self.student, self.route, self.objective.judge, self.export)]
+        return [Baselines(self.student, self.route, self.objective.judge)]
 
     def on_train_epoch_start(self) -> None:
         """Let the route get ready."""
@@ -120,6 +126,10 @@ class AMEDDistillation(pl.LightningModule):
             name = f"val/loss_{interval.number}"
             self.log(name, interval.losses.mean(), sync_dist=True, batch_size=len(interval.losses))
 
+    def on_validation_epoch_start(self) -> None:
+        """Keep the weights that will be judged: where a callback averages them it has put the average in, for now."""
+        self.judged = {name: value.detach().cpu().clone() for name, value in self.predictor.state_dict().items()}
+
     def on_validation_epoch_end(self) -> None:
         """Log the objective, and export the predictor if this is a fit and it is the lowest so far."""
         metrics = self.trainer.callback_metrics
@@ -127,21 +137,40 @@ class AMEDDistillation(pl.LightningModule):
         loss = self.objective.judge(losses)
         self.log("val/loss", loss, prog_bar=True)
         fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
-        if not fitting or not loss < self.best_loss:
-            return
-        self.best_loss.fill_(loss)
-        if self.trainer.is_global_zero:
-            training = {"val_loss": loss, "val_losses": losses, "epoch": self.current_epoch}
-            training |= {"loss": self.objective.form, "learning_rate": self.learning_rate}
-            save_predictor(self.export, self.predictor, self.parts.purpose, training)
+        if fitting and loss < self.best["val_loss"]:
+            self.best = {"val_loss": loss, "val_losses": losses, "epoch": self.current_epoch, "weights": self.judged}
+            self._write(self.best)
+
+    def on_fit_start(self) -> None:
+        """Let the file be the checkpoint's best, wherever an earlier start has put it and whatever it has looked at."""
+        super().on_fit_start()
+        if "weights" in self.best:
+            self._write(self.best)
+
+    def on_train_end(self) -> None:
+        """Export the last predictor of a fit that has validated none."""
+        if "weights" not in self.best:
+            self._write({"epoch": self.current_epoch, "weights": self.predictor.state_dict()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the route has learnt."""
-        checkpoint["route"] = self.route.state()
+        """Keep the best predictor, and what the route has learnt."""
+        checkpoint["best"], checkpoint["route"] = self.best, self.route.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Go on with them."""
+        self.best = checkpoint["best"]
         self.route.restore(checkpoint["route"])
+
+    def _write(self, made: dict[str, Any]) -> None:
+        """Export a predictor: its weights and how they were made."""
+        if not self.may_export:
+            return
+        predictor = deepcopy(self.predictor)
+        predictor.load_state_dict(made["weights"])
+        training = {name: value for name, value in made.items() if name != "weights"}
+        training |= {"loss": self.objective.form, "learning_rate": self.learning_rate}
+        with self.exported() as path:
+            save_predictor(path, predictor, self.parts.purpose, training)
 
     def _require_finite_gradient(self, interval: Interval, batch: Batch) -> None:
         gradients = torch.cat(

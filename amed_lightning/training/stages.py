@@ -4,6 +4,9 @@ Its interval starts where its own earlier steps have brought it. The first inter
 sample is advanced through it with what was learnt, the second is tabulated and learnt beside the first, whose losses
 hold its placements where they are; and so on. What each stage ended with is in the recipe of the next table and in the
 checkpoint, so that a resumed run finds the same tables.
+
+The state that a block of samples was in is kept for the next stage as long as all states together fit into the memory
+that they may take; the others are computed again, which costs network runs and changes nothing.
 """
 
 import hashlib
@@ -39,21 +42,26 @@ class Stages:
         folder: of tables.
         seeds: of their rows.
         processes: share the work.
+        memory: bytes that the states between two stages may take, in each process.
 
     Attributes:
         tables: so far; the list grows.
         learnt: the predictor's weights at the end of each stage that is over.
     """
 
-    def __init__(self, tabulator: Tabulator, folder: Path, seeds: Seeds, processes: Processes) -> None:
+    def __init__(
+        self, tabulator: Tabulator, folder: Path, seeds: Seeds, processes: Processes, memory: int = 2**30
+    ) -> None:
         self.tabulator, self.folder, self.seeds, self.processes = tabulator, folder, seeds, processes
+        self.memory = memory
         self.tables: list[StepTable] = []
         self.learnt: list[Weights] = []
         self._reached: dict[Seeds, tuple[int, SolverState]] = {}
 
     def reach(self, stage: int) -> None:
         """Tabulate the intervals up to that of a stage; the last stage stays."""
-        for index in range(len(self.tables), min(stage + 1, len(self.tabulator.recipe.sigmas) - 1)):
+        intervals = len(self.tabulator.recipe.sigmas) - 1
+        for index in range(len(self.tables), min(stage + 1, intervals)):
             if index > len(self.learnt):
                 weights = {name: value.detach().cpu().clone() for name, value in self._placer.state_dict().items()}
                 self.learnt.append(self.processes.broadcast(weights))
@@ -62,6 +70,13 @@ class Stages:
             file = TableFile(self.folder, recipe)
             file.complete(self.seeds, partial(self._interval, index), self.processes)
             self.tables.extend(table.to(self.tabulator.device) for table in file.read())
+        if len(self.tables) == intervals:
+            self._reached.clear()
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the states that are kept for the next stage take."""
+        return sum(_bytes(state) for _, state in self._reached.values())
 
     @property
     def _placer(self) -> nn.Module:
@@ -74,7 +89,9 @@ class Stages:
         teacher = self.tabulator.read(block)
         with torch.no_grad():
             start = self._advanced(block, teacher, index)
-        self._reached[block] = index, start
+        self._reached.pop(block, None)
+        if self.kept_bytes + _bytes(start) <= self.memory:
+            self._reached[block] = index, start
         memory = Remembering(self.tabulator.denoiser)
         return [self.tabulator.interval(teacher, start, index, memory)]
 
@@ -91,6 +108,13 @@ class Stages:
             end = student.solver.step_at(flow, state, sigma_next, place)
             state = replace(end, known=end.evaluated(flow)[0])
         return state
+
+
+def _bytes(state: SolverState) -> int:
+    """Return what a state's tensors take."""
+    answers = [answer for answer in (state.known, *state.history) if answer is not None]
+    parts = [part for answer in answers for part in (answer.denoised, answer.derivative, answer.features)]
+    return sum(part.nbytes for part in (state.x, *parts))
 
 
 def _digest(weights: Weights) -> str:

@@ -6,6 +6,7 @@ Heun with a placer, AMED-Plugin on Euler, any bound of the direction scale, any 
 else has a table of its own; a multistep student's are made in stages, see :mod:`amed_lightning.training.stages`.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +40,8 @@ class TableRoute:
         batch_size: trajectories per network run.
         warm_start: begin a one-step student's predictor at the constants of its table.
         stage_epochs: epochs of each stage of a multistep student; the last one lasts until the end.
+        states_memory: GiB that a multistep student's states may take from one stage to the next, in each process and
+            where it computes; those beyond are computed again.
 
     Raises:
         ValueError: a number out of range.
@@ -53,14 +56,18 @@ class TableRoute:
         batch_size: int = 64,
         warm_start: bool = True,
         stage_epochs: int = 10,
+        states_memory: float = 1.0,
     ) -> None:
         if ratio_range and not 0 <= ratio_range[0] < ratio_range[1] <= 1:
             raise ValueError(f"ratio_range {ratio_range[0]} to {ratio_range[1]} does not lie in order between 0 and 1")
         for name, value in (("batch_size", batch_size), ("stage_epochs", stage_epochs), ("most_nodes", most_nodes)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if not 0 <= states_memory < math.inf:
+            raise ValueError(f"states_memory is {states_memory}; it must be 0 GiB or more")
         self.options = TableOptions(Agreement(agreement, most_nodes), ratio_range, scale_time, batch_size)
         self.warm_start, self.stage_epochs = warm_start, stage_epochs
+        self.states_bytes = int(states_memory * 2**30)
         self.tables: dict[Seeds, list[StepTable]] = {}
         self.stages: Stages | None = None
 
@@ -84,7 +91,7 @@ class TableRoute:
                     file.complete(seeds, tabulator(seeds, recipe).from_the_teacher, processes)
                 self.tables[seeds] = [table.to(device) for table in file.read()]
             elif seeds == source.train_seeds:
-                self.stages = Stages(tabulator(seeds, recipe), folder, seeds, processes)
+                self.stages = Stages(tabulator(seeds, recipe), folder, seeds, processes, self.states_bytes)
                 self.tables[seeds] = self.stages.tables
 
     def loader(self, student: Student, source: Source, seeds: Seeds, order: Order) -> DataLoader[Any]:

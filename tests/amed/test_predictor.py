@@ -4,12 +4,13 @@ import json
 import math
 
 import pytest
+import safetensors.torch
 import torch
 
 from amed_lightning.amed.constant import ConstantPlacer
 from amed_lightning.amed.files import load_predictor, save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, digest, file_digest
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.solvers.registry import SOLVERS, amed
 from amed_lightning.tensors import squared_distance
@@ -137,6 +138,13 @@ class TestForward:
         torch.testing.assert_close(permuted, straight[order], rtol=0, atol=1e-7)
         assert not permuted.allclose(straight, rtol=0, atol=1e-4)
 
+    def test_a_range_of_ratios_is_covered_as_the_whole_interval_is(self):
+        whole, within = predictor(), AMEDPredictor(64, 0.01, 0.2, ratio_range=(0.1, 0.7))
+        within.load_state_dict(whole.state_dict())
+        expected, found = (entries(made(answer(features()), SIGMA, SIGMA_NEXT)) for made in (whole, within))
+        torch.testing.assert_close(found[:, 0], 0.1 + 0.6 * expected[:, 0])
+        assert found[:, 1:].equal(expected[:, 1:])
+
     @pytest.mark.parametrize("bias", [-8.0, 0.0, 8.0])
     def test_the_ratio_stays_inside_the_interval_and_the_scales_inside_their_bounds(self, bias):
         made = predictor()
@@ -263,6 +271,38 @@ class TestFiles:
         weights.write_bytes(bytes(content))
         with pytest.raises(InputError, match=r"predictor\.safetensors: not the weights that predictor\.json describes"):
             load_predictor(path, PURPOSE)
+
+    @pytest.mark.parametrize("wrong", [math.nan, math.inf])
+    def test_weights_that_are_not_finite_are_refused_though_they_are_the_described_ones(self, path, wrong):
+        weights = path.with_suffix(".safetensors")
+        tensors = safetensors.torch.load_file(weights)
+        tensors["fc_r.bias"][0] = wrong
+        weights.write_bytes(safetensors.torch.save(tensors))
+        content = json.loads(path.read_text()) | {"weights_sha256": file_digest(weights)}
+        content["digest"] = digest({key: content[key] for key in ("options", "purpose", "weights_sha256")})
+        path.write_text(json.dumps(content))
+        with pytest.raises(
+            InputError, match=r"predictor\.safetensors: 'fc_r\.bias' has a NaN or an infinity; fit"
+        ) as one:
+            load_predictor(path, PURPOSE)
+        assert len(str(one.value).splitlines()) == 1
+
+    @pytest.mark.parametrize(("key", "wrong"), [("scale_dir", math.nan), ("scale_time", math.inf)])
+    def test_a_description_with_a_number_that_is_not_finite_is_refused(self, path, key, wrong):
+        content = json.loads(path.read_text())
+        content["options"][key] = wrong
+        path.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=r"predictor\.json: not a predictor's description: .* is not finite"):
+            load_predictor(path, PURPOSE)
+
+    def test_one_that_is_not_finite_or_was_made_so_is_not_written(self, tmp_path):
+        made = predictor()
+        with pytest.raises(FloatingPointError, match=r"new\.json: not written, val_losses\.1 is inf"):
+            save_predictor(tmp_path / "new.json", made, PURPOSE, {"val_losses": [1.0, math.inf]})
+        torch.nn.init.constant_(made.fc_r.bias, math.nan)
+        with pytest.raises(FloatingPointError, match=r"new\.json: not written, its 'fc_r\.bias' has a NaN"):
+            save_predictor(tmp_path / "new.json", made, PURPOSE, {})
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("content", [b"", b"not json", b"\xff\xfe", b"[]", b"null", b"3", b'{"purpose": {}}'])
     def test_what_is_no_description_is_refused(self, path, content):

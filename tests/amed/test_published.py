@@ -1,5 +1,6 @@
 """The published predictors' pickles become our predictors, and their settings our samplers'."""
 
+import math
 import os
 
 import pytest
@@ -89,12 +90,14 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"sampler_stu": "heun"}, "there is no 'heun'"),
+            ({"sampler_stu": "heun"}, "unknown solver 'heun'"),
             ({"num_steps": None}, "not an AMED predictor"),
             ({"num_steps": 1}, "it counts levels, two at least"),
             ({"scale_time": 0.2}, "fc_scale_time"),
             ({"scale_dir": "wide"}, "wide"),
             ({"schedule_rho": None}, "not an AMED predictor"),
+            ({"schedule_rho": math.inf}, "schedule_rho is inf"),
+            ({"scale_dir": math.nan}, "scale_dir is nan"),
         ],
     )
     def test_settings_that_make_no_sense_are_refused(self, tmp_path, changes, message):
@@ -102,6 +105,14 @@ class TestRefusal:
         with pytest.raises(InputError, match=rf"other\.pkl: .*{message}") as refusal:
             read_published_predictor(path)
         assert len(str(refusal.value).splitlines()) == 1
+
+    @pytest.mark.parametrize("wrong", [math.nan, math.inf])
+    def test_weights_that_are_not_finite_are_refused(self, tmp_path, wrong):
+        made = weights()
+        torch.nn.init.constant_(made.fc_r.bias, wrong)
+        path = amed_predictor(tmp_path / "other.pkl", AMED_SETTINGS, made.state_dict())
+        with pytest.raises(InputError, match=r"other\.pkl: .* 'fc_r\.bias' have a NaN or an infinity$"):
+            read_published_predictor(path)
 
     @pytest.mark.parametrize(
         ("content", "message"),

@@ -37,7 +37,7 @@ def night(folder: Path, *options: str, day: int = FIRST_DAY) -> int:
     config = folder / "nightly.yaml"
     if not config.is_file():
         write_config(folder)
-    with mock.patch.object(nightly.time, "time", return_value=day * nightly.SECONDS_PER_DAY + 3600):
+    with mock.patch.object(nightly.time, "time", return_value=day * nightly.SECONDS_PER_DAY + 3600.0):
         return call("bench", "nightly", "--config", config, "--accelerator", "cpu", *options)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import pytest
 
@@ -28,9 +29,9 @@ def write(folder, *rows, hardware=HERE):
     path.write_text(golden_text(rows, hardware, VERSIONS))
 
 
-def night(folder, *rows, failures=None, hardware=HERE, bounds=None):
+def night(folder, *rows, failures=None, hardware=HERE, bounds=None, troubles=()):
     golden = load_golden(folder, hardware, "suite", bounds or Bounds())
-    return judge(rows, failures or {}, golden)
+    return judge(rows, failures or {}, golden, troubles)
 
 
 def wrong(judgements):
@@ -41,6 +42,13 @@ NAME = "digits euler logsnr 5 NFE"
 
 
 class TestJudge:
+    @pytest.mark.parametrize(("troubles", "verdict"), [((), "regression"), ((NAME,), "undecided")])
+    def test_a_cell_that_fails_is_a_regression_unless_the_machine_is_to_blame(self, tmp_path, troubles, verdict):
+        write(tmp_path, row())
+        judgements = night(tmp_path, failures={NAME: "no memory left"}, troubles=troubles)
+        assert wrong(judgements) == {(NAME, "row"): verdict}
+        assert outcome(judgements) == verdict
+
     def test_the_same_figures_are_fine(self, tmp_path):
         write(tmp_path, row())
         judgements = night(tmp_path, row())
@@ -150,6 +158,21 @@ class TestGolden:
         golden_path(tmp_path, HERE, "suite").write_text(content)
         with pytest.raises(InputError, match=r"suite\.json: not a file of golden rows .*--update-golden"):
             load_golden(tmp_path, HERE, "suite", Bounds())
+
+    @pytest.mark.parametrize(("wrong", "said"), [("NaN", "NaN"), ("Infinity", "Infinity"), ("1e999", "1e999")])
+    @pytest.mark.parametrize("place", ["fid", "seconds_per_image"])
+    def test_a_number_that_is_not_finite_is_refused_with_the_cure(self, tmp_path, place, wrong, said):
+        write(tmp_path, row())
+        path = golden_path(tmp_path, HERE, "suite")
+        path.write_text(re.sub(rf'"{place}": [\d.]+', f'"{place}": {wrong}', path.read_text(), count=1))
+        with pytest.raises(InputError, match=rf"suite\.json: .*{said} is not finite.*--update-golden"):
+            load_golden(tmp_path, HERE, "suite", Bounds())
+
+    def test_a_tolerance_that_is_not_finite_is_refused(self, tmp_path):
+        write(tmp_path, row(), hardware=HERE)
+        (tmp_path / "tolerances.yaml").write_text(f"base: {HERE}\nrelative: {{fid: .inf}}\n")
+        with pytest.raises(InputError, match=r"tolerances\.yaml: relative\.fid is inf; give a finite number"):
+            load_golden(tmp_path, ELSEWHERE, "suite", Bounds())
 
     def test_a_tolerance_file_with_a_wrong_key_is_named(self, tmp_path):
         (tmp_path / "tolerances.yaml").write_text("bases: nowhere\n")

@@ -1,6 +1,7 @@
 """The suites of the published tables: every cell is planned without weights, and stands beside its figure."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from amed_lightning.denoisers.zoo.card import card_names, load_card
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.sampling.sampler import predictor_path
 from amed_lightning.solvers.registry import SOLVERS
+from amed_lightning.training.distillation import AMEDDistillation
 
 ROOT = Path(__file__).parents[2]
 SUITES = {path.stem: load_suite(path) for path in sorted((ROOT / "benchmarks" / "paper").glob("*.yaml"))}
@@ -36,6 +38,11 @@ OTHERS = {
     "ipndm-3": "the other baseline protocol",
 }
 """Labels and schedules of primary figures that the suites leave out."""
+
+
+@cache
+def planned(name):
+    return plan(SUITES[name])
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +85,7 @@ def test_without_weights_a_dry_run_knows_all_but_the_time_and_the_document_says_
     (expected,) = estimates(SUITES[name], torch.device("cpu"))
     assert "AMED_OFFLINE forbids the network" in expected.unknown
     assert (expected.cost, expected.hours) == (load_card(name).facts.cost, None)
-    assert len(expected.cells) == len(plan(SUITES[name])) == len({key(cell) for cell in expected.cells})
+    assert len(expected.cells) == len(planned(name)) == len({key(cell) for cell in expected.cells})
     runs, gib = expected.network_runs / 1e6, (expected.sum_bytes + expected.image_bytes) / 2**30
     document = (ROOT / "docs" / "benchmarks.md").read_text()
     assert f"| {name} | {len(expected.cells)} | {runs:.1f} | {gib:.0f} |" in document
@@ -86,7 +93,7 @@ def test_without_weights_a_dry_run_knows_all_but_the_time_and_the_document_says_
 
 @pytest.mark.parametrize("name", SUITES)
 def test_every_primary_figure_of_the_tables_stands_beside_a_cell(name, published):
-    cells = {key(cell) for cell in plan(SUITES[name])}
+    cells = {key(cell) for cell in planned(name)}
     figures = {
         square
         for square, found in published.figures.items()
@@ -98,7 +105,7 @@ def test_every_primary_figure_of_the_tables_stands_beside_a_cell(name, published
 
 @pytest.mark.parametrize("name", SUITES)
 def test_figures_stand_beside_the_cells_of_the_whole_suite_and_of_no_smaller_one(name, published):
-    whole = [cell.square for cell in plan(SUITES[name])]
+    whole = [cell.square for cell in planned(name)]
     small = [cell.square for cell in plan(replace(SUITES[name], num_blocks=1))]
     joined = [square for square in whole if published.beside(square)]
     assert joined == [square for square in whole if place(square) in published.figures]
@@ -114,7 +121,7 @@ def test_what_is_left_out_is_published(word, published):
 
 @pytest.mark.parametrize(("square", "fid"), HEADLINES.items(), ids=[dataset for dataset, *_ in HEADLINES])
 def test_headlines_are_cells_and_are_marked(square, fid, published):
-    assert square in {key(cell) for cell in plan(SUITES[square[0]])}
+    assert square in {key(cell) for cell in planned(square[0])}
     assert fid in [figure.value for figure in published.figures[square] if not figure.is_secondary]
     text = (ROOT / "benchmarks" / "paper" / f"{square[0]}.yaml").read_text()
     assert f"# headline: FID {fid:.2f} at 5 NFE" in text
@@ -124,9 +131,10 @@ def test_headlines_are_cells_and_are_marked(square, fid, published):
 def test_predictors_are_those_that_the_recipes_export_for_this_use(name):
     exported = {}
     for path in (ROOT / "configs" / name).glob("*.yaml"):
-        made = yaml.safe_load(path.read_text())["model"]["init_args"]
-        exported[Path(made["export"])] = made["student"]
-    placed = {predictor_path(cell.solver): cell for cell in plan(SUITES[name]) if "placer" in cell.solver}
+        fit = yaml.safe_load(path.read_text())
+        made = Path(fit["trainer"]["default_root_dir"], AMEDDistillation.result_name)
+        exported[made] = fit["model"]["init_args"]["student"]
+    placed = {predictor_path(cell.solver): cell for cell in planned(name) if "placer" in cell.solver}
     assert placed.keys() == exported.keys()
     cost = load_card(name).facts.cost
     for path, cell in placed.items():

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from amed_lightning.bench.plan import plan
 from amed_lightning.bench.published import read_published
 
-from .test_paper import FEW, HEADLINES, SUITES, key
+from .test_paper import FEW, HEADLINES, SUITES, key, planned
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "benchmarks.md").read_text()
@@ -36,7 +35,7 @@ def test_every_suite_has_a_section():
 
 @pytest.mark.parametrize("name", SUITES)
 def test_figures_are_the_csv_s_first_and_marked_where_they_are_secondary(name, published):
-    cells, dataset = {key(cell) for cell in plan(SUITES[name])}, AS_PUBLISHED.get(name, name)
+    cells, dataset = {key(cell) for cell in planned(name)}, AS_PUBLISHED.get(name, name)
     for solver, _, printed in rows(SECTIONS[name]):
         for nfe, text in printed.items():
             assert (name, *solver, nfe) in cells
@@ -50,7 +49,7 @@ def test_figures_are_the_csv_s_first_and_marked_where_they_are_secondary(name, p
 def test_no_figure_of_the_columns_is_missing(name, published):
     told = {(*solver, nfe) for solver, _, printed in rows(SECTIONS[name]) for nfe in printed}
     columns = {nfe for *_, nfe in told}
-    cells = {key(cell)[1:] for cell in plan(SUITES[name]) if not cell.is_reference}
+    cells = {key(cell)[1:] for cell in planned(name) if not cell.is_reference}
     figures = {square[1:] for square in published.figures if square[0] == AS_PUBLISHED.get(name, name)}
     assert {cell for cell in cells & figures if cell[-1] in columns} == told
 

@@ -270,6 +270,12 @@ class TestRules:
         with pytest.raises(InputError, match=rf"{KEYS}: `scored` does not say how the figures of coco were"):
             read_published(folder)
 
+    @pytest.mark.parametrize("wrong", ["nan", "inf", "1e999", "about 9"])
+    def test_a_figure_that_is_no_finite_number_is_refused(self, folder, wrong):
+        write_rows(folder, ("sd", "cfg", "dpm[2M]", "5", "fid", wrong, "a paper", "primary"))
+        with pytest.raises(InputError, match=rf"{FIGURES}: sd cfg .*: .*{wrong}.*$"):
+            read_published(folder)
+
     def test_a_file_without_its_columns_is_named(self, folder):
         (folder / FIGURES).write_text("dataset,nfe\ncifar10,5\n")
         with pytest.raises(InputError, match=rf"{FIGURES}: no column guidance"):

@@ -1,7 +1,9 @@
 """Running a suite: every block once, whoever computes it; what failed is tried again, what is done is not."""
 
+import errno
 import json
 import sys
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -16,7 +18,7 @@ from amed_lightning.solvers import registry
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.tensors import quantise
 
-from .suites import CELLS, CPU, DATASET, bench_of, entry, fill, rows, values
+from .suites import CELLS, CPU, DATASET, Alone, bench_of, entry, fill, rows, values
 
 BLOCKS = 2
 
@@ -239,6 +241,14 @@ class Dishonest(Multistep):
         )
 
 
+class Overflowing(Multistep):
+    """A solver that leaves its seventh sample without a number at the end."""
+
+    def step(self, flow, state, sigma_next):
+        end = super().step(flow, state, sigma_next)
+        return replace(end, x=end.x.index_fill(0, torch.tensor(6), torch.inf)) if end.updates_left == 0 else end
+
+
 class TestFailure:
     @pytest.fixture(autouse=True)
     def _solvers(self, monkeypatch):
@@ -252,7 +262,10 @@ class TestFailure:
         def dishonest(placer: object = None) -> Dishonest:
             return Dishonest(rule)
 
-        module.breaking, module.dishonest = breaking, dishonest
+        def overflowing(placer: object = None) -> Overflowing:
+            return Overflowing(rule)
+
+        module.breaking, module.dishonest, module.overflowing = breaking, dishonest, overflowing
         monkeypatch.setitem(sys.modules, "somebodys_own", module)
 
     @pytest.mark.parametrize("processes", [1, 2])
@@ -284,11 +297,45 @@ class TestFailure:
         for _ in range(2):
             assert fill(bench, tmp_path / "results") == ["somebodys_own.breaking"]
 
+    @pytest.mark.parametrize(
+        ("raised", "trouble"), [(torch.OutOfMemoryError("no room"), "no memory left"), (ArithmeticError("no"), None)]
+    )
+    def test_it_is_said_whether_the_machine_is_to_blame(self, tmp_path, monkeypatch, raised, trouble):
+        def step(*_):
+            raise raised
+
+        monkeypatch.setattr(Breaking, "step", step)
+        bench = bench_of(tmp_path, entry({"name": "somebodys_own.breaking"}))
+        fill(bench, tmp_path / "results")
+        said = json.loads(Results(tmp_path / "results").error(bench.cells[1].key).read_text())["trouble"]
+        assert said == trouble or trouble in said
+
+    def test_a_system_that_refuses_to_write_ends_the_sweep_and_fails_no_cell(self, tmp_path, monkeypatch):
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device", "blocks")
+
+        bench = bench_of(tmp_path, entry({"name": "euler"}))
+        with monkeypatch.context() as context:
+            context.setattr("amed_lightning.bench.block.write_tensors", full)
+            with pytest.raises(OSError, match="No space left"):
+                runner.run([bench], Results(tmp_path / "results"), Alone(), CPU)
+        assert not list(tmp_path.glob("results/rows/*"))
+        assert fill(bench, tmp_path / "results") == []
+
     def test_network_runs_that_were_not_planned_are_a_failure(self, tmp_path):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.dishonest"}))
         assert fill(bench, tmp_path / "results") == ["somebodys_own.dishonest"]
         report = json.loads(Results(tmp_path / "results").error(bench.cells[1].key).read_text())
         assert "8 network runs were counted where 4 were planned" in report["error"]
+
+    def test_an_image_that_is_not_finite_is_an_error_of_its_seed_and_interval_and_no_score(self, tmp_path):
+        bench = bench_of(tmp_path, entry({"name": "somebodys_own.overflowing"}), entry({"name": "euler"}))
+        assert fill(bench, tmp_path / "results") == ["somebodys_own.overflowing"]
+        results, (reference, failed, other) = Results(tmp_path / "results"), bench.cells
+        report = json.loads(results.error(failed.key).read_text())
+        assert "evaluation seed 6 is not finite, which began in interval 4 of 4" in report["error"]
+        assert set(values(results.folder)) == {reference.key, other.key}
+        assert not results.sums(failed.key, 0).exists()
 
     @pytest.mark.parametrize("processes", [1, 2])
     def test_a_reference_that_fails_fails_the_rest_and_nothing_waits(self, tmp_path, processes):

@@ -55,6 +55,17 @@ class TestLines:
         assert all(square["detector"] == {"name": "digits", "path": str(DIGITS_CLASSIFIER)} for square in squares)
         assert all(square["real_images"] == {"name": "digits"} for square in squares)
 
+    @pytest.mark.parametrize("wrong", ["NaN", "Infinity", "1e999"])
+    def test_a_score_that_is_not_finite_is_no_row_and_is_said_to_be_none(self, results, capsys, wrong):
+        path = results.row(lines_of(results)[0].row["key"])
+        path.write_text(f'{{"key": "{path.stem}", "values": {{"fid": {wrong}}}}}')
+        with pytest.raises(InputError, match="no finished cells"):
+            lines_of(results)
+        said = capsys.readouterr().err
+        assert f"{path}: not this cell's row" in said
+        assert f"{wrong} is not finite" in said
+        assert said.count("\n") == 1
+
     def test_rows_are_those_of_the_finished_cells_of_the_suite(self, results):
         write_json(results.folder / "rows" / "0123456789abcdef.json", {"key": "of another suite"})
         assert [row["key"] for row in rows_of(results.folder)] == [lines_of(results)[0].row["key"]]

@@ -23,7 +23,7 @@ FIT = {
     "seed_everything": 0,
     "model": {
         "class_path": "amed_lightning.training.distillation.AMEDDistillation",
-        "init_args": {"student": STUDENT, "export": "out/predictor.json", "route": {"name": "table"}},
+        "init_args": {"student": STUDENT, "route": {"name": "table"}},
     },
     "data": {
         "class_path": "amed_lightning.training.trajectories.TeacherTrajectories",

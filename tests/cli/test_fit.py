@@ -10,9 +10,15 @@ import yaml
 
 from amed_lightning.amed.files import save_predictor
 from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.bench.plan import plan
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, predictor_path
 from amed_lightning.teacher import precompute as precompute_module
+from amed_lightning.training import constants as constants_module
 from amed_lightning.training import trajectories as trajectories_module
+from amed_lightning.training.classifier import ClassifierTraining
+from amed_lightning.training.denoiser import DenoiserTraining
+from amed_lightning.training.distillation import AMEDDistillation
 
 from ..teacher.stores import records
 from .command import call, start
@@ -23,6 +29,8 @@ FITS = [path for path, content in CONTENTS.items() if "model" in content]
 SAMPLERS = [path for path, content in CONTENTS.items() if "sampler" in content]
 SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]
 
+RESULTS = {each.__name__: each.result_name for each in (AMEDDistillation, ClassifierTraining, DenoiserTraining)}
+SUITES = ("digits.yaml", "digits-nightly.yaml")
 MODEL = {"name": "anisotropic_gaussian"}
 FIT = {
     "seed_everything": 0,
@@ -30,7 +38,6 @@ FIT = {
         "class_path": "amed_lightning.training.distillation.AMEDDistillation",
         "init_args": {
             "student": {"model": MODEL, "solver": {"name": "amed"}, "schedule": {"name": "logsnr"}, "num_intervals": 3},
-            "export": "out/predictor.json",
         },
     },
     "data": {
@@ -44,6 +51,7 @@ FIT = {
     },
     "trainer": {
         "accelerator": "cpu",
+        "default_root_dir": "out",
         "max_epochs": 1,
         "logger": False,
         "enable_checkpointing": False,
@@ -71,15 +79,17 @@ class TestConfigs:
         assert sorted(FITS + SAMPLERS + SEARCHES) == list(CONTENTS)
 
     @pytest.mark.parametrize("path", FITS, ids=identity)
-    def test_a_fit_runs_one_step_and_exports(self, folder, path):
+    def test_a_fit_runs_one_step_and_exports(self, folder, path, monkeypatch):
+        monkeypatch.setattr(constants_module, "APPROACH_STEPS", 2)  # of the warm start
         once = ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches")
         options = [f"--trainer.{name}=1" for name in (*once, "log_every_n_steps")]
         content = CONTENTS[path]
         if "teacher" in content["data"].get("init_args", {}):
-            options += [f"--data.{name}=32" for name in ("trajectories", "validation_trajectories", "batch_size")]
-            options += ["--data.teacher.batch_size=32"]
+            options += [f"--data.{name}=8" for name in ("trajectories", "validation_trajectories", "batch_size")]
+            options += ["--data.teacher.batch_size=8"]
         assert call("fit", "--config", path, *options) == 0
-        assert (folder / content["model"]["init_args"]["export"]).is_file()
+        *_, name = content["model"]["class_path"].split(".")
+        assert (folder / content["trainer"]["default_root_dir"] / RESULTS[name]).is_file()
         (record,) = folder.rglob("run.json")
         assert json.loads(record.read_text())["config"]["trainer"]["max_epochs"] == 1
 
@@ -95,11 +105,36 @@ class TestConfigs:
 
     @pytest.mark.parametrize("path", SEARCHES, ids=identity)
     def test_a_search_writes_a_schedule(self, folder, path):
-        options = ("--search.trajectories=32", "--search.batch_size=32", "--accelerator", "cpu")
+        options = ("--search.trajectories=8", "--search.batch_size=8", "--accelerator", "cpu")
         assert call("schedule", "--config", path, *options) == 0
         search = CONTENTS[path]["search"]
         written = json.loads((folder / search["output"]).read_text())
         assert len(written["sigmas"]) == search["num_intervals"] + 1
+
+
+class TestHomes:
+    def test_each_recipe_has_a_directory_of_its_own_where_all_that_it_makes_lies(self):
+        recipes = {path: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.glob("*/*.yaml"))}
+        fits = {path: content for path, content in recipes.items() if "trainer" in content}
+        for path, content in fits.items():
+            name = {"digits/amed": "digits/amed-5"}.get(identity(path.with_suffix("")), identity(path.with_suffix("")))
+            assert content["trainer"]["default_root_dir"] == f"runs/{name}"
+            assert "logger" not in content["trainer"]
+            assert "export" not in content["model"].get("init_args", {})
+        assert len({content["trainer"]["default_root_dir"] for content in fits.values()}) == len(fits) > 50
+
+    def test_suites_and_samplers_look_where_a_fit_puts_it(self):
+        """A cell of one whose fit is elsewhere would take what an older fit has left there."""
+        homes = {CONTENTS[path]["trainer"]["default_root_dir"] for path in FITS}
+        made = {
+            f"{home}/{name}" for home in homes for name in ("predictor.json", "constants.json", "coefficients.json")
+        }
+        solvers = [cell.solver for name in SUITES for cell in plan(load_suite(CONFIGS.parent / "benchmarks" / name))]
+        solvers += [CONTENTS[path]["sampler"]["solver"] for path in SAMPLERS]
+        placers = [solver["placer"] for solver in solvers if "placer" in solver]
+        named = {str(path) for placer in placers for path in placer.values() if not isinstance(path, float)}
+        assert len(named) > 10
+        assert named <= made
 
 
 class TestPrecompute:

@@ -1,6 +1,8 @@
 """``sample`` and ``evaluate``: the same images, as files and as scores."""
 
 import json
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from amed_lightning.data.picture import record_in
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
 from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
+from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.solvers.registry import euler
 from amed_lightning.tensors import quantise
 
 from .command import call, refusal
@@ -49,6 +53,25 @@ class TestSample:
         assert names == [f"{seed:06d}.png" for seed in range(8, 18)]
         assert read(tmp_path / "images").equal(expected(8, 17))
         assert "10 images at 4 network runs each" in capsys.readouterr().out
+
+    def test_where_a_sample_is_not_finite_nothing_is_written_and_the_code_is_1(self, tmp_path, monkeypatch, capsys):
+        class Overflowing(Multistep):
+            def step(self, flow, state, sigma_next):
+                end = super().step(flow, state, sigma_next)
+                return replace(end, x=end.x.index_fill(0, torch.tensor(3), torch.nan))
+
+        def overflowing(placer: object = None) -> Overflowing:
+            return Overflowing(euler().rule)
+
+        module = type(sys)("somebodys_own")
+        module.overflowing = overflowing
+        monkeypatch.setitem(sys.modules, "somebodys_own", module)
+        own = tmp_path / "own.yaml"
+        own.write_text(yaml.safe_dump({"sampler": SAMPLER | {"solver": {"name": "somebodys_own.overflowing"}}}))
+        assert sample(own, tmp_path / "images", "--seeds", "8-17") == 1
+        *_, line = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: the sample of evaluation seed 11 is not finite, which began in interval 1 of 4")
+        assert not (tmp_path / "images").exists()
 
     def test_a_name_that_ends_in_png_gets_one_grid(self, tmp_path, config):
         assert sample(config, tmp_path / "deep" / "grid.png", "--seeds", "0-31") == 0

@@ -23,7 +23,7 @@ FIT = {
     "seed_everything": 0,
     "model": {
         "class_path": "amed_lightning.training.distillation.AMEDDistillation",
-        "init_args": {"student": SAMPLER | {"solver": {"name": "amed"}}, "export": "predictor.json"},
+        "init_args": {"student": SAMPLER | {"solver": {"name": "amed"}}},
     },
     "data": {
         "class_path": "amed_lightning.training.trajectories.TeacherTrajectories",
@@ -213,7 +213,6 @@ class TestBadInput:
         content = FIT | {
             "model": {
                 "class_path": "amed_lightning.training.classifier.ClassifierTraining",
-                "init_args": {"export": "classifier.safetensors"},
             },
             "data": {"class_path": "amed_lightning.training.images.DigitsImages"},
         }

@@ -1,12 +1,17 @@
 """``models``: the cards at the command line."""
 
 import hashlib
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
 from amed_lightning.denoisers.zoo.card import ZOO, card_names
+from amed_lightning.metrics import inception
 
+from ..bench.suites import write_suite
+from ..denoisers.published import EDM_UNCONDITIONAL, write_edm
 from ..runtime.server import serve, status, whole
 from .command import call, refusal
 
@@ -83,10 +88,61 @@ class TestFetch:
         assert (cache / "own" / "cifar10-32x32.npz").is_file()
 
     def test_it_wants_a_name(self, capsys):
-        assert "name the cards whose files to fetch: afhqv2, cifar10" in refusal(capsys, "models", "fetch")
+        assert "name the cards whose files to fetch, or --for SUITE: afhqv2, cifar10" in refusal(
+            capsys, "models", "fetch"
+        )
 
     def test_an_unknown_card_is_refused(self, capsys):
         assert "no card 'cifar100'" in refusal(capsys, "models", "fetch", "cifar100")
+
+
+class TestFetchForASuite:
+    @pytest.fixture
+    def suite(self, tmp_path, own, site, monkeypatch):
+        """A suite on that card, whose network and statistics are of the published formats, and Inception's site."""
+        write_edm(tmp_path / "network", EDM_UNCONDITIONAL)
+        np.savez(tmp_path / "reference.npz", mu=np.zeros(64), sigma=np.eye(64))
+        network, reference = (tmp_path / name for name in ("network", "reference.npz"))
+        content = yaml.safe_load(own.read_text())
+        content["files"]["network"]["sha256"] = None
+        content["facts"] |= {"shape": [3, 16, 16]}
+        own.write_text(yaml.safe_dump(content))
+        monkeypatch.setattr(inception, "RELEASE", replace(inception.RELEASE, addresses=(site.address,)))
+        site.answers[:] = [
+            whole(network.read_bytes(), etag=None),
+            status(404),
+            whole(reference.read_bytes(), etag=None),
+        ]
+        model = {"name": "thresholded", "of": {"name": "pretrained", "card": str(own)}}
+        return write_suite(
+            tmp_path, model=model, detector={"name": "inception"}, dataset={"name": "published", "card": str(own)}
+        )
+
+    def test_model_detector_and_statistics_are_fetched_and_what_cannot_be_had_does_not_stop_the_others(
+        self, capsys, suite, site, cache
+    ):
+        assert call("models", "fetch", "--for", suite) == 1
+        printed = capsys.readouterr()
+        assert printed.out.splitlines() == ["grey, model: here", "grey, real images: here"]
+        assert "grey: detector 'inception': weights-inception-2015-12-05-6726825d.pth is missing" in printed.err
+        assert len(site.requests) == 3
+        assert {path.name for path in (cache / "own").iterdir()} >= {
+            "edm-cifar10-32x32-uncond-vp.pkl",
+            "cifar10-32x32.npz",
+        }
+
+    def test_what_is_here_is_not_fetched_again(self, capsys, tmp_path, suite, site, monkeypatch):
+        call("models", "fetch", "--for", suite)
+        content = yaml.safe_load(suite.read_text())
+        content["datasets"][0]["detector"] = {"name": "digits"}
+        suite.write_text(yaml.safe_dump(content))
+        monkeypatch.setenv("AMED_OFFLINE", "1")
+        assert call("models", "fetch", "--for", suite) == 0
+        assert len(site.requests) == 3
+
+    def test_it_takes_the_place_of_cards(self, capsys, suite):
+        for words in (["fetch", "cifar10"], ["verify"], []):
+            assert "models --for: it is an option of fetch" in refusal(capsys, "models", *words, "--for", suite)
 
 
 class TestVerify:

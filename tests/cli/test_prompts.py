@@ -128,7 +128,7 @@ class TestFit:
                 "seed_everything": 0,
                 "model": {
                     "class_path": "amed_lightning.training.distillation.AMEDDistillation",
-                    "init_args": {"student": student | {"model": model | changes}, "export": "amed.json"},
+                    "init_args": {"student": student | {"model": model | changes}},
                 },
                 "data": {
                     "class_path": "amed_lightning.training.trajectories.TeacherTrajectories",
@@ -151,12 +151,12 @@ class TestFit:
         assert call("fit", *fit()) == 0
         stores = sorted((tmp_path / "runs" / "trajectories").iterdir())
         assert len(stores) == 1
-        assert json.loads((tmp_path / "amed.json").read_text())["training"]["epoch"] == 0
+        assert json.loads((tmp_path / "predictor.json").read_text())["training"]["epoch"] == 0
 
         assert call("precompute", *fit(prompts=model["prompts"] | {"evaluation": ["a boat"]})) == 0
         assert sorted((tmp_path / "runs" / "trajectories").iterdir()) == stores
 
-        solver = {"sampler.solver": {"name": "amed", "placer": {"predictor": "amed.json"}}}
+        solver = {"sampler.solver": {"name": "amed", "placer": {"predictor": "predictor.json"}}}
         options = [f"--{key}={json.dumps(value)}" for key, value in solver.items()]
         images, shown = sample(model, *options, "--prompt", "a boat")
         assert "4 images at 6 network runs each" in shown

@@ -70,8 +70,6 @@ ONE_OF_EACH_FAMILY = (
 
 def expected(dataset, kind, nfe, recipe):
     """Write a configuration out in full."""
-    name = f"{kind}-{nfe}"
-    runs = f"runs/{dataset}/{name}"
     evaluations = nfe // RUNS_PER_EVALUATION.get(dataset, 1)
     model = {"name": "pretrained", "card": dataset}
     content = copy.deepcopy(FOUND["cifar10/amed-5"])
@@ -88,7 +86,6 @@ def expected(dataset, kind, nfe, recipe):
         "scale_dir": recipe["scale_dir"],
         "scale_time": recipe["scale_time"],
         "learning_rate": 5e-3,
-        "export": f"{runs}/predictor.json",
     }
     content["data"]["init_args"] = {
         "teacher": {"solver": recipe["teacher"], "inner_levels": recipe["inner"], "batch_size": recipe["run"]},
@@ -96,8 +93,7 @@ def expected(dataset, kind, nfe, recipe):
         "validation_trajectories": 256,
         "batch_size": recipe["batch"],
     }
-    content["trainer"]["default_root_dir"] = runs
-    content["trainer"]["logger"]["init_args"] |= {"save_dir": f"runs/{dataset}", "name": name}
+    content["trainer"]["default_root_dir"] = f"runs/{dataset}/{kind}-{nfe}"
     return content
 
 
@@ -158,4 +154,4 @@ class TestRuns:
         options = [f"--trainer.{option}=1" for option in once] + ["--trainer.accelerator=cpu"]
         options += [f"--data.{option}=4" for option in ("trajectories", "validation_trajectories", "batch_size")]
         assert call("fit", "--config", CONFIGS / f"{name}.yaml", *options, "--data.teacher.batch_size=4") == 0
-        assert (tmp_path / FOUND[name]["model"]["init_args"]["export"]).is_file()
+        assert (tmp_path / "runs" / name / "predictor.json").is_file()

@@ -98,7 +98,7 @@ class TestRefusals:
     def test_several_frames(self, kind):
         frames = [picture_of(image) for image in pictures(2)]
         content = file(frames[0], kind, save_all=True, append_images=frames[1:])
-        assert self.refusal(content) == "a.png: 2 images in one file; give each a file of its own"
+        assert self.refusal(content) == "a.png: several images in one file; give each a file of its own"
 
     @pytest.mark.parametrize("kind", ["JPEG", "TIFF", "PNG", "WEBP"])
     def test_pixels_that_are_to_be_turned(self, kind):

@@ -63,7 +63,6 @@ def test_an_option_that_it_does_not_take_is_refused(mnist, options):
     [
         ("MNIST", "train; torchvision's choice is {train: True}"),
         ("SVHN", "split; torchvision's choice is {split: train}"),
-        ("LSUN", "classes; torchvision's choice is {classes: train}"),
         ("Omniglot", "background; torchvision's choice is {background: True}"),
         ("VOCDetection", "year; torchvision's choice is {year: 2012}"),
     ],
@@ -82,3 +81,15 @@ def test_a_folder_is_read_where_nothing_is_left_out(tmp_path, dataset):
 def test_an_unknown_name_is_refused(tmp_path):
     with pytest.raises(InputError, match="torchvision has no dataset 'CIFAR11'"):
         torchvision_set("CIFAR11", tmp_path)
+
+
+@pytest.mark.parametrize("dataset", ["LSUN", "LSUNClass"])
+def test_one_whose_pickle_anybody_may_have_written_is_refused(tmp_path, dataset):
+    with pytest.raises(InputError, match=rf"{dataset}: torchvision runs a pickle .*name: images, path: {tmp_path}"):
+        torchvision_set(dataset, tmp_path, {"classes": "test"})
+
+
+def test_nothing_is_downloaded_where_the_network_is_forbidden(tmp_path, monkeypatch):
+    monkeypatch.setenv("AMED_OFFLINE", "1")
+    with pytest.raises(InputError, match="MNIST: options say download, and AMED_OFFLINE forbids the network"):
+        torchvision_set("MNIST", tmp_path, {"train": True, "download": True})

@@ -18,7 +18,7 @@ import torch
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.guidance import OPEN_CLASS, ClassifierFreeGuidance
-from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.denoisers.registry import DENOISERS, load
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import euler
@@ -391,6 +391,21 @@ class TestRefusal:
     def test_a_pipeline_that_this_is_not_made_for(self, tiny, tmp_path, changes, message):
         with pytest.raises(InputError, match=message):
             text(copied(tiny["stable_diffusion"], tmp_path, **changes))
+
+    @pytest.mark.parametrize("part", ["unet", "vqvae"])
+    @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+    def test_weights_that_are_not_finite(self, tiny, tmp_path, part, wrong):
+        folder = copied(tiny["latent_diffusion"], tmp_path)
+        (path,) = (folder / part).glob("*.safetensors")
+        weights = safetensors.torch.load_file(path)
+        name = next(name for name in weights if name.startswith(("mid_block", "decoder.mid_block")))
+        weights[name].view(-1)[0] = wrong
+        safetensors.torch.save_file(weights, path, {"format": "pt"})
+        spec = {"name": "pooled", "of": {"name": "latent_diffusion", "path": str(folder)}, "resolution": 2}
+        with pytest.raises(
+            InputError, match=f"{folder}: its weights '.*{name}' have a NaN or an infinity; get them anew"
+        ):
+            load(spec)
 
     def test_a_network_that_completes_images(self, tiny, tmp_path):
         folder = copied(tiny["stable_diffusion"], tmp_path)

@@ -193,6 +193,12 @@ class TestRefusal:
         with pytest.raises(InputError, match=message):
             read_edm(path).denoiser()
 
+    @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+    def test_a_number_that_is_not_finite_is_refused(self, tmp_path, wrong):
+        path = altered(tmp_path, lambda given, tensors: list(tensors.values())[-1].fill_(wrong))
+        with pytest.raises(InputError, match=r"network\.pkl: .*a NaN or an infinity is in '.*'$"):
+            read_edm(path).denoiser()
+
     def test_a_tensor_too_many_is_named(self, tmp_path):
         path = altered(tmp_path, lambda _, tensors: tensors.update({"model.extra.weight": torch.ones(2)}))
         with pytest.raises(InputError, match=r"the network has no 'model\.extra\.weight'"):

@@ -4,9 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, file_digest
 from amed_lightning.denoisers.families import FAMILIES
 from amed_lightning.denoisers.files import load_model, read_model, save_model
 from amed_lightning.denoisers.model_card import PRECONDITIONINGS, ModelCard
@@ -104,8 +105,8 @@ class TestRefusal:
             ({"scaled_linear_betas": "absent"}, "not a model card: there is no 'scaled_linear_betas'"),
             ({"sigma_data": "half"}, 'not a model card: .*"sigma_data": Expected'),
             ({"sigma_data": -0.5}, "sigma_data -0.5 and levels"),
-            ({"sigma_max": float("inf")}, "to inf: no model has them"),
-            ({"sigma_min": float("nan")}, "from nan to"),
+            ({"sigma_max": float("inf")}, "not a model card: Infinity is not finite"),
+            ({"network": DDPMPP | {"dropout": float("nan")}}, "not a model card: NaN is not finite"),
             ({"sigma_min": 80.0}, "from 80.0 to 80.0"),
             ({"scaled_linear_betas": "maybe"}, 'not a model card: .*"scaled_linear_betas": Expected'),
             ({"weights_sha256": "absent"}, "not a model card"),
@@ -118,6 +119,24 @@ class TestRefusal:
         with pytest.raises(InputError, match=rf"network\.(json|safetensors): .*{message}") as refusal:
             load_model(path)
         assert len(str(refusal.value).splitlines()) == 1
+
+    @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+    def test_weights_that_are_not_finite_are_refused_though_they_are_the_card_s(self, path, wrong):
+        weights_path = path.with_suffix(".safetensors")
+        weights = safetensors.torch.load_file(weights_path)
+        name = sorted(weights)[-1]
+        weights[name].view(-1)[0] = wrong
+        weights_path.write_bytes(safetensors.torch.save(weights))
+        rewritten(path, weights_sha256=file_digest(weights_path))
+        with pytest.raises(InputError, match=rf"network\.json: .*a NaN or an infinity is in '{name}'$"):
+            load_model(path)
+
+    def test_weights_that_are_not_finite_are_not_written(self, tmp_path):
+        denoiser = CARDS["ddpmpp"].denoiser()
+        torch.nn.init.constant_(next(denoiser.parameters()), torch.nan)
+        with pytest.raises(FloatingPointError, match=r"new\.json: not written, its weights '.*' have a NaN or an inf"):
+            save_model(tmp_path / "new.json", denoiser, CARDS["ddpmpp"])
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("key", ["architecture", "preconditioning"])
     def test_a_card_imports_and_calls_nothing(self, path, key, monkeypatch):

@@ -105,6 +105,14 @@ class TestNames:
                     {"name": "edm", "path": specs[family]["path"]}
                 )
 
+    @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+    def test_a_state_with_a_number_that_is_not_finite_is_refused(self, specs, tmp_path, wrong):
+        state = torch.load(specs["guided"]["path"])
+        state["middle_block.1.qkv.bias"][3] = wrong
+        torch.save(state, tmp_path / "network.pt")
+        with pytest.raises(InputError, match=r"network\.pt: .*a NaN or an infinity is in '.*'$"):
+            model(specs["guided"], path=str(tmp_path / "network.pt"))
+
     def test_a_file_of_no_known_kind_is_refused(self, tmp_path):
         with pytest.raises(InputError, match=r"network\.onnx: not a model's file"):
             model({"name": "edm", "path": str(tmp_path / "network.onnx")})

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from amed_lightning.config import InputError, build
+from amed_lightning.config import InputError, build, complete
 from amed_lightning.denoisers.gaussian import GaussianMixture
 from amed_lightning.denoisers.guidance import OPEN_CLASS, ClassifierFreeGuidance, ClassifierGuidance, classifier_free
 from amed_lightning.denoisers.registry import DENOISERS
@@ -125,6 +125,13 @@ class TestThresholding:
             ordered = given.abs().flatten().sort().values
             bound = max(1.0, float(ordered[13] + 0.5 * (ordered[14] - ordered[13])))  # 0.9 of 15 steps is 13.5
             torch.testing.assert_close(got, given.clip(-bound, bound) / bound)
+
+    def test_the_quantile_is_the_published_one_unless_it_is_told_another(self):
+        image = torch.arange(201, dtype=torch.float64).reshape(1, 1, 3, 67)  # 0.995 of 200 steps is 199
+        model = thresholded(DiffusionModel(Says(image), "", (1, 3, 67), NoiseRange(0.1, 1.0), 1))
+        for denoiser in (Thresholded(Says(image)), model.denoiser):
+            torch.testing.assert_close(denoiser(image, SIGMA, None).image, image.clip(max=199) / 199)
+        assert complete("model", DENOISERS, {"name": "thresholded", "of": {"name": "digits"}})["quantile"] == 0.995
 
     def test_an_image_within_one_stays_as_it_is(self):
         image = torch.linspace(-1, 0.9, 16, dtype=torch.float64).reshape(1, 1, 4, 4)

@@ -6,6 +6,7 @@ called, by node id. An error of another phase (collection, a fixture) is in the 
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -15,7 +16,10 @@ from typing import Any
 
 import pytest
 
-SLOW_TO_IMPORT = ("torch", "lightning.pytorch", "torchmetrics", "torch_fidelity", "sklearn.datasets", "jsonargparse")
+SLOW_TO_IMPORT = (
+    *("torch", "lightning.pytorch", "torchmetrics", "torch_fidelity", "torchvision", "sklearn.datasets"),
+    *("scipy.special", "jsonargparse", "jaxtyping", "beartype", "lmdb", "safetensors.torch", "matplotlib.pyplot"),
+)
 SECONDS = 300
 """A fault may make a loop endless."""
 
@@ -57,5 +61,6 @@ def in_a_fork(tests: list[str]) -> dict[str, Any]:
 if __name__ == "__main__":
     for name in SLOW_TO_IMPORT:
         importlib.import_module(name)
+    gc.freeze()  # a child that collects garbage would copy all of this
     for line in sys.stdin:
         print(json.dumps(in_a_fork(json.loads(line))), flush=True)

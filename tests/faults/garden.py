@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 HOME = Path(__file__).parents[2]
+SPARE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "JAXTYPING_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+"""What tests of faults do without: plugins, checks of shapes, threads."""
 FOLDERS = ("amed_lightning", "benchmarks", "configs", "docs", "tests")
 
 
@@ -31,7 +33,7 @@ class Garden:
         self._runner = subprocess.Popen(
             [sys.executable, "-P", folder / "tests" / "faults" / "forking.py"],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            env=_environment() | {"PYTHONPATH": str(folder)} | SPARE,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,3 +71,8 @@ class Garden:
         path.write_text(text, encoding="utf-8")
         moment = next(self._moments)
         os.utime(path, (moment, moment))
+
+
+def _environment() -> dict[str, str]:
+    """Return what the process inherits: nothing by which its tests would think that they ran in a worker of xdist."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

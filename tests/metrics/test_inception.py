@@ -134,6 +134,13 @@ class TestRefusals:
             inception(tmp_path / "other.pth", tap=64)
         assert not (tmp_path / "hostile").exists()
 
+    def test_weights_that_are_not_finite_are_refused(self, inception_weights, tmp_path):
+        state = torch.load(inception_weights, mmap=True)
+        name = next(name for name, value in state.items() if value.is_floating_point())
+        torch.save({name: torch.full_like(state[name], torch.nan)}, tmp_path / "other.pth")
+        with pytest.raises(InputError, match=rf"other\.pth: not the weights .* \('{name}' has a NaN or an infinity\)$"):
+            inception(tmp_path / "other.pth", tap=64)
+
     @pytest.mark.parametrize("kept", [0, 100, 1_000_000])
     def test_a_file_that_was_cut_off_is_refused(self, inception_weights, tmp_path, kept):
         (tmp_path / "cut.pth").write_bytes(inception_weights.read_bytes()[:kept])

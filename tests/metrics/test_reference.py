@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from amed_lightning.config import InputError
@@ -49,6 +50,14 @@ class TestDigitsClassifier:
     def test_a_missing_file_is_named(self, tmp_path):
         with pytest.raises(InputError, match=r"none.safetensors: no such file; train it with"):
             digits_classifier(tmp_path / "none.safetensors")
+
+    @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+    def test_weights_that_are_not_finite_are_refused(self, tmp_path, wrong):
+        path, weights = tmp_path / "classifier.safetensors", DigitsClassifier().state_dict()
+        weights["head.bias"][2] = wrong
+        path.write_bytes(safetensors.torch.save(weights))
+        with pytest.raises(InputError, match=r"classifier\.safetensors: its weights 'head\.bias' have a NaN or an inf"):
+            digits_classifier(path)
 
 
 class TestExaminer:

@@ -199,6 +199,16 @@ class TestRefusals:
         with pytest.raises(InputError, match=message):
             read_statistics(edm_file(tmp_path / "stats.npz", **changes))
 
+    @pytest.mark.parametrize("wrong", [np.nan, np.inf])
+    def test_features_that_are_not_finite_are_refused(self, file, made, wrong):
+        features = made.features.numpy().copy()
+        features[3, 1] = wrong
+        with np.load(file) as archive:
+            arrays = dict(archive)
+        np.savez(file, **(arrays | {"features": features}))
+        with pytest.raises(InputError, match=rf"{file.name}: 'features' is not finite: .*; the file is damaged$"):
+            read_statistics(file)
+
     def test_features_of_another_count_are_refused(self, file, made):
         with np.load(file) as archive:
             arrays = dict(archive)

@@ -13,8 +13,9 @@ import pytest
 from amed_lightning.config import InputError, write_atomically
 from amed_lightning.runtime import cache as module
 from amed_lightning.runtime import download
-from amed_lightning.runtime.cache import RANKS, cache_folder, check, fetch, is_first_process, is_offline, offline
+from amed_lightning.runtime.cache import RANKS, cache_folder, check, fetch, is_first_process
 from amed_lightning.runtime.download import RemoteFile
+from amed_lightning.runtime.network import is_offline, offline
 
 from .server import CONTENT, cut_after, serve, status, whole
 
@@ -25,7 +26,7 @@ WRONG = "0" * 64
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
     """No job, no user's choice, and no pause between attempts."""
-    for name in (*RANKS, "AMED_OFFLINE", "AMED_CACHE"):
+    for name in ("RANK", *RANKS, "AMED_OFFLINE", "AMED_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(download, "PAUSES", (0.0, 0.0))
 
@@ -173,13 +174,20 @@ class TestProcesses:
         assert len(site.requests) == 1
         assert (tmp_path / "weights.pkl").read_bytes() == CONTENT
 
-    @pytest.mark.parametrize("rank", RANKS)
+    @pytest.mark.parametrize("rank", ["RANK", *RANKS])
     def test_the_first_of_a_job_has_no_number_or_zero(self, monkeypatch, rank):
         assert is_first_process()
         monkeypatch.setenv(rank, "0")
         assert is_first_process()
         monkeypatch.setenv(rank, "3")
         assert not is_first_process()
+
+    @pytest.mark.parametrize(("rank", "task", "is_first"), [("0", "1", True), ("1", "0", False)])
+    def test_in_a_job_torchrun_says_who_is_first_and_not_slurm(self, monkeypatch, rank, task, is_first):
+        """Nodes meet in any order: the first process need not be on the first task's."""
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("SLURM_PROCID", task)
+        assert is_first_process() == is_first
 
     def test_the_others_wait_for_the_first(self, tmp_path, monkeypatch):
         monkeypatch.setenv("RANK", "1")

@@ -1,9 +1,12 @@
 """Transfers from a server on this machine that misbehaves in every way that was thought of."""
 
 import hashlib
+import re
 import shutil
 import socket
 import time
+from contextlib import suppress
+from itertools import repeat
 
 import pytest
 
@@ -14,6 +17,7 @@ from .server import CONTENT, ETAG, cut_after, serve, status, whole
 
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 HALF = len(CONTENT) // 2
+SLEEP = time.sleep
 
 
 @pytest.fixture(autouse=True)
@@ -211,3 +215,70 @@ class TestImplausible:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, missing))
         with serve(whole()) as site:
             transfer(site, part)
+
+
+class Slowly:
+    """A byte now and then, for two seconds."""
+
+    def __iter__(self):
+        for _ in range(400):
+            SLEEP(0.005)
+            yield b"x"
+
+
+class TestHostile:
+    """A server that would never end."""
+
+    def sending(self, head, blocks):
+        """Answer with this head, and then with blocks until nobody listens."""
+
+        def answer(handler):
+            handler.close_connection = True
+            with suppress(OSError):
+                handler.wfile.write(head)
+                for block in blocks:
+                    handler.wfile.write(block)
+                    handler.wfile.flush()
+
+        return answer
+
+    def endless(self):
+        return self.sending(b"HTTP/1.1 200 OK\r\n\r\n", repeat(bytes(module.BLOCK)))
+
+    def test_what_has_no_end_ends_at_the_known_size(self, part):
+        with serve(self.endless()) as site:
+            assert refusal(site, part, size=len(CONTENT)) == f"it sends more than {len(CONTENT)} bytes"
+        assert not part.exists()
+
+    def test_what_has_no_end_and_no_size_ends_too(self, part, monkeypatch):
+        monkeypatch.setattr(module, "MOST_UNTOLD", 1000)
+        with serve(self.endless()) as site:
+            assert refusal(site, part) == "it sends more than 1000 bytes"
+
+    def test_a_size_that_is_known_must_be_reached(self, part):
+        short = self.sending(b"HTTP/1.1 200 OK\r\n\r\n", [CONTENT[:-1]])
+        with serve(short) as site:
+            assert (
+                refusal(site, part, size=len(CONTENT)) == f"it ended after {len(CONTENT) - 1} of {len(CONTENT)} bytes"
+            )
+
+    def test_next_to_nothing_is_nothing(self, part, pauses, monkeypatch):
+        monkeypatch.setattr(module, "SECONDS_OF_LITTLE", 0.05)
+        with serve(self.sending(b"HTTP/1.1 200 OK\r\n\r\n", Slowly())) as site:
+            assert re.fullmatch(r"it sent \d+ bytes in \d+ seconds", refusal(site, part))
+        assert pauses == list(module.PAUSES)
+
+    def test_a_head_that_comes_byte_by_byte_is_not_waited_for(self, part, monkeypatch):
+        monkeypatch.setattr(module, "SECONDS_OF_ANSWERING", 0.1)
+        with serve(self.sending(b"HTTP/1.1 200 OK\r\nA: ", Slowly())) as site:
+            assert "the connection broke" in refusal(site, part)
+
+    def test_a_file_that_is_begun_again_and_again_is_given_up(self, part, pauses):
+        with serve(*[cut_after(100), status(416)] * 20) as site:
+            refusal(site, part)
+        assert len(site.requests) == len(module.PAUSES) + 1
+
+    @pytest.mark.parametrize("length", [b"many", b"-5", b"1e3"])
+    def test_a_length_that_is_no_number_is_refused(self, part, length):
+        with serve(self.sending(b"HTTP/1.1 200 OK\r\nContent-Length: " + length + b"\r\n\r\n", [CONTENT])) as site:
+            assert refusal(site, part) == f"it says that it has {length.decode()!r} bytes"

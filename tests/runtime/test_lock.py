@@ -1,7 +1,10 @@
 """One run per directory, whatever the one before has left there."""
 
+import errno
+import fcntl
 import json
 import threading
+import time
 from dataclasses import asdict, replace
 
 import pytest
@@ -90,16 +93,54 @@ class TestHeld:
         assert entered
         assert max(most) == 1
 
-    def test_one_that_is_not_readable_is_named(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("amed_lightning.runtime.lock.SECONDS_TO_WRITE", 0.2)
-        (tmp_path / "run.lock").write_text("{")
-        with pytest.raises(InputError, match=r"run.lock: not readable .* delete it if nobody works here"):
+    @pytest.mark.parametrize("written", ["of another program", "{}", '{"host": "elsewhere"}', "\0"])
+    def test_a_file_of_somebody_else_by_that_name_is_left_as_it_is(self, tmp_path, written):
+        (tmp_path / "run.lock").write_text(written)
+        with pytest.raises(
+            InputError, match=r"run.lock: not a lock of this program; .* delete it if nobody works here"
+        ):
             take(tmp_path)
+        assert (tmp_path / "run.lock").read_text() == written
 
-    def test_a_change_that_somebody_began_and_did_not_finish_is_named(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("length", [0, 5, 40])
+    def test_one_that_a_full_disk_has_cut_off_is_replaced_after_the_time_that_writing_takes(
+        self, tmp_path, monkeypatch, length
+    ):
+        monkeypatch.setattr("amed_lightning.runtime.lock.SECONDS_TO_WRITE", 0.2)
+        (tmp_path / "run.lock").write_text(json.dumps(asdict(ELSEWHERE))[:length])
+        began = time.monotonic()
+        take(tmp_path)
+        assert time.monotonic() - began > 0.2
+        assert not list(tmp_path.iterdir())
+
+    def test_one_whose_writer_is_still_there_is_not(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("amed_lightning.runtime.lock.SECONDS_TO_WRITE", 0.2)
+        with (tmp_path / "run.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            assert_taken(tmp_path, by="process 0 on an unknown host")
+
+    def test_where_it_cannot_be_written_none_is_left(self, tmp_path):
+        def full(_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with pytest.MonkeyPatch.context() as context:
+            context.setattr("os.fsync", full)
+            with pytest.raises(OSError, match=r"No space left on device: .*run.lock"):
+                take(tmp_path)
+        assert_free(tmp_path)
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_a_change_that_a_killed_process_began_is_taken_over_too(self, tmp_path, monkeypatch, whole):
         monkeypatch.setattr("amed_lightning.runtime.lock.SECONDS_TO_WRITE", 0.2)
         left(tmp_path, gone := Holder())
-        (tmp_path / f"run.lock.{digest(asdict(gone))[:16]}").touch()
+        change = tmp_path / f"run.lock.{digest(asdict(gone))[:16]}"
+        change.write_text(json.dumps(asdict(gone)) if whole else "")
+        assert_free(tmp_path)
+
+    def test_a_change_that_another_host_has_begun_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("amed_lightning.runtime.lock.SECONDS_TO_WRITE", 0.05)
+        left(tmp_path, gone := Holder())
+        (tmp_path / f"run.lock.{digest(asdict(gone))[:16]}").write_text(json.dumps(asdict(ELSEWHERE)))
         with pytest.raises(InputError, match=r"run.lock: somebody else has begun to take it over"):
             take(tmp_path)
 

@@ -70,6 +70,12 @@ class TestEnvironment:
         (environment,) = slurm_environment()
         assert not environment.auto_requeue
 
+    def test_what_torchrun_has_started_in_a_job_is_torchruns(self, monkeypatch):
+        enter_job(monkeypatch, NTASKS="2", NTASKS_PER_NODE="2")
+        monkeypatch.delenv("SLURM_STEP_ID")
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+        assert slurm_environment() == []
+
     def test_a_process_that_would_wait_for_others_for_ever_is_refused(self, monkeypatch):
         enter_job(monkeypatch, NTASKS="2", NTASKS_PER_NODE="2")
         monkeypatch.delenv("SLURM_STEP_ID")

@@ -1,5 +1,8 @@
 """Tensors come back as they were written, or not at all."""
 
+import os
+import resource
+
 import pytest
 import torch
 
@@ -40,9 +43,32 @@ def test_any_changed_or_missing_byte_is_noticed(path):
             read_tensors(path)
 
 
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_a_number_that_is_not_finite_is_not_read(tmp_path, wrong):
+    write_tensors(tmp_path / "block.safetensors", TENSORS | {"error": torch.tensor([1.0, wrong])})
+    with pytest.raises(
+        DamagedFileError, match=r"block\.safetensors: not readable \('error' has a NaN or an infinity\)$"
+    ):
+        read_tensors(tmp_path / "block.safetensors")
+
+
 def test_one_that_is_gone_is_named(tmp_path):
     with pytest.raises(DamagedFileError, match=r"gone\.safetensors: not readable"):
         read_tensors(tmp_path / "gone.safetensors")
+
+
+def test_one_that_the_system_does_not_open_is_not_called_damaged(path):
+    """Whoever finds damage makes the file again, and would do so with whole ones."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"Too many open files: .*block\.safetensors"):
+            read_tensors(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert read_tensors(path)["count"] == 7
 
 
 def test_what_nobody_would_read_is_not_written(tmp_path):

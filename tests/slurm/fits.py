@@ -1,12 +1,13 @@
 """Fits on two nodes that are told to stop, evicted, killed or cancelled."""
 
+import sys
 import time
 
 import yaml
 
 from .jobs import script, submit
 
-EPOCHS, EVERY = 8, 10
+EPOCHS, EVERY = 5, 10
 FIT = {
     "seed_everything": 0,
     "model": {
@@ -18,7 +19,7 @@ FIT = {
                 "schedule": {"name": "logsnr"},
                 "num_intervals": 3,
             },
-            "export": "predictor.json",
+            "export": "runs/run/predictor.json",
         },
     },
     "data": {
@@ -34,6 +35,7 @@ FIT = {
     "trainer": {
         "accelerator": "cpu",
         "max_epochs": EPOCHS,
+        "default_root_dir": "runs/run",
         "logger": False,
         "callbacks": [{"class_path": "tests.slurm.slow.Pause"}],
         "enable_model_summary": False,
@@ -55,12 +57,12 @@ class Fits:
         (folder / "fit.yaml").write_text(yaml.safe_dump(FIT))
         return folder
 
-    def start(self, folder, *options):
-        return submit(self.cluster, folder, "--job-name=run", "--nodes=2", script("fit.sbatch"), "fit.yaml", *options)
+    def start(self, folder, *options, nodes=2):
+        return submit(self.cluster, folder, f"--nodes={nodes}", script("fit.sbatch"), "fit.yaml", *options)
 
-    def started(self, folder, *options):
+    def started(self, folder, *options, nodes=2):
         """Submit a fit and wait until it has saved something."""
-        job = self.start(folder, *options)
+        job = self.start(folder, *options, nodes=nodes)
         job.await_that((folder / "runs" / "run" / "last.ckpt").is_file, "a checkpoint")
         return job
 
@@ -76,6 +78,13 @@ class Fits:
 
     def left_alone(self):
         return self.completed(self.start(self.folder("left-alone")), restarts=0)
+
+    def started_by_torchrun(self):
+        """One task, whose torchrun starts two processes."""
+        folder = self.folder("torchrun")
+        torchrun = f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2"
+        fit = f"srun {torchrun} -m amed_lightning fit --config fit.yaml --trainer.devices=2"
+        return self.completed(submit(self.cluster, folder, "--ntasks-per-node=1", f"--wrap={fit}"), restarts=0)
 
     def warned(self):
         """USR1 also reaches the batch script."""
@@ -103,7 +112,7 @@ class Fits:
 
     def two_in_one_directory(self):
         """Return what the second one says."""
-        first = self.started(self.folder("two"), "--trainer.max_epochs=100000")
+        first = self.started(self.folder("two"), "--trainer.max_epochs=100000", nodes=1)
         second = self.start(first.folder, "--trainer.max_epochs=100000")
         assert second.await_end() == "FAILED"
         assert second.field("ExitCode") == "2:0"
@@ -111,18 +120,17 @@ class Fits:
         self.cluster.run("scancel", first.number)
         return first.number, second.output
 
-    def evicted(self):
-        """A job of a higher partition takes both nodes, and this one gets TERM."""
+    def evicted_and_later_on_a_node_that_crashes(self):
+        """A job of a higher partition takes both nodes, and this one gets TERM; then one of its nodes is gone."""
         job = self.started(self.folder("evicted"))
         words = ("--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=true")
         self.cluster.run("sbatch", *words)
         job.await_restart(1)
-        return self.completed(job, restarts=1)
-
-    def on_a_node_that_crashes(self):
-        job = self.started(self.folder("crashed"))
+        saved = (job.folder / "runs" / "run" / "last.ckpt").stat
+        before = saved().st_mtime_ns
+        job.await_that(lambda: saved().st_mtime_ns > before, "another checkpoint")
         self.cluster.crash("n2")
         job.await_that(lambda: job.state != "RUNNING", "SLURM to notice the crash")
         self.cluster.boot("n2")
-        job.await_restart(1)
-        return self.completed(job, restarts=1)
+        job.await_restart(2)
+        return self.completed(job, restarts=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from .cluster import Cluster, wait_until
 
 HOME = Path(__file__).parents[2]
-SMALL = ("--mem-per-cpu=300", "--time=00:20:00")
+SHORT = "--time=00:20:00"
 SECONDS = 300
 """How long anything may take; the machine may be busy."""
 
@@ -68,18 +68,21 @@ class Job:
         return "\n".join(path.read_text() for path in self.folder.glob(f"*-{self.number}*.out"))
 
 
-def submit(cluster: Cluster, folder: Path, *words: str | Path, **variables: str) -> Job:
-    """Submit one of the project's scripts.
+def submit(cluster: Cluster, folder: Path, *words: str | Path) -> Job:
+    """Submit one of the project's scripts, or a command.
 
     Args:
         cluster: where.
         folder: to submit it in.
-        words: options of sbatch, the script below ``slurm/``, and its arguments.
-        variables: further ones for the script.
+        words: options of sbatch, ``--wrap`` among them or else the script below ``slurm/`` and its arguments.
     """
-    home = {"AMED_HOME": str(HOME), "PYTHON": sys.executable, "PYTHONPATH": str(HOME)}
-    number = cluster.run("sbatch", "--parsable", *SMALL, *words, cwd=folder, variables=home | variables)
+    number = cluster.run("sbatch", "--parsable", SHORT, *words, cwd=folder, variables=variables())
     return Job(cluster, folder, number.strip())
+
+
+def variables() -> dict[str, str]:
+    """Return what the scripts need to know where they are not submitted from a checkout."""
+    return {"AMED_HOME": str(HOME), "PYTHON": sys.executable, "PYTHONPATH": str(HOME)}
 
 
 def script(name: str) -> Path:

@@ -10,34 +10,31 @@ from torch import Tensor
 
 from .cluster import Cluster
 from .fits import Fits
-from .work import a_store_stopped_three_times, a_sweep_of_which_one_task_is_killed
+from .kit import a_table_of_which_a_fit_fails_at_first
+from .work import a_store_stopped_twice, a_sweep_of_which_one_task_is_killed
 
 AT_ONCE = 4
 """Scenes at a time: each has two processes or more, of some 500 MB."""
-INTERRUPTED = (
-    "warned",
-    "told_to_end_where_that_means_a_requeue",
-    "cancelled_and_submitted_again",
-    "evicted",
-    "on_a_node_that_crashes",
-)
+QUICK = ("started_by_torchrun", "warned", "evicted_and_later_on_a_node_that_crashes")
+"""What happens to fits that end like one left alone; the others, for `make stress`, are of the same kinds."""
+OTHERS = ("told_to_end_where_that_means_a_requeue", "cancelled_and_submitted_again")
 
 
-def happen(cluster: Cluster, root: Path) -> dict[str, Future[Any]]:
+def happen(cluster: Cluster, root: Path, others: tuple[str, ...] = ()) -> dict[str, Future[Any]]:
     """Let everything happen once, and return what came of each scene.
 
     What can happen at the same time does; the eviction and the crash, which hit every job, wait for the others.
     """
     fits = Fits(cluster, root)
-    together = [fits.left_alone, fits.warned, fits.told_to_end_where_that_means_a_requeue]
-    together += [fits.cancelled_and_submitted_again, fits.two_in_one_directory]
-    work = (a_store_stopped_three_times, a_sweep_of_which_one_task_is_killed)
-    futures = {}
+    together = [fits.left_alone, fits.warned, fits.started_by_torchrun, fits.two_in_one_directory]
+    together += [getattr(fits, name) for name in others]
+    work = (a_table_of_which_a_fit_fails_at_first, a_store_stopped_twice, a_sweep_of_which_one_task_is_killed)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = {scene.__name__: pool.submit(scene) for scene in together}
-        futures |= {scene.__name__: pool.submit(partial(scene, cluster, root)) for scene in work}
+        futures = {scene.__name__: pool.submit(partial(scene, cluster, root)) for scene in work}
+        futures |= {scene.__name__: pool.submit(scene) for scene in together}
     with ThreadPoolExecutor(1) as pool:
-        return futures | {scene.__name__: pool.submit(scene) for scene in (fits.evicted, fits.on_a_node_that_crashes)}
+        last = fits.evicted_and_later_on_a_node_that_crashes
+        return futures | {last.__name__: pool.submit(last)}
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

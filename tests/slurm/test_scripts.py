@@ -1,10 +1,12 @@
 """The batch scripts without a cluster: what they start, and what they do when it ends."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,12 @@ SCRIPTS = Path(__file__).parents[2] / "slurm"
 HOME = SCRIPTS.parent
 ARGUMENTS = {
     "precompute.sbatch": "precompute --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 --more",
-    "fit.sbatch": "fit --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 "
-    "--trainer.default_root_dir runs/night --model.export runs/night/predictor.json --more",
+    "fit.sbatch": "fit --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 --more",
     "bench_array.sbatch": "bench run --config some.yaml --output runs/bench --devices 2 --num_nodes 3 --more",
+    "table.sbatch": "bench table --config some.yaml --output runs/bench --more",
     "nightly.sbatch": "bench nightly --config some.yaml --devices 2 --num_nodes 3 --more",
 }
+EXPANSION = re.compile(r"""\$\{(\w+)\[@\]\}""")
 
 
 @pytest.fixture
@@ -36,19 +39,40 @@ def run(name, *words):
     return subprocess.run(["bash", SCRIPTS / name, *words], capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["job.sh", *ARGUMENTS])
+def test_every_script_is_known_here():
+    assert sorted(path.name for path in SCRIPTS.glob("*.sbatch")) == sorted(ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", ["job.sh", "submit.sh", *ARGUMENTS])
 def test_shellcheck_finds_nothing(name):
     program = Path(sys.executable).with_name("shellcheck")
     done = subprocess.run([program, "-x", "-P", HOME, SCRIPTS / name], capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("", 0)
 
 
+@pytest.mark.parametrize("path", [*SCRIPTS.glob("*.s*"), HOME / ".ci" / "run"], ids=lambda path: path.name)
+def test_no_array_that_may_be_empty_is_an_unset_variable_to_an_old_bash(path):
+    text = path.read_text()
+    for found in EXPANSION.finditer(text):
+        name = found[1]
+        guarded = f'${{{name}[@]+"{found[0]}"}}'
+        assert text[found.start() - len(f"${{{name}[@]+") - 1 :].startswith(guarded), text[found.start() :][:60]
+
+
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_every_script_asks_for_what_a_requeue_needs(name):
-    options = [line.split(maxsplit=1)[1] for line in (SCRIPTS / name).read_text().splitlines() if "#SBATCH" in line]
-    assert "--requeue" in options
-    assert "--open-mode=append" in options
-    assert any(option.startswith("--signal=USR1@") for option in options)
+class TestOptions:
+    @pytest.fixture
+    def options(self, name):
+        return [line.split(maxsplit=1)[1] for line in (SCRIPTS / name).read_text().splitlines() if "#SBATCH" in line]
+
+    def test_a_requeue_has_what_it_needs(self, options):
+        assert "--requeue" in options
+        assert "--open-mode=append" in options
+        assert any(option.startswith("--signal=USR1@") for option in options)
+
+    def test_memory_is_the_users_to_ask_for(self, options):
+        """Of ``--mem``, ``--mem-per-cpu`` and ``--mem-per-gpu`` one in a script makes another one fatal."""
+        assert not [option for option in options if option.startswith("--mem")]
 
 
 @pytest.mark.parametrize(("name", "arguments"), ARGUMENTS.items())
@@ -60,6 +84,121 @@ def test_a_script_runs_its_verb_on_all_tasks(slurm, monkeypatch, name, arguments
     assert run(name, "some.yaml", "--more").returncode == 0
     assert slurm.calls("srun") == [f"{HOME}/.venv/bin/python -m amed_lightning {arguments}"]
     assert slurm.calls("scontrol") == []
+
+
+def test_a_run_can_have_another_directory_than_its_yaml_says(slurm, monkeypatch):
+    slurm.answer("srun")
+    monkeypatch.setenv("RUN", "runs/a second one")
+    run("fit.sbatch", "some.yaml")
+    (called,) = slurm.calls("srun")
+    assert called.endswith(" --trainer.default_root_dir runs/a second one")
+
+
+class TestSetup:
+    @pytest.fixture
+    def setup(self, slurm, tmp_path, monkeypatch):
+        """Return what writes the file that SETUP names."""
+        slurm.answer("srun")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("SETUP", "setup")
+
+        def write(*lines):
+            Path("setup").write_text("\n".join(lines))
+
+        return write
+
+    def test_it_is_sourced_before_a_step_and_may_set_the_variables(self, slurm, setup):
+        setup("export PYTHON=/opt/conda/bin/python", "CONTAINER='nice -n 5'")
+        assert run("fit.sbatch", "some.yaml").returncode == 0
+        (called,) = slurm.calls("srun")
+        assert called.startswith("nice -n 5 /opt/conda/bin/python -m amed_lightning fit --config some.yaml")
+
+    def test_it_may_use_unset_variables_and_sees_no_arguments(self, slurm, setup):
+        setup("set -e", 'echo "arguments: $#$UNSET"', "false || true")
+        assert "arguments: 0\n" in run("fit.sbatch", "some.yaml", "--more").stdout
+        assert slurm.calls("srun")[0].endswith(
+            "fit --config some.yaml --trainer.devices 2 --trainer.num_nodes 3 --more"
+        )
+
+    def test_afterwards_a_step_that_fails_still_ends_as_it_should(self, slurm, setup):
+        setup("set -e")
+        slurm.answer("srun", code=85)
+        assert run("fit.sbatch", "some.yaml").returncode == 85
+        assert slurm.calls("scontrol") == ["requeue 12"]
+
+    @pytest.mark.parametrize("lines", [None, ["module load nothing 2>/dev/null"]], ids=["missing", "failed"])
+    def test_nothing_runs_where_it_is_missing_or_fails(self, slurm, setup, lines):
+        if lines:
+            setup(*lines)
+        done = run("fit.sbatch", "some.yaml")
+        assert done.returncode == 2
+        assert "error: SETUP=setup has failed" in done.stderr
+        assert slurm.calls("srun") == []
+
+
+class TestSubmit:
+    """Recipes ``a`` and ``b`` of a dataset called ``grey``; jobs are numbered from 11."""
+
+    @pytest.fixture(autouse=True)
+    def _checkout(self, tmp_path, monkeypatch):
+        (tmp_path / "configs" / "grey").mkdir(parents=True)
+        (tmp_path / "benchmarks" / "paper").mkdir(parents=True)
+        for name, kind in {"a": "AMEDDistillation", "b": "AMEDDistillation", "denoiser": "DenoiserTraining"}.items():
+            (tmp_path / "configs" / "grey" / f"{name}.yaml").write_text(f"class_path: {kind}")
+        (tmp_path / "benchmarks" / "grey.yaml").touch()
+        monkeypatch.chdir(tmp_path)
+
+    @pytest.fixture
+    def sbatch(self, slurm):
+        slurm.answer("sbatch")
+        path = slurm.folder / "sbatch"
+        path.write_text(path.read_text() + f'\nexpr $(wc -l <"{path}.calls") + 10')
+        path.write_text(path.read_text().replace("exit 0\n", ""))
+        return lambda: [call.replace(f"{SCRIPTS}/", "") for call in slurm.calls("sbatch")]
+
+    def test_fits_then_the_sweep_then_the_table(self, sbatch):
+        done = run("submit.sh", "grey", "--qos=long")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == ["grey-a: 11", "grey-b: 12", "grey-sweep: 13", "grey-table: 14"]
+        after = "--kill-on-invalid-dep=yes"
+        suite = "benchmarks/grey.yaml"
+        assert sbatch() == [
+            "--parsable --job-name=grey-a --qos=long fit.sbatch configs/grey/a.yaml",
+            "--parsable --job-name=grey-b --qos=long fit.sbatch configs/grey/b.yaml",
+            f"--parsable --job-name=grey-sweep --array=0-3 --dependency=afterok:11:12 {after} --qos=long "
+            f"bench_array.sbatch {suite}",
+            f"--parsable --job-name=grey-table --dependency=afterok:11:12,afterany:13 {after} table.sbatch {suite}",
+        ]
+
+    def test_a_dry_run_prints_the_commands_and_submits_nothing(self, sbatch, monkeypatch):
+        monkeypatch.setenv("ARRAY", "0-7%2")
+        first, _, sweep, table = run("submit.sh", "--dry-run", "grey").stdout.splitlines()
+        assert first == f"sbatch --job-name=grey-a {SCRIPTS}/fit.sbatch configs/grey/a.yaml"
+        assert "--array=0-7%2 --dependency=afterok:<grey-a>:<grey-b> " in sweep
+        assert "afterany:<grey-sweep> " in table
+        assert sbatch() == []
+
+    def test_the_suite_of_the_paper_comes_first_and_ones_own_before(self, sbatch, monkeypatch):
+        Path("benchmarks/paper/grey.yaml").touch()
+        assert run("submit.sh", "--dry-run", "grey").stdout.endswith(" benchmarks/paper/grey.yaml\n")
+        Path("mine.yaml").touch()
+        monkeypatch.setenv("SUITE", "mine.yaml")
+        assert run("submit.sh", "--dry-run", "grey").stdout.endswith(" mine.yaml\n")
+
+    def test_what_there_is_not_is_refused(self, sbatch, monkeypatch):
+        done = run("submit.sh", "gray")
+        assert (done.returncode, done.stderr) == (2, "error: configs/gray has no recipe; there are: configs/grey\n")
+        monkeypatch.setenv("SUITE", "mine.yaml")
+        done = run("submit.sh", "grey")
+        assert (done.returncode, done.stderr) == (2, "error: mine.yaml: no such suite; name one as SUITE\n")
+        assert sbatch() == []
+
+    def test_where_sbatch_refuses_it_says_what_is_submitted_already(self, slurm):
+        (slurm.folder / "sbatch").write_text('#!/bin/sh\ncase "$*" in *grey-b*) exit 1;; *) echo "11;cluster";; esac\n')
+        (slurm.folder / "sbatch").chmod(0o755)
+        done = run("submit.sh", "grey")
+        assert (done.returncode, done.stdout) == (1, "grey-a: 11\n")
+        assert done.stderr == "error: grey-b was refused; to cancel the others: scancel 11\n"
 
 
 def test_a_container_and_an_interpreter_can_be_named(slurm, monkeypatch):
@@ -135,3 +274,13 @@ def test_two_steps_of_a_job_and_two_jobs_have_ports_of_their_own(slurm, monkeypa
         ports += subprocess.run(["bash", "-c", lines], capture_output=True, text=True).stdout.split()
     assert len(set(ports)) == 4
     assert all(20000 <= int(port) < 32768 for port in ports)
+
+
+def test_the_containers_recipe_copies_what_the_package_is_built_from():
+    lines = (SCRIPTS / "apptainer.def").read_text().partition("%files\n")[2].partition("\n\n")[0].splitlines()
+    sources = [line.split()[0] for line in lines]
+    project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
+    assert {"pyproject.toml", "constraints.txt", "amed_lightning", project["readme"], *project["license-files"]} == {
+        *sources
+    }
+    assert all((HOME / source).exists() for source in sources)

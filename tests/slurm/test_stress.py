@@ -7,7 +7,7 @@ import time
 import pytest
 
 from .fits import Fits
-from .scenes import INTERRUPTED, assert_equal_fits, happen
+from .scenes import OTHERS, QUICK, assert_equal_fits, happen
 
 pytestmark = pytest.mark.stress
 SIGNALS, TURNS = 10, 3
@@ -38,8 +38,8 @@ def test_no_signal_in_a_fit_of_short_steps_on_two_ranks_makes_it_hang(cluster, t
 
 @pytest.mark.parametrize("turn", range(TURNS))
 def test_everything_that_happens_to_jobs_happens_again(cluster, tmp_path, turn):
-    outcomes = happen(cluster, tmp_path)
+    outcomes = happen(cluster, tmp_path, OTHERS)
     for future in outcomes.values():
         future.result()
-    for scene in INTERRUPTED:
+    for scene in QUICK + OTHERS:
         assert_equal_fits(outcomes[scene].result(), outcomes["left_alone"].result())

@@ -1,20 +1,24 @@
 """Problems whose solution is known, solvers started exactly on it, and stand-ins that watch what a solver does."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 
 from amed_lightning.denoisers.gaussian import GaussianMixture, gaussian
 from amed_lightning.flow.model import Condition, Denoised, Denoiser
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
-from amed_lightning.noise.schedules import Grid, NoiseRange, Schedule, levels
+from amed_lightning.noise.schedules import Grid, NoiseRange, Schedule, levels, scaled_linear_log_alphas
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.placement import Placement
-from amed_lightning.solvers.state import Solver, SolverState
+from amed_lightning.solvers.state import Solver, SolverState, solve
 from amed_lightning.tensors import Images, Level
 
-RANGE = NoiseRange(sigma_min=0.5, sigma_max=2.0)
-SIZES = (32, 48, 64, 96)
+RANGE = NoiseRange(0.5, 2.0, scaled_linear_log_alphas())
+SIZES = (32, 64)
+ErrorAt: TypeAlias = Callable[[Solver, Grid], float]
 
 
 def anisotropic() -> GaussianMixture:
@@ -77,9 +81,14 @@ def error_from_exact_history(solver: Solver, sigmas: Grid) -> float:
     return float((state.x - exact(-1)).square().mean().sqrt())
 
 
-def measured_order(solver: Solver, schedule: Schedule) -> float:
-    """Return the least-squares slope of log error against log step over the grids of SIZES intervals."""
-    errors = [error_from_exact_history(solver, levels(schedule, size, RANGE)) for size in SIZES]
-    steps = torch.tensor(SIZES, dtype=torch.float64).reciprocal().log()
-    steps = steps - steps.mean()
-    return float((steps * torch.tensor(errors, dtype=torch.float64).log()).sum() / steps.square().sum())
+def error_with_warm_up(solver: Solver, sigmas: Grid) -> float:
+    """Solve from the first level with no history; return the root mean square error at the end."""
+    data, x = anisotropic(), start()
+    state = solve(solver, ProbabilityFlow(data), x, sigmas)
+    return float((state.x - data.gaussian_solution(x, sigmas[0], sigmas[-1])).square().mean().sqrt())
+
+
+def measured_order(error: ErrorAt, solver: Solver, schedule: Schedule, sizes: tuple[int, int] = SIZES) -> float:
+    """Return the slope of log error against log step between grids of two sizes."""
+    coarse, fine = (math.log(error(solver, levels(schedule, size, RANGE))) for size in sizes)
+    return (coarse - fine) / math.log(sizes[1] / sizes[0])

@@ -160,6 +160,17 @@ class TestAgreement:
             sizes.append(len(table.nodes))
         assert sizes[0] < sizes[1] < sizes[2]
 
+    @pytest.mark.parametrize("name", ["amed", "ipndm"])
+    def test_a_disagreement_is_the_largest_relative_move_of_the_mean_loss_at_thirty_two_ratios(self, name):
+        problem = problems(name)[1]
+        table = problem.table(Nodes(chebyshev(3, 0.2, 0.8), (1.0,)))
+        moves = []
+        for part in range(32):
+            place = Placement(0.2 + 0.6 * (part + 0.5) / 32)
+            fine, coarse = (each.losses(problem.solver, place).mean() for each in (table, table.coarser("ratio")))
+            moves.append(float(abs(fine - coarse) / fine))
+        assert disagreement(table, problem.solver, "ratio") == pytest.approx(max(moves), rel=1e-9)
+
     def test_no_question_is_asked_twice(self):
         problem = problems("amed")[0]
         table = self.made(problem, bound=1e-3)

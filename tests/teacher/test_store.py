@@ -5,11 +5,14 @@ import os
 import pickle
 import re
 import shutil
+import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from amed_lightning.config import InputError, build
@@ -171,12 +174,12 @@ class TestWorkers:
 
 
 def killed(*arguments):
-    raise KeyboardInterrupt
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def killed_at_the_manifest(path, content):
     if path.name == "manifest.json":
-        raise KeyboardInterrupt
+        killed()
 
 
 MOMENTS = {
@@ -201,16 +204,20 @@ class TestWriting:
     @pytest.mark.parametrize("patch", MOMENTS.values(), ids=MOMENTS)
     def test_a_writer_killed_at_any_moment_leaves_nothing_readable(self, store, monkeypatch, patch):
         shard = training(0, SHARD_SIZE)
-        with monkeypatch.context() as context:
-            context.setattr(*patch)
-            with pytest.raises(KeyboardInterrupt):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which wait for ever
+            if not (child := os.fork()):
+                monkeypatch.setattr(*patch)
                 fill(store, shard)
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
         assert any(store.folder.glob(".training-*")), "the kill came too late"
         assert store.missing(shard) == [shard]
         with pytest.raises(InputError, match="is missing; run `amed-lightning precompute`"):
             TrajectoryReader(store, shard)
         fill(store, shard)
         assert read(store, shard, [255]).seeds.tolist() == [255]
+        assert not any(store.folder.glob(".training-*"))
 
     def test_a_shard_that_is_there_already_is_kept(self, filled):
         before = contents(filled)
@@ -275,6 +282,16 @@ class TestDamage:
     def test_one_bit_of_one_record(self, filled, shard, position):
         flip_a_byte(shard / "data.mdb", records(shard)[position][1])
         self.refused(filled, shard, "checksum does not match")
+
+    @pytest.mark.parametrize(("name", "wrong"), [("states", torch.nan), ("features", torch.inf)])
+    def test_a_number_that_is_not_finite_whatever_the_checksum_says(self, filled, shard, monkeypatch, name, wrong):
+        broken = read(filled, training(SHARD_SIZE, 2 * SHARD_SIZE), range(SHARD_SIZE))
+        getattr(broken, name)[7, -1].view(-1)[-1] = wrong
+        shutil.rmtree(shard)
+        monkeypatch.setattr(Tensor, "isfinite", lambda part: torch.ones_like(part, dtype=torch.bool))
+        filled.write(training(SHARD_SIZE, 2 * SHARD_SIZE), broken)
+        monkeypatch.undo()
+        self.refused(filled, shard, f"the trajectory of seed {SHARD_SIZE + 7} has a NaN or an infinity")
 
     @pytest.mark.parametrize("name", ["manifest.json", "data.mdb"])
     def test_a_shard_without_one_of_its_files(self, filled, shard, name):

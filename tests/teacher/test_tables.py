@@ -7,9 +7,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, file_digest
 from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.runtime.tensor_file import read_with_facts, write_tensors
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.registry import amed
@@ -141,6 +142,20 @@ class TestReading:
         file = complete(tmp_path)
         damage(file.path)
         with pytest.raises(InputError, match=f"{message}.*delete it and run `amed-lightning precompute` again"):
+            file.read()
+
+    @pytest.mark.parametrize(("name", "wrong"), [("0.gram", torch.nan), ("1.features", torch.inf)])
+    def test_a_number_that_is_not_finite_is_refused_whatever_the_checksums_say(self, tmp_path, name, wrong):
+        file = complete(tmp_path)
+        tensors_path = file.path.with_suffix(".safetensors")
+        tensors, facts = read_with_facts(tensors_path)
+        tensors[name].view(-1)[5] = wrong
+        write_tensors(tensors_path, tensors, facts)
+        manifest = json.loads(file.path.read_text()) | {"sha256": file_digest(tensors_path)}
+        file.path.write_text(json.dumps(manifest))
+        with pytest.raises(
+            InputError, match=rf"{tensors_path.name}: .*'{name}' has a NaN or an infinity.*delete it and"
+        ):
             file.read()
 
     def test_a_table_of_another_recipe_under_this_name_is_refused(self, tmp_path):

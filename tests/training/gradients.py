@@ -116,7 +116,7 @@ def nodes_around(student: Student) -> Nodes:
     """Nodes that hold what :class:`Spread` places, so close that the polynomials are exact to eight digits."""
     asks_again = type(getattr(student.solver, "base", None)).__name__ == "UniPC"
     direction = chebyshev(3, 0.98, 1.02) if asks_again else (1.0,)
-    return Nodes(chebyshev(7, 0.485, 0.515), chebyshev(5, 0.994, 1.006), direction)
+    return Nodes(chebyshev(6, 0.488, 0.512), chebyshev(4, 0.995, 1.005), direction)
 
 
 def in_double(teacher: Trajectories) -> Trajectories:

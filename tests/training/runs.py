@@ -32,7 +32,7 @@ def student(**changes: object) -> SamplerConfig:
 def distillation(folder: Path, scale_time: float = 0.1, **changes: Any) -> AMEDDistillation:
     """A distillation; ``changes`` are the module's options, or else the student's."""
     options = {name: changes.pop(name) for name in OPTIONS & changes.keys()}
-    return AMEDDistillation(student(**changes), folder / "predictor.json", scale_time=scale_time, **options)
+    return AMEDDistillation(student(**changes), scale_time=scale_time, **options)
 
 
 def trajectories(folder: Path, **changes: Any) -> TeacherTrajectories:

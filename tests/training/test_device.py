@@ -130,8 +130,8 @@ def trained(folder, accelerator, make, callbacks):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda folder: DenoiserTraining(test_images.CARD, folder / "denoiser.json"),
-        lambda folder: ClassifierTraining(folder / "classifier.safetensors"),
+        lambda folder: DenoiserTraining(test_images.CARD),
+        lambda folder: ClassifierTraining(),
     ],
     ids=["denoiser", "classifier"],
 )

@@ -1,11 +1,13 @@
 """Training is sampling with a loss between the steps."""
 
+import json
 import math
 from dataclasses import dataclass, replace
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -23,8 +25,10 @@ from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
 from amed_lightning.training import distillation as distillation_module
+from amed_lightning.training.arrivals import through_network
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.reading import InMemory
+from amed_lightning.training.student import Student
 from amed_lightning.training.tables import TableRoute
 from amed_lightning.training.tabulator import is_shared
 from amed_lightning.training.trajectories import Batches
@@ -323,11 +327,20 @@ class TestExport:
         assert all(value.equal(kept[5][name]) for name, value in loaded.state_dict().items())
         assert not all(value.equal(kept[6][name]) for name, value in loaded.state_dict().items())
 
+    def test_where_weights_are_averaged_the_average_is_judged_and_exported(self, tmp_path):
+        module, data = distillation(tmp_path), trajectories(tmp_path)
+        trainer(tmp_path, max_epochs=2, callbacks=[EMAWeightAveraging(decay=0.9)]).fit(module, data)
+        said = json.loads((tmp_path / "predictor.json").read_text())["training"]["val_losses"]
+        teacher = roll_out(module.parts.model, data.store(module.parts).recipe, data.val_seeds, CPU)
+        student = Student(module.parts, load_predictor(tmp_path / "predictor.json", module.parts.purpose))
+        losses = [float(interval.losses.mean()) for interval, _ in student.intervals(teacher, through_network)]
+        assert said == pytest.approx(losses, rel=1e-3)
+
     def test_a_sanity_check_writes_nothing(self, tmp_path, exported):
         class Look(pl.Callback):
             def on_sanity_check_end(self, trainer, pl_module):
                 assert exported == []
-                assert pl_module.best_loss == math.inf
+                assert pl_module.best["val_loss"] == math.inf
 
         limits = {"num_sanity_val_steps": 1, "limit_train_batches": 1, "limit_val_batches": 1}
         module = distillation(tmp_path, loss="published")

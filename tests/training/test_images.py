@@ -36,13 +36,13 @@ def denoising_loss(denoiser):
 
 class TestDenoiser:
     def test_a_few_steps_lower_the_loss(self, tmp_path):
-        module = DenoiserTraining(CARD, tmp_path / "denoiser.json", learning_rate=1e-2)
+        module = DenoiserTraining(CARD, learning_rate=1e-2)
         before = denoising_loss(module.denoiser)
         trainer(tmp_path, limit_val_batches=0).fit(module, data())
         assert denoising_loss(module.denoiser) < 0.8 * before
 
     def test_what_it_exports_is_a_model(self, tmp_path):
-        module = DenoiserTraining(CARD, tmp_path / "denoiser.json")
+        module = DenoiserTraining(CARD)
         trainer(tmp_path, limit_val_batches=0, limit_train_batches=2).fit(module, data())
         model = load_model(tmp_path / "denoiser.json")
         assert (model.shape, model.num_classes, model.feature_size) == ((1, 8, 8), 10, 64)
@@ -51,7 +51,7 @@ class TestDenoiser:
         )
 
     def test_a_run_that_averages_its_weights_exports_the_average(self, tmp_path):
-        module = DenoiserTraining(CARD, tmp_path / "denoiser.json", learning_rate=1e-2)
+        module = DenoiserTraining(CARD, learning_rate=1e-2)
         visited = []
 
         class Visit(pl.Callback):
@@ -82,7 +82,7 @@ class TestDenoiser:
 
     @pytest.mark.parametrize("dropout", [0.0, 0.5, 1.0])
     def test_the_given_fraction_of_labels_is_left_open(self, tmp_path, dropout):
-        module = DenoiserTraining(CARD, tmp_path / "denoiser.json", label_dropout=dropout)
+        module = DenoiserTraining(CARD, label_dropout=dropout)
         asked = []
         module.denoiser.register_forward_pre_hook(lambda _, arguments: asked.append(arguments[2]))
         trainer(tmp_path, limit_val_batches=0, limit_train_batches=10).fit(module, data())
@@ -92,7 +92,7 @@ class TestDenoiser:
 
 class TestClassifier:
     def test_a_few_steps_teach_it_something_and_export_it(self, tmp_path):
-        module = ClassifierTraining(tmp_path / "classifier.safetensors")
+        module = ClassifierTraining()
         run = trainer(tmp_path)
         run.fit(module, data(steps_per_epoch=60, hold_out=True))
         assert run.callback_metrics["val/accuracy"] > 0.5
@@ -102,7 +102,7 @@ class TestClassifier:
 
     def test_the_learning_rate_ends_at_zero(self, tmp_path):
         run = trainer(tmp_path, limit_val_batches=0, max_epochs=2)
-        run.fit(ClassifierTraining(tmp_path / "classifier.safetensors"), data(steps_per_epoch=3))
+        run.fit(ClassifierTraining(), data(steps_per_epoch=3))
         assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
         assert run.optimizers[0].param_groups[0]["initial_lr"] == 2e-3
 

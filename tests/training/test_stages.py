@@ -88,3 +88,25 @@ def test_a_stage_lasts_as_many_epochs_as_it_was_told_and_the_last_to_the_end(tmp
         module.route.begin_epoch(epoch)
         found.append(len(module.route.stages.tables))
     assert found == [1, 1, 2, 2, 3, 3, 3, 3]
+
+
+def in_memory(folder, memory):
+    """The tables of all stages, and what the states took after each."""
+    torch.manual_seed(0)
+    module, _ = prepared(folder, solver=SOLVER, route={"batch_size": ROWS // 2, "states_memory": memory / 2**30})
+    kept = []
+    for stage in range(INTERVALS):
+        module.route.begin_epoch(stage * module.route.stage_epochs)
+        kept.append(module.route.stages.kept_bytes)
+        disturb(module.predictor, stage)
+    return module.route.stages.tables, kept
+
+
+def test_states_between_stages_take_no_more_than_they_may_and_what_is_computed_again_is_the_same(tmp_path):
+    tables, kept = in_memory(tmp_path / "enough", 2**30)
+    assert kept[1] > kept[0] > kept[2] == 0
+    others, fewer = in_memory(tmp_path / "half", kept[1] // 2)
+    assert max(fewer) == fewer[1] == kept[1] // 2
+    for one, other in zip(tables, others, strict=True):
+        assert one.gram.equal(other.gram)
+        assert one.past.equal(other.past)

@@ -163,6 +163,8 @@ def load_card(name: str) -> Card:
         for key, file in card.files.items():
             _check(key, file)
         card.require_known(placeholders(card.model))
+        if card.name in (".", ".."):
+            raise InputError(f"name is '{card.name}'")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return card
@@ -170,9 +172,9 @@ def load_card(name: str) -> Card:
 
 def _check(key: str, file: CardFile) -> None:
     """Find what the types of a file's entries do not tell."""
-    for name in (file.name, file.member or ""):
+    for name in (file.name, file.member or file.name):
         place = PurePosixPath(name)
-        if place.is_absolute() or ".." in place.parts:
+        if place.is_absolute() or not place.name or {"..", "\0"} & {*place.parts, *name}:
             raise InputError(f"files.{key}: {name!r} leads out of its folder")
     if "/" in file.name and file.name != key:
         raise InputError(f"files.{key}.name is {file.name!r}; a file in a folder is called like its entry")
@@ -181,6 +183,16 @@ def _check(key: str, file: CardFile) -> None:
             raise InputError(f"files.{key}.addresses: {address!r} is no http address")
     if file.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", file.sha256):
         raise InputError(f"files.{key}.sha256 is {file.sha256!r}; it must be 64 hexadecimal digits")
+
+
+def named(value: Any) -> Iterator[Any]:
+    """Find every ``name`` in nested mappings; the outermost has one, or there would be no model."""
+    if isinstance(value, dict):
+        yield from [value["name"]] if "name" in value else []
+        value = list(value.values())
+    if isinstance(value, list):
+        for inner in value:
+            yield from named(inner)
 
 
 def placeholders(value: Any) -> Iterator[str]:

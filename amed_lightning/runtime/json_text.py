@@ -1,0 +1,51 @@
+"""JSON, whoever wrote it: numbers are finite, and brackets inside brackets without end are an error like any other."""
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+DEEPEST = 64
+"""Mappings and lists inside one another."""
+TOO_DEEP = "nested too deeply"
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON.
+
+    Raises:
+        ValueError: it is none, has a NaN or an infinity, or is nested deeper than ``DEEPEST``.
+
+    >>> parse_json('{"a": [1]}')
+    {'a': [1]}
+    """
+    try:
+        content = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    require_shallow(content)
+    return content
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"{digits} is not finite")
+    return value
+
+
+def require_shallow(content: Any) -> None:
+    """Refuse mappings and lists more than ``DEEPEST`` deep.
+
+    Raises:
+        ValueError: they are.
+    """
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
+        if not level:
+            return
+    raise ValueError(TOO_DEEP)
+
+
+def _inside(outer: Mapping[Any, Any] | list[Any]) -> Collection[Any]:
+    return outer.values() if isinstance(outer, Mapping) else outer

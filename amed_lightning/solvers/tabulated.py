@@ -1,0 +1,114 @@
+r"""A sampler as a table of numbers: where it asks, and what it makes of the answers.
+
+With N network runs, run i is asked about ``x_i = a_i n + sum_(j<i) b_ij D_j`` and told the level ``s_i``; n is the
+standard normal noise and D_j are the answers so far. The row after the last run gives the sample. Levels that no sample
+changes and placements that are the same for all of them make every solver such a table, its analytic first step
+included, because each combines answers linearly: what a table holds is read off by one run on unit vectors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from amed_lightning.flow.model import Condition, Denoised
+from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
+from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.registry import network_runs
+from amed_lightning.solvers.state import Solver, SolverState, solve
+from amed_lightning.tensors import Images, Level
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a sampler of N network runs does.
+
+    Attributes:
+        told: the level that the network is told at each run.
+        noise: factor of the noise in each state, the sample last (a).
+        answers: factors of the answers in each state (b); zero from the diagonal on.
+    """
+
+    told: Float[Tensor, "runs"]
+    noise: Float[Tensor, "rows"]
+    answers: Float[Tensor, "rows runs"]
+
+    def state(self, row: int, noise: Images, answers: Sequence[Images]) -> Images:
+        """Return the state of a row, from 0.
+
+        Args:
+            row: of the state; the last is the sample's.
+            noise: standard normal.
+            answers: of the runs before it.
+        """
+        x = self.noise[row].to(noise) * noise
+        for factor, answer in zip(self.answers[row].to(noise), answers, strict=False):
+            x = x + factor * answer
+        return x
+
+
+class Tabulated:
+    """The solver that a table describes, with one evaluation per interval; it is at home on the table's own levels.
+
+    Args:
+        table: of N runs.
+    """
+
+    evaluations_per_interval = 1
+    is_multistep = True
+    warm_up_intervals = 0
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
+        """Return the first state; ``x`` is noise times ``sigmas[0]``."""
+        return SolverState(self.table.noise[0].to(x) * (x / sigmas[0].to(x)), sigmas[0], known, (), len(sigmas) - 1, 0)
+
+    def step(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level) -> SolverState:
+        """Ask once, and go on to the next row."""
+        here, nfe = state.evaluated(flow)
+        history = (*state.history, here)
+        first = history[0]
+        noise = (first.denoised + first.sigma * first.derivative) / self.table.noise[0].to(here.denoised)
+        x = self.table.state(len(history), noise, [answer.denoised for answer in history])
+        return SolverState(x, sigma_next, None, history, state.updates_left - 1, nfe)
+
+
+def table_of(solver: Solver, sigmas: Grid, afs: bool = False) -> Table:
+    """Read the table off a solver.
+
+    Args:
+        solver: places all samples alike, if it places any.
+        sigmas: the N + 1 levels that it runs along, in float64.
+        afs: replace the first evaluation by the analytic one.
+    """
+    noted = _UnitAnswers(network_runs(solver, len(sigmas) - 1, afs))
+    noise = noted.unit(0)
+    x = sigmas[0] * noise
+    known = analytic_first_step(x, sigmas[0], 0) if afs else None
+    end = solve(solver, ProbabilityFlow(noted), x, sigmas, known=known)
+    rows = torch.stack([*noted.asked, end.x]).flatten(1)
+    return Table(torch.stack(noted.told), rows[:, 0], rows[:, 1:])
+
+
+@dataclass
+class _UnitAnswers:
+    """A denoiser whose k-th answer is the k-th unit vector; it notes what it was asked."""
+
+    runs: int
+    cost: int = 1
+    asked: list[Images] = field(default_factory=list)
+    told: list[Level] = field(default_factory=list)
+
+    def unit(self, number: int) -> Images:
+        """Return a unit vector; number 0 is the noise."""
+        return torch.eye(self.runs + 1, dtype=torch.float64)[number].reshape(1, 1, 1, -1)
+
+    def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Take note and answer."""
+        self.asked.append(x)
+        self.told.append(sigma)
+        return Denoised(self.unit(len(self.asked)), x.new_zeros(1, 0))

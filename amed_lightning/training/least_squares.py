@@ -1,0 +1,180 @@
+r"""Fitting a sampler's table end to end by Levenberg and Marquardt's method: forward runs of the network alone.
+
+An epoch is an iteration. It goes once over the trajectories, sums the normal equations at the present numbers, and then
+decides: where the cost is lower than the best so far the numbers are taken and the damping falls; otherwise the next
+step starts from the best ones again, shorter. The first epochs see the first trajectories alone, which is enough to
+come near.
+
+A block of trajectories is one batch of the network, whole on one process, and the blocks' sums are added in order: the
+numbers are the same, bit for bit, on any number of processes.
+"""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.learned_table import GROUPS, LearnedTable
+from amed_lightning.config import InputError
+from amed_lightning.flow.model import Condition
+from amed_lightning.sampling.finite import USUAL_CAUSE
+from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.solvers.tabulated import table_of
+from amed_lightning.teacher.trajectories import Trajectories
+from amed_lightning.tensors import Images, is_finite
+from amed_lightning.training.exporting import Exporting
+from amed_lightning.training.normal_equations import NormalEquations, Replay, normal_equations
+
+EASIER, HARDER = 0.2, 8.0
+"""Factors of the damping after a step that was taken, and after one that was not."""
+LEAST_DAMPING = 1e-6
+
+
+class LeastSquares(Exporting):
+    """Fit the numbers of a table and export those that are best on the validation trajectories.
+
+    Args:
+        student: the classical sampler to begin at; its solver has no placer.
+        groups: what learns, see :mod:`amed_lightning.amed.learned_table`; all if none.
+        radius: of the pseudo-Huber loss, in root mean square distance from the teacher's sample.
+        first_trajectories: that the first epochs see.
+        first_epochs: how many those are.
+        damping: of the first step.
+        export: where the table's ``.json`` goes, if not into the run's directory; the numbers go beside it.
+
+    Raises:
+        InputError: something that does not exist or fit together, or a number out of range.
+    """
+
+    result_name = "table.json"
+
+    def __init__(
+        self,
+        student: SamplerConfig,
+        groups: list[str] | None = None,
+        radius: float = 0.3,
+        first_trajectories: int = 64,
+        first_epochs: int = 12,
+        damping: float = 1e-2,
+        export: Path | None = None,
+    ) -> None:
+        super().__init__(export)
+        self.automatic_optimization = False
+        for name, value in (("radius", radius), ("damping", damping), ("first_trajectories", first_trajectories)):
+            if not value > 0:
+                raise InputError(f"model.{name} is {value}; it must be above 0")
+        self.parts = SamplerParts(student)
+        self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
+        start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)
+        try:
+            self.table = LearnedTable.beginning_at(start, float(self.parts.sigmas[-1]), groups or GROUPS)
+        except ValueError as error:
+            raise InputError(f"model.groups: {error}") from error
+        self.damping, self.runs = damping, 0
+        self.best: dict[str, Tensor] = {}
+        self.exported_best: dict[str, Any] = {}
+        self.sums: list[Tensor] = []
+        self.squares: list[Tensor] = []
+
+    def setup(self, stage: str) -> None:
+        """Move the frozen denoiser, which is no part of this module, to the device."""
+        self.parts.model.to(self.device)
+
+    def configure_optimizers(self) -> None:
+        """Use none: the numbers are solved for."""
+
+    def training_step(self, batch: Trajectories, batch_idx: int) -> None:
+        """Sum the normal equations of a block, if the epoch sees it.
+
+        Raises:
+            FloatingPointError: a number is not finite.
+        """
+        if self.current_epoch < self.first_epochs and int(batch.seeds[0]) >= self.first_trajectories:
+            return
+        equations = normal_equations(self.table, self.parts.model.denoiser, *self._ends(batch), self.radius)
+        if not is_finite(equations.sums):
+            seeds = f"{int(batch.seeds[0])} to {int(batch.seeds[-1])}"
+            raise FloatingPointError(f"the cost of training seeds {seeds} is not finite; {USUAL_CAUSE}")
+        self.sums.append(equations.sums)
+
+    def on_train_epoch_end(self) -> None:
+        """Take the step or take it back, and try the next one."""
+        equations = NormalEquations.added(self._in_order(self.sums))
+        self.sums, begins = [], self.current_epoch in (0, self.first_epochs)
+        self.runs += equations.runs
+        if begins or equations.cost < NormalEquations(self.best["sums"]).cost:
+            self.best = {"sums": equations.sums, "numbers": self.table.numbers}
+            self.damping = max(LEAST_DAMPING, EASIER * self.damping)
+        else:
+            self.damping *= HARDER
+        self.log_dict({"train/cost": equations.cost, "train/damping": self.damping, "train/runs": float(self.runs)})
+        self.table.set(self.best["numbers"] + NormalEquations(self.best["sums"]).step(self.damping))
+
+    def validation_step(self, batch: Trajectories, batch_idx: int) -> None:
+        """Run the present table."""
+        noise, condition, target = self._ends(batch)
+        end, _ = Replay(self.parts.model.denoiser, noise, condition).end(self.table(), [])
+        self.squares.append((end - target).double().square().flatten(1).mean(1))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the distance from the teacher, and export the table if this is a fit and it is the least so far."""
+        squares, self.squares = self._in_order(self.squares), []
+        distance = float(squares.mean().sqrt())
+        self.log("val/rmse", distance, prog_bar=True)
+        fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
+        if fitting and not distance >= self.exported_best.get("val_rmse", torch.inf):
+            facts = {"val_rmse": distance, "epoch": self.current_epoch, "runs": self.runs}
+            self.exported_best = facts | {"numbers": self.table.numbers}
+            self._write()
+
+    def on_fit_start(self) -> None:
+        """Write the best one so far where a later start of the run does not find it."""
+        super().on_fit_start()
+        if self.exported_best and self._known is None:
+            self._write()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep where the fit stands, with the sums of all processes since the epoch began."""
+        sums = self._in_order(self.sums) if self.sums else None
+        names = ("damping", "runs", "best", "exported_best")
+        checkpoint["least_squares"] = {name: getattr(self, name) for name in names} | {"sums": sums}
+        checkpoint["least_squares"]["processes"] = self.trainer.world_size
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with it.
+
+        Raises:
+            InputError: an epoch has begun on another number of processes.
+        """
+        state = checkpoint["least_squares"]
+        sums, processes = state.pop("sums"), state.pop("processes")
+        if sums is not None and processes != self.trainer.world_size:
+            raise InputError(f"this fit has stopped in an epoch of {processes} processes; go on with as many")
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.sums = [] if sums is None else list(sums[self.trainer.global_rank :: processes])
+
+    def _ends(self, batch: Trajectories) -> tuple[Images, Condition | None, Images]:
+        """Return noise, condition and the teacher's samples."""
+        return batch.states[:, 0] / self.parts.sigmas[0].to(batch.states), batch.condition, batch.states[:, -1]
+
+    def _in_order(self, of_blocks: list[Tensor]) -> Float[Tensor, "blocks *_"]:
+        """Collect what each process has of its blocks, in the order of the blocks."""
+        own = torch.stack(of_blocks)
+        gathered = self.all_gather(own).reshape(self.trainer.world_size, *own.shape)
+        return gathered.transpose(0, 1).flatten(0, 1)
+
+    def _write(self) -> None:
+        """Export the best table and how it was made."""
+        if not self.may_export:
+            return
+        table = deepcopy(self.table)
+        table.set(self.exported_best["numbers"])
+        facts = {name: value for name, value in self.exported_best.items() if name != "numbers"}
+        with self.exported() as path:
+            save_predictor(path, table, self.parts.purpose, facts | {"radius": self.radius})

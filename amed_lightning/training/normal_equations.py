@@ -1,0 +1,151 @@
+r"""Least squares of a sampler's end against its teacher's, without a backward run (Levenberg 1944, Marquardt 1963).
+
+The cost of a sample is the pseudo-Huber loss ``r^2 (sqrt(1 + e^2 / r^2) - 1)`` of the root mean square ``e`` of its
+distance over its pixels. One of a table's numbers is felt from the first state on that it moves: the runs before are
+not made again, and the last row's numbers are felt by no run at all. So the derivative along each of the learning
+numbers is a difference of two replays that share their beginning; sums are float64 and added in the order of blocks.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call, jacrev
+
+from amed_lightning.amed.learned_table import LearnedTable
+from amed_lightning.flow.model import Condition, Denoiser
+from amed_lightning.solvers.tabulated import Table
+from amed_lightning.tensors import Images
+
+DIFFERENCE = 1e-3
+"""Step of a number; the largest error is of its order, relative to the derivative."""
+LEAST_CURVATURE = 1e-9
+"""Of the mean, along a number that changes nothing."""
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """Sums over samples, in float64.
+
+    Attributes:
+        sums: the Gauss-Newton matrix of the cost, its gradient, the cost, the squared distance, samples, network runs.
+    """
+
+    sums: Float[Tensor, "sums"]
+
+    @classmethod
+    def added(cls, rows: Float[Tensor, "blocks sums"]) -> "NormalEquations":
+        """Add the sums of blocks."""
+        return cls(rows.sum(0))
+
+    @property
+    def cost(self) -> float:
+        """The mean cost of a sample."""
+        cost, _, samples, _ = self.sums[-4:].tolist()
+        return cost / samples
+
+    @property
+    def runs(self) -> int:
+        """Network runs that it took to know this."""
+        return int(self.sums[-1])
+
+    def step(self, damping: float) -> Float[Tensor, "numbers"]:
+        """Return the change of the numbers; the matrix's diagonal is raised by ``damping`` of itself."""
+        numbers = (math.isqrt(4 * len(self.sums) - 15) - 1) // 2
+        matrix = self.sums[: numbers**2].reshape(numbers, numbers)
+        gradient = self.sums[numbers**2 :][:numbers]
+        diagonal = matrix.diagonal()
+        raised = matrix + damping * torch.diag(diagonal + LEAST_CURVATURE * diagonal.mean())
+        return -torch.linalg.solve(raised, gradient)
+
+
+@dataclass
+class Replay:
+    """Runs a table from any row on.
+
+    Attributes:
+        denoiser: answers.
+        noise: standard normal.
+        condition: labels, or None.
+        runs: network runs per sample so far.
+    """
+
+    denoiser: Denoiser
+    noise: Images
+    condition: Condition | None
+    runs: int = 0
+
+    def end(self, table: Table, known: list[Images]) -> tuple[Images, list[Images]]:
+        """Return the sample, and all answers; the first ones are known already."""
+        answers = list(known)
+        for run in range(len(known), len(table.told)):
+            x = table.state(run, self.noise, answers)
+            answers.append(self.denoiser(x, table.told[run].to(x), self.condition).image)
+            self.runs += self.denoiser.cost
+        return table.state(len(table.told), self.noise, answers), answers
+
+
+def normal_equations(
+    learned: LearnedTable, denoiser: Denoiser, noise: Images, condition: Condition | None, target: Images, radius: float
+) -> NormalEquations:
+    """Sum over a block of samples.
+
+    Args:
+        learned: where the numbers stand.
+        denoiser: the network.
+        noise: standard normal.
+        condition: labels, or None.
+        target: the teacher's samples of the same noise.
+        radius: of the loss, in root mean square.
+    """
+    table, slopes = learned(), _slopes(learned)
+    replay = Replay(denoiser, noise, condition)
+    with torch.inference_mode():
+        end, answers = replay.end(table, [])
+        columns = []
+        for told, of_noise, of_answers in slopes:
+            first = _first_run(told, of_noise, of_answers)
+            moved = Table(
+                table.told + DIFFERENCE * told,
+                table.noise + DIFFERENCE * of_noise,
+                table.answers + DIFFERENCE * of_answers,
+            )
+            other, _ = replay.end(moved, answers[:first])
+            columns.append(((other - end).double() / DIFFERENCE).flatten(1))
+        residual = (end.double() - target.double()).flatten(1)
+        pixels = residual.shape[1]
+        square = residual.square().mean(1)
+        root = (1 + square / radius**2).sqrt()
+        jacobian = torch.stack(columns, 1)
+        weight = 1 / (root * pixels)
+        sums = (
+            torch.einsum("b,bip,bjp->ij", weight, jacobian, jacobian).flatten(),
+            torch.einsum("b,bip,bp->i", weight, jacobian, residual),
+            torch.stack([(radius**2 * (root - 1)).sum(), square.sum()]),
+            square.new_tensor([len(noise), replay.runs * len(noise)]),
+        )
+        return NormalEquations(torch.cat(sums))
+
+
+def _slopes(learned: LearnedTable) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return the derivative of the table along each of the numbers."""
+    numbers = {name: value.detach() for name, value in learned.named_parameters() if value.requires_grad}
+
+    def entries(given: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        table = functional_call(learned, given)
+        return table.told, table.noise, table.answers
+
+    along = jacrev(entries)(numbers)
+    return [
+        (along[0][name][..., index], along[1][name][..., index], along[2][name][..., index])
+        for name, value in numbers.items()
+        for index in range(value.numel())
+    ]
+
+
+def _first_run(told: Tensor, noise: Tensor, answers: Tensor) -> int:
+    """Return the first run that feels a change; the number of runs if only the sample does."""
+    felt = (noise[:-1] != 0) | (answers[:-1] != 0).any(1) | (told != 0)
+    return int(felt.nonzero()[0]) if felt.any() else len(told)

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Submit all that a dataset's table takes: a fit for each recipe of configs/<dataset>, the sweep of its suite, the table.
+#
+#   slurm/submit.sh [--dry-run] <dataset> [options of sbatch for the fits and the sweep]
+#
+# The sweep begins when all fits have ended well. When one fails, the sweep and the table are cancelled: look at the fit's
+# output, and submit the same again, which does nothing for what is finished. The table comes when the sweep has ended,
+# well or not, and says what is missing. The numbers of the jobs are printed; with --dry-run, only the commands are.
+#
+# Variables, besides those of the scripts:
+#   ARRAY  tasks of the sweep (0-3)
+#   SUITE  its YAML (benchmarks/paper/<dataset>.yaml, or else benchmarks/<dataset>.yaml)
+set -euo pipefail
+
+dry=
+[ "${1:-}" != --dry-run ] || { dry=yes; shift; }
+dataset=${1:?name a dataset, a folder of configs}
+shift
+scripts=$(dirname "$0")
+
+# What has no teacher (a denoiser, a sampler) is none of the suite's fits.
+recipes=$(grep -l AMEDDistillation "configs/$dataset"/*.yaml 2>/dev/null) ||
+  { echo "error: configs/$dataset has no recipe; there are: $(echo configs/*)" >&2; exit 2; }
+suite=${SUITE:-benchmarks/paper/$dataset.yaml}
+[ -n "${SUITE:-}" ] || [ -f "$suite" ] || suite=benchmarks/$dataset.yaml
+[ -f "$suite" ] || { echo "error: $suite: no such suite; name one as SUITE" >&2; exit 2; }
+
+submitted=
+# submit NAME WORDS... calls sbatch and leaves the job's number in `number`.
+submit() {
+  local name=$dataset-$1
+  shift
+  if [ -n "$dry" ]; then
+    number="<$name>"
+    printf '%q ' sbatch --job-name="$name" "$@" | sed 's/ $//; s/\\\([<>,]\)/\1/g'
+    echo
+  else
+    number=$(sbatch --parsable --job-name="$name" "$@") ||
+      { echo "error: $name was refused${submitted:+; to cancel the others: scancel$submitted}" >&2; exit 1; }
+    number=${number%%;*}
+    submitted="$submitted $number"
+    echo "$name: $number"
+  fi
+}
+
+fits=
+for recipe in $recipes; do
+  submit "$(basename "$recipe" .yaml)" "$@" "$scripts/fit.sbatch" "$recipe"
+  fits=$fits:$number
+done
+submit sweep --array="${ARRAY:-0-3}" --dependency="afterok$fits" --kill-on-invalid-dep=yes "$@" \
+  "$scripts/bench_array.sbatch" "$suite"
+submit table --dependency="afterok$fits,afterany:$number" --kill-on-invalid-dep=yes "$scripts/table.sbatch" "$suite"

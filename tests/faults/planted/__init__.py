@@ -1,0 +1,15 @@
+"""The table of faults: one formula each, by file from the bottom of the package to its top.
+
+Beside each stand the smallest tests that hold what its file says.
+"""
+
+from . import denoisers, noise, scores, solvers, teacher, training
+
+FAULTS = (
+    *noise.FAULTS,
+    *solvers.FAULTS,
+    *denoisers.FAULTS,
+    *teacher.FAULTS,
+    *training.FAULTS,
+    *scores.FAULTS,
+)

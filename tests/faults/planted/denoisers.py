@@ -1,0 +1,175 @@
+"""Faults of denoisers and predictors."""
+
+from .fault import in_file
+
+FAULTS = (
+    *in_file(
+        "denoisers/gaussian.py",
+        "denoisers/test_gaussian.py",
+        ("densities lack their normalisation", "(offset.square() / noisy + noisy.log())", "(offset.square() / noisy)"),
+        ("a Gaussian shrinks towards zero", "means + variances / noisy * offset", "variances / noisy * x[:, None]"),
+    ),
+    *in_file(
+        "denoisers/preconditioning.py",
+        "denoisers/test_ddpmpp.py::TestPreconditioning",
+        (
+            "c_skip is that of noise",
+            "Coefficients(self.sigma_data**2 / variance",
+            "Coefficients(sigma.square() / variance",
+        ),
+        ("c_out is divided twice", "sigma * self.sigma_data / scale", "sigma * self.sigma_data / variance"),
+        ("c_noise is half of ln sigma", "sigma.log() * 0.25", "sigma.log() * 0.5"),
+        ("an open class is class 0", "* (labels >= 0)[:, None]", "* (labels >= -1)[:, None]"),
+    ),
+    *in_file(
+        "denoisers/preconditioning.py",
+        "denoisers/test_baselines.py::TestVP",
+        ("VP's noise is added", "Coefficients(1.0, -sigma,", "Coefficients(1.0, sigma,"),
+        ("VP's last step is M", "(self.M - 1) * (", "self.M * ("),
+        ("VP's time lacks a factor", "self.beta_min**2 + 2 * self.beta_d", "self.beta_min**2 + self.beta_d"),
+    ),
+    *in_file(
+        "denoisers/preconditioning.py",
+        "denoisers/test_baselines.py::TestIDDPM",
+        ("iDDPM is told the level above", "(rising[1:] + rising[:-1]) / 2)", "rising[1:])"),
+    ),
+    *in_file(
+        "denoisers/preconditioning.py",
+        "denoisers/test_baselines.py::TestVE",
+        ("VE is told ln sigma", "(sigma / 2).log()", "sigma.log()"),
+    ),
+    *in_file(
+        "denoisers/preconditioning.py",
+        "denoisers/test_baselines.py::TestIDDPM",
+        ("a variance is taken for the image", "output[:, : x.shape[1]]", "output[:, -x.shape[1] :]"),
+    ),
+    *in_file(
+        "denoisers/preconditioning.py",
+        "denoisers/test_reference.py::test_a_network_and_its_bottleneck_are_the_published_ones",
+        ("consistency models are told 1000 ln sigma", "sigma.log() * 250.0", "sigma.log() * 1000.0"),
+    ),
+    *in_file(
+        "denoisers/preconditioning.py",
+        "denoisers/test_untold.py::TestReadings::test_a_network_answers_what_its_description_says",
+        ("steps count from 1", "self.diffusion_steps * time - 1", "self.diffusion_steps * time"),
+        (
+            "steps are rescaled the other way",
+            "step * RESCALED_STEPS / self.diffusion_steps if",
+            "step * self.diffusion_steps / RESCALED_STEPS if",
+        ),
+    ),
+    *in_file(
+        "denoisers/edm.py",
+        "denoisers/test_baselines.py::TestVE",
+        (
+            "VE's smallest level is EDM's",
+            '"sigma_min": 0.02, "sigma_max": 100.0',
+            '"sigma_min": 0.002, "sigma_max": 100.0',
+        ),
+    ),
+    *in_file(
+        "denoisers/edm.py",
+        "denoisers/test_baselines.py::TestVP",
+        ("VP's first time is the SDE's", '{"epsilon_t": 1e-5}', '{"epsilon_t": 1e-3}'),
+    ),
+    *in_file(
+        "denoisers/edm.py",
+        "denoisers/test_baselines.py::TestAll",
+        ("EDM's largest level is another", "EDM_LEVELS = (0.002, 80.0)", "EDM_LEVELS = (0.002, 100.0)"),
+    ),
+    *in_file(
+        "denoisers/discrete.py",
+        "denoisers/test_discrete.py",
+        ("the velocity is not scaled", "alpha * (alpha * x - sigma * velocity)", "alpha * x - sigma * velocity"),
+        ("the noise is added", "x - sigma * noise", "x + sigma * noise"),
+        ("times count from 1", ".of(sigma.double()) - 1", ".of(sigma.double())"),
+        ("the state is not scaled", "self.network(alpha * x,", "self.network(x,"),
+    ),
+    *in_file(
+        "denoisers/guidance.py",
+        "denoisers/test_wrappers.py",
+        (
+            "guidance begins at the class",
+            "unguided + self.scale * (guided - unguided)",
+            "guided + self.scale * (guided - unguided)",
+        ),
+        ("the features are the open half's", "answer.features.chunk(2)[0]", "answer.features.chunk(2)[1]"),
+        ("a guided run counts once", "2 * denoiser.cost", "denoiser.cost"),
+        (
+            "the classifier's gradient is weighed by sigma",
+            "sigma.to(x.dtype).square() * gradient",
+            "sigma.to(x.dtype) * gradient",
+        ),
+    ),
+    *in_file(
+        "denoisers/thresholding.py",
+        "denoisers/test_wrappers.py",
+        ("what lies within one is stretched", ".clamp(min=1)", ".clamp(min=0)"),
+        (
+            "what was clipped is not divided",
+            "answer.image.clamp(-bound, bound) / bound",
+            "answer.image.clamp(-bound, bound)",
+        ),
+        (
+            "the quantile is of all samples",
+            ".abs().flatten(1).quantile(self.quantile, dim=1)",
+            ".abs().flatten(1).quantile(self.quantile).expand(len(x))",
+        ),
+        (
+            "the quantile is 0.95",
+            "def thresholded(model: DiffusionModel, quantile: float = 0.995)",
+            "def thresholded(model: DiffusionModel, quantile: float = 0.95)",
+        ),
+        ("the last answer is thresholded too", "model.last_denoiser or model.denoiser", "model.last_denoiser"),
+    ),
+    *in_file(
+        "denoisers/layers.py",
+        "denoisers/test_layers.py",
+        ("pixels that double are four times as dark", "conv_transpose2d(x, 4 * taps", "conv_transpose2d(x, taps"),
+        ("angles are not of whole turns", "2 * math.pi * self.freqs", "self.freqs"),
+        (
+            "frequencies stop short of the longest period",
+            "frequencies(self.count, self.count - 1,",
+            "frequencies(self.count, self.count,",
+        ),
+    ),
+    *in_file(
+        "denoisers/unet.py",
+        "denoisers/test_layers.py::TestBlock",
+        (
+            "the embedding's scale is not about one",
+            "self.norm1(y) * (1 + scale) + shift",
+            "self.norm1(y) * scale + shift",
+        ),
+    ),
+    *in_file(
+        "denoisers/arithmetic.py",
+        "denoisers/test_arithmetic.py::TestFlags::test_tensor_float_32_is_off_unless_it_is_asked_for",
+        ("TensorFloat-32 is always on", "backend.allow_tf32 = allowed", "backend.allow_tf32 = True"),
+    ),
+    *in_file(
+        "amed/predictor.py",
+        "amed/test_predictor.py::TestForward",
+        ("the embedding has its halves exchanged", "[angles.sin(), angles.cos()]", "[angles.cos(), angles.sin()]"),
+        ("a scale leaves its bound", "1 + bound * (2 *", "1 + 2 * bound * (2 *"),
+        ("the longest period is another", "LONGEST_PERIOD = 10_000.0", "LONGEST_PERIOD = 1_000.0"),
+        ("the first frequencies lie closer", "/ (EMBEDDING_SIZE // 2 - 1)", "/ (EMBEDDING_SIZE // 2)"),
+        (
+            "a ratio's range is that of all",
+            "low + (high - low) * _sigmoid(self.fc_r, merged)",
+            "_sigmoid(self.fc_r, merged)",
+        ),
+    ),
+    *in_file(
+        "amed/constant.py",
+        "amed/test_predictor.py::TestKinds",
+        ("constants serve any level", "SAME_LEVEL = 1e-6", "SAME_LEVEL = 1.0"),
+    ),
+    *in_file(
+        "amed/published.py",
+        "amed/test_published.py",
+        ("levels are counted as intervals", "return num_steps - 1", "return num_steps"),
+        ("the first time scales had another bound", "0.2 * time if", "0.1 * time if"),
+        ("the first direction scales had one bound", "fixed = 0.05 if", "fixed = 0.01 if"),
+    ),
+)

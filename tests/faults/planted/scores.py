@@ -1,0 +1,106 @@
+"""Faults of scores and what a benchmark makes of them."""
+
+from .fault import in_file
+
+FAULTS = (
+    *in_file(
+        "metrics/frechet.py",
+        "metrics/test_frechet.py",
+        ("FID's trace is counted once", "traces - 2 * values", "traces - values"),
+        ("covariances are over N", "/ (count - 1))", "/ count)"),
+        ("a square root is missing", "(vectors * values.clamp(min=0).sqrt())", "(vectors * values.clamp(min=0))"),
+        (
+            "the distance of the means is not squared",
+            "(reference.mean - other.mean).square().sum()",
+            "(reference.mean - other.mean).abs().sum()",
+        ),
+    ),
+    *in_file(
+        "metrics/inception_score.py",
+        "metrics/test_scores.py",
+        ("a split begins an image late", "bounds, right=True", "bounds, right=False"),
+        ("the marginal's entropy is of sums", "probability[filled] / count[filled][:, None]", "probability[filled]"),
+    ),
+    *in_file(
+        "metrics/inception_score.py",
+        "metrics/test_scores.py::TestAgainstTorchFidelity::test_is_and_its_deviation_are_the_same_without_shuffling",
+        ("there are five splits", "NUM_SPLITS = 10", "NUM_SPLITS = 5"),
+    ),
+    *in_file(
+        "metrics/scores.py",
+        "metrics/test_scores.py",
+        ("the deviation over splits is the sample's", "splits.std(correction=0)", "splits.std(correction=1)"),
+        ("decibels are below 1", "PIXEL_RANGE = 2.0", "PIXEL_RANGE = 1.0"),
+        ("decibels are of a power", "20 * math.log10", "10 * math.log10"),
+        ("RMSE is a mean over images", "self.compared_values += images.numel()", "self.compared_values += len(images)"),
+    ),
+    *in_file(
+        "metrics/feature_metrics.py",
+        "metrics/test_feature_metrics.py",
+        ("KID's kernel is a square", "KID_DEGREE, KID_CONSTANT = 3, 1", "KID_DEGREE, KID_CONSTANT = 2, 1"),
+        ("KID's kernel has no constant", "KID_DEGREE, KID_CONSTANT = 3, 1", "KID_DEGREE, KID_CONSTANT = 3, 0"),
+        (
+            "KID's product is not divided by its length",
+            "kid_kernel_poly_gamma=1 / real.shape[1]",
+            "kid_kernel_poly_gamma=1.0",
+        ),
+        (
+            "KID's subsets are fewer",
+            "KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 2020",
+            "KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 50, 1000, 2020",
+        ),
+        (
+            "KID's subsets are smaller",
+            "KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 2020",
+            "KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 500, 2020",
+        ),
+        (
+            "KID's subsets are others",
+            "KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 2020",
+            "KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 2021",
+        ),
+        ("precision looks at five neighbours", "NEIGHBOURS = 3", "NEIGHBOURS = 5"),
+    ),
+    *in_file(
+        "bench/jackknife.py",
+        "bench/test_jackknife.py::TestError",
+        ("the jackknife's factor is a variance's", "math.sqrt((count - 1) / count *", "math.sqrt(1 / (count - 1) *"),
+    ),
+    *in_file(
+        "bench/jackknife.py",
+        "bench/test_jackknife.py::TestPairedTest::test_its_bound_is_student_s_of_the_tables",
+        ("the test has one side", "1 - LEVEL / 2", "1 - LEVEL"),
+        (
+            "Student's t has a degree too many",
+            "stdtrit(len(self.leave_one_out) - 1,",
+            "stdtrit(len(self.leave_one_out),",
+        ),
+        ("one in ten is told apart by chance", "LEVEL = 0.05", "LEVEL = 0.1"),
+    ),
+    *in_file(
+        "bench/ranking.py",
+        "bench/test_table.py::TestWinners",
+        ("the lowest IS wins", '"is": ("IS", max, 2)', '"is": ("IS", min, 2)'),
+        (
+            "the best alone is bold",
+            "(estimate(row, score) - top).is_told_from_zero",
+            "(estimate(row, score) - top).value",
+        ),
+    ),
+    *in_file(
+        "bench/regression.py",
+        "bench/test_golden.py",
+        ("a night's bound is absolute", "bound * abs(golden.values[score])", "bound"),
+        (
+            "a night's bound is the smaller of two",
+            "standard_errors * difference.error > bound",
+            "standard_errors * difference.error < bound",
+        ),
+    ),
+    *in_file(
+        "bench/golden.py",
+        "bench/test_golden.py",
+        ("a figure moves ten times as far", '{"fid": 1e-4,', '{"fid": 1e-3,'),
+        ("a predictor's figure moves twice as far", "standard_errors: float = 3.0", "standard_errors: float = 6.0"),
+    ),
+)

@@ -1,0 +1,133 @@
+import json
+import warnings
+
+import pytest
+import torch
+
+from amed_lightning.config import InputError
+from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.teacher.trajectories import TeacherConfig
+from amed_lightning.training.least_squares import LeastSquares
+from amed_lightning.training.teacher_ends import Blocks, TeacherEnds
+
+from ..teacher.stores import Member, Team
+from .runs import student, trainer
+
+BLOCK, COUNT, FIRST = 16, 64, 32
+CLASSICAL = {"solver": {"name": "ipndm", "order": 3}, "num_intervals": 4}
+
+
+def module(**changes):
+    plain = {"first_trajectories": FIRST, "first_epochs": 3}
+    return LeastSquares(student(**CLASSICAL), **(plain | changes))
+
+
+def ends(folder, **changes):
+    teacher = TeacherConfig(
+        {"name": "heun"}, 15, BLOCK, schedule={"name": "polynomial"}, num_intervals=1, shard_size=COUNT
+    )
+    plain = {"trajectories": COUNT, "validation_trajectories": COUNT, "batch_size": BLOCK}
+    return TeacherEnds(teacher, folder / "store", **(plain | changes))
+
+
+def fit(folder, learning=None, **options):
+    learning = learning or module()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*no optimizer")
+        trainer(folder, max_epochs=6, **options).fit(learning, datamodule=ends(folder.parent))
+    return learning
+
+
+def test_a_fit_comes_nearer_to_its_teacher_and_its_file_is_the_sampler_that_was_validated(tmp_path):
+    learning = fit(tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "table.json").read_text())["training"]
+    plain = student(**CLASSICAL)
+    found = student(
+        solver=CLASSICAL["solver"] | {"placer": {"table": str(tmp_path / "run" / "table.json")}}, num_intervals=4
+    )
+    seeds = Seeds(Stream.validation, 0, COUNT)
+    sampler, classical = build_sampler(found), build_sampler(plain)
+    noise = seeds.noise(sampler.model.shape)
+    fine = build_sampler(student(solver={"name": "heun"}, num_intervals=16)).sample(noise).x
+    far, near = (float((each.sample(noise).x - fine).square().mean().sqrt()) for each in (classical, sampler))
+    assert near < 0.5 * far
+    assert near == pytest.approx(facts["val_rmse"], rel=1e-5)
+    assert sampler.nfe == classical.nfe == 4
+    assert learning.runs > facts["runs"] >= 0
+
+
+def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path):
+    learning = module(first_epochs=6)
+    fit(tmp_path / "run", learning)
+    samples = learning.best["sums"][-2]
+    assert samples == FIRST
+
+
+def test_a_step_that_made_it_worse_is_taken_back(tmp_path):
+    learning = module(damping=1e-12, first_epochs=0)
+    learning.table.set(learning.table.numbers + 0.5)  # so far that undamped steps go astray
+    costs = []
+    original = learning.on_train_epoch_end
+
+    def watched():
+        original()
+        costs.append(learning.best["sums"][-4].item())
+
+    learning.on_train_epoch_end = watched
+    fit(tmp_path / "run", learning)
+    assert costs == sorted(costs, reverse=True)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_blocks_are_dealt_out_whole_and_in_turn(world):
+    team = Team(world)
+    dealt = [list(Blocks(64, 16, Member(team, rank))) for rank in range(world)]
+    together = [block for turn in zip(*dealt, strict=True) for block in turn]
+    assert together == [list(range(start, start + 16)) for start in range(0, 64, 16)]
+
+
+def test_numbers_that_do_not_divide_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"model\.first_trajectories is 24"):
+        fit(tmp_path / "run", module(first_trajectories=24))
+
+
+@pytest.mark.parametrize("option", [{"radius": 0.0}, {"damping": -1.0}, {"first_trajectories": 0}], ids=str)
+def test_an_option_out_of_range_is_refused(option):
+    with pytest.raises(InputError, match=next(iter(option))):
+        module(**option)
+
+
+def test_an_unknown_group_is_refused():
+    with pytest.raises(InputError, match=r"model\.groups"):
+        module(groups=["slopes"])
+
+
+def test_a_table_of_another_use_is_refused(tmp_path):
+    fit(tmp_path / "run")
+    other = student(
+        solver={"name": "ipndm", "order": 2, "placer": {"table": str(tmp_path / "run" / "table.json")}}, num_intervals=4
+    )
+    with pytest.raises(InputError, match="made for solver"):
+        build_sampler(other)
+
+
+def test_a_fit_that_stopped_within_an_epoch_ends_as_one_that_did_not(tmp_path):
+    whole = fit(tmp_path / "whole")
+    learning, stopped = module(), module()
+
+    def stop(trainer, *rest):
+        if trainer.current_epoch == 4 and rest[-1] == 1:
+            trainer.save_checkpoint(tmp_path / "middle.ckpt")
+            trainer.should_stop = True
+
+    torch.manual_seed(0)
+    stopped.on_train_batch_end = lambda outputs, batch, number: stop(stopped.trainer, number)
+    fit(tmp_path / "stopped", stopped)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore")
+        trainer(tmp_path / "again", max_epochs=6).fit(
+            learning, datamodule=ends(tmp_path), ckpt_path=tmp_path / "middle.ckpt", weights_only=False
+        )
+    assert torch.equal(learning.table.numbers, whole.table.numbers)
+    assert learning.runs == whole.runs
