@@ -48,6 +48,10 @@ class LearnedTable(nn.Module):
     told: Tensor
     noise: Tensor
     answers: Tensor
+    levels: nn.Parameter
+    query: nn.Parameter
+    weights: nn.Parameter
+    first: nn.Parameter
 
     def __init__(self, runs: int, end: float, groups: Collection[str] = GROUPS) -> None:
         super().__init__()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amed_lightning.config import InputError, Spec, finite, load_yaml
+from amed_lightning.config import InputError, Spec, load_yaml
+from amed_lightning.runtime.json_text import finite
 
 FIGURES, KEYS = "published-figures.csv", "published_keys.yaml"
 COLUMNS = ("dataset", "guidance", "solver", "nfe", "metric", "value", "source", "quality")

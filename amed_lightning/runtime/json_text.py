@@ -20,14 +20,19 @@ def parse_json(text: str | bytes) -> Any:
     {'a': [1]}
     """
     try:
-        content = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        content = json.loads(text, parse_constant=finite, parse_float=finite)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     require_shallow(content)
     return content
 
 
-def _finite(digits: str) -> float:
+def finite(digits: str) -> float:
+    """Read a number.
+
+    Raises:
+        ValueError: it is none, or no finite one.
+    """
     if not math.isfinite(value := float(digits)):
         raise ValueError(f"{digits} is not finite")
     return value

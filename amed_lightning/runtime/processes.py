@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from amed_lightning.config import InputError
 from amed_lightning.runtime.slurm import slurm_environment

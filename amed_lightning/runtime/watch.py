@@ -53,9 +53,9 @@ def leave() -> None:
         group.destroy_process_group()
 
 
-def is_of_a_lost_process(error: RuntimeError) -> bool:
+def is_of_a_lost_process(error: Exception) -> bool:
     """Whether a collective has failed because another process is gone."""
-    return _group() is not None and bool(LOST.search(" ".join(str(error).split())))
+    return isinstance(error, RuntimeError) and _group() is not None and bool(LOST.search(" ".join(str(error).split())))
 
 
 def _group() -> Any:

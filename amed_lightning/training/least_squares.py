@@ -11,7 +11,7 @@ numbers are the same, bit for bit, on any number of processes.
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -166,7 +166,7 @@ class LeastSquares(Exporting):
     def _in_order(self, of_blocks: list[Tensor]) -> Float[Tensor, "blocks *_"]:
         """Collect what each process has of its blocks, in the order of the blocks."""
         own = torch.stack(of_blocks)
-        gathered = self.all_gather(own).reshape(self.trainer.world_size, *own.shape)
+        gathered = cast(Tensor, self.all_gather(own)).reshape(self.trainer.world_size, *own.shape)
         return gathered.transpose(0, 1).flatten(0, 1)
 
     def _write(self) -> None:

@@ -71,7 +71,7 @@ class TeacherEnds(TeacherTrajectories):
                 )
         self.precompute(self._ends(module.parts), self._processes(), trainer.strategy.root_device)
 
-    def _batches(self, seeds: Seeds, seed: int | None) -> DataLoader[Trajectories]:  # type: ignore[override]
+    def _batches(self, seeds: Seeds, seed: int | None) -> DataLoader[Trajectories]:
         module = cast(LeastSquares, cast(pl.Trainer, self.trainer).lightning_module)
         order = FromHere(Blocks(len(seeds), self.batch_size, self._processes()))
         return self.loader(self._ends(module.parts), seeds, order)
