@@ -33,7 +33,7 @@ slurm: $(STAMP)
 	$(BIN)/pytest -m slurm -rs tests/slurm
 
 stress: $(STAMP)
-	$(BIN)/pytest -m stress -rs tests/slurm tests/faults tests/baddays
+	$(BIN)/pytest -m stress -rs tests/slurm tests/faults tests/baddays tests/chaos
 
 # Distil on the shipped digits model, two fits at a time; sweep; show; compare with README.
 demo: $(STAMP)

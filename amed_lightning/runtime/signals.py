@@ -64,7 +64,7 @@ def listen() -> None:
 
 def asked() -> ExitCode | None:
     """Return the code to stop with, if this process was asked to stop."""
-    if _is_child() and os.getppid() != _parent:
+    if is_orphan():
         return ExitCode.terminated
     return max(_asked, default=None)
 
@@ -87,6 +87,11 @@ def _raise_flag(number: int, frame: FrameType | None) -> None:
             os.kill(os.getpid(), number)
         print("stopping after the batch or block at hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
     _asked.add(code)
+
+
+def is_orphan() -> bool:
+    """Whether another process started this one, and is gone."""
+    return _is_child() and os.getppid() != _parent
 
 
 def _is_child() -> bool:

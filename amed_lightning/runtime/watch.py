@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from amed_lightning.runtime.exit_codes import ExitCode
+from amed_lightning.runtime.signals import is_orphan
 
 SECONDS_BETWEEN_LOOKS = 5.0
 LOOKS_OF_PATIENCE = 8
@@ -66,19 +67,19 @@ def _group() -> Any:
 
 def _watch(ended: threading.Event) -> None:
     others: Others | None = None
-    look, silent = threading.Thread(), 0
+    look, silent, alone = threading.Thread(), 0, 0
     while not ended.wait(SECONDS_BETWEEN_LOOKS):
+        alone = alone + 1 if is_orphan() else 0  # before there is a group, too; work that looks at signals ends sooner
         if others is None and (group := _group()) is not None and group.get_world_size() > 1:
             store = group.distributed_c10d._get_default_store().clone()  # a connection of this thread's own
             others = Others(store, group.get_rank(), group.get_world_size())
-        if others is None:
-            continue
-        if look.is_alive():  # the store does not answer
+        if others is not None and look.is_alive():  # the store does not answer
             silent += 1
-        else:
+        elif others is not None:
             look, silent = threading.Thread(target=others.look, daemon=True), 0
             look.start()
-        gone = KEEPER if silent >= LOOKS_OF_PATIENCE else others.gone
+        is_alone = max(silent, alone) >= LOOKS_OF_PATIENCE
+        gone = KEEPER if is_alone else None if others is None else others.gone
         if gone is not None and not ended.is_set():
             print(f"process {gone} of this job is gone; {AGAIN}", file=sys.stderr, flush=True)
             os._exit(ExitCode.failed)

@@ -27,6 +27,8 @@ STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 85}
 MOST_IN_A_ROUND = 6
 """Kills of one run before it is left alone."""
 SECONDS_AT_MOST = 600.0
+SECONDS_OF_A_LAUNCHER = 5.0
+TOGETHER = "All distributed processes registered"
 
 
 @dataclass
@@ -65,7 +67,7 @@ HEADER = (
 )
 
 
-def disturb(series: Series, kills: int, chance: random.Random, home: Path) -> None:
+def disturb(series: Series, kills: int, seconds: float, chance: random.Random, home: Path) -> None:
     """Kill commands of one kind so often."""
     began = time.monotonic()
     expected = _alone(series, _fresh(series, home / "alone"))
@@ -75,23 +77,25 @@ def disturb(series: Series, kills: int, chance: random.Random, home: Path) -> No
         return
     folder = _fresh(series, home / "killed")
     in_a_round = 0
-    while series.kills < kills:
+    until = time.monotonic() + seconds
+    while series.kills < kills and (time.monotonic() < until or in_a_round):
         started = Command(folder, command(series.kind, series.ranks), series.ranks)
         number = chance.choice(SIGNALS)
         # A terminal and a scheduler signal all, the kernel's killer of memory kills one.
         hit = [chance.randrange(series.ranks)] if number == signal.SIGKILL else range(series.ranks)
-        moment = chance.random() * duration
+        moment, began = chance.random() * duration, time.monotonic()
         if not started.wait(moment):
             began = time.monotonic()
             started.send(number, hit)
             _judge(series, started, number, began)
             in_a_round += 1
-            if in_a_round < MOST_IN_A_ROUND and series.kills < kills:
+            if in_a_round < MOST_IN_A_ROUND and series.kills < kills and time.monotonic() < until:
                 continue
             left = _alone(series, folder)
         else:
             _judge_end(series, started)
             left = left_by(folder)
+            duration = min(duration, time.monotonic() - began)  # the first run is slow, and a last piece short
         series.rounds += 1
         if left == expected:
             series.equal += 1
@@ -103,6 +107,11 @@ def disturb(series: Series, kills: int, chance: random.Random, home: Path) -> No
 
 def _judge(series: Series, started: Command, number: int, began: float) -> None:
     """Say how the processes have ended that a signal found at work."""
+    if (
+        number == signal.SIGKILL and TOGETHER not in started.said
+    ):  # before they know each other, whoever started them acts
+        started.wait(SECONDS_OF_A_LAUNCHER)
+        started.send(signal.SIGKILL, range(series.ranks))
     if not started.wait(SECONDS_TO_END):
         series.others.append(f"hung {SECONDS_TO_END:.0f} s after {signal.Signals(number).name}: {started.said[-500:]}")
         started.end()
@@ -142,7 +151,7 @@ def _fresh(series: Series, folder: Path) -> Path:
     return folder
 
 
-def run(seed: int, kills: int, kinds: list[str], ranks: list[int]) -> Iterator[Series]:
+def run(seed: int, kills: int, minutes: float, kinds: list[str], ranks: list[int]) -> Iterator[Series]:
     """Disturb every kind of command on so many ranks."""
     adopt_orphans()
     for name in (*NEEDED, *(f"amed_lightning.cli.{verb}" for verb in VERBS)):
@@ -151,7 +160,7 @@ def run(seed: int, kills: int, kinds: list[str], ranks: list[int]) -> Iterator[S
         for count in ranks:
             series = Series(kind, count)
             with tempfile.TemporaryDirectory() as home:
-                disturb(series, kills, random.Random(f"{seed} {kind} {count}"), Path(home))
+                disturb(series, kills, 60 * minutes, random.Random(f"{seed} {kind} {count}"), Path(home))
             yield series
 
 
@@ -159,12 +168,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=25, help="of each kind of command on each number of ranks")
+    parser.add_argument("--minutes", type=float, default=1e9, help="of each of these, at most")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
     parser.add_argument("--ranks", nargs="*", type=int, default=[1, 2])
     options = parser.parse_args()
     print(HEADER, flush=True)
     wrong = 0
-    for series in run(options.seed, options.kills, options.kinds, options.ranks):
+    for series in run(options.seed, options.kills, options.minutes, options.kinds, options.ranks):
         print(series.row(), flush=True)
         for line in series.refused:
             print(f"{series.kind}, {series.ranks} ranks, refused: {line}", file=sys.stderr, flush=True)
