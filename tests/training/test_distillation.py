@@ -37,6 +37,8 @@ from ..sampling.models import random_network
 from ..teacher.stores import Member, Team
 from .runs import BATCH, BATCHES, INTERVALS, distillation, trainer, trajectories
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 CPU = torch.device("cpu")
 MULTISTEP = [name for name, make in SOLVERS.items() if make().is_multistep]
 ONE_STEP = [name for name in SOLVERS if name not in MULTISTEP]
