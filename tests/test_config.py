@@ -13,9 +13,11 @@ from amed_lightning.config import (
     build,
     canonical_json,
     complete,
+    content_of,
     digest,
     file_digest,
     load_yaml,
+    registered,
     write_atomically,
 )
 from amed_lightning.denoisers.registry import DENOISERS
@@ -277,3 +279,48 @@ class TestFiles:
         path = tmp_path / "run.yaml"
         path.write_text("solver: {name: amed}\nnum_intervals: 3\n")
         assert load_yaml(path) == {"solver": {"name": "amed"}, "num_intervals": 3}
+
+
+class TestData:
+    """What somebody else wrote."""
+
+    def test_a_name_is_one_of_the_registry_and_no_import_path(self):
+        assert registered("schedule", SCHEDULES, "polynomial") is Polynomial
+        for name in (f"{Polynomial.__module__}.Polynomial", "polynomials", None, [], 7):
+            with pytest.raises(InputError, match=r"unknown schedule .*: use one of polynomial"):
+                registered("schedule", SCHEDULES, name)
+
+    @pytest.mark.parametrize("place", ["of", "inner"])
+    def test_a_class_path_imports_nothing_at_any_depth(self, place):
+        thing = {"class_path": "no_such_module.Thing", "init_args": {}}
+        spec = {"name": "thresholded", "of": thing if place == "of" else {"name": "digits", "more": [{"x": thing}]}}
+        with pytest.raises(InputError, match="'class_path' is not accepted here"):
+            build("model", DENOISERS, spec)
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("a: &a [*a]", "by its aliases"),
+            (
+                "m0: &m0 [1]\n" + "\n".join(f"m{n}: &m{n} [*m{n - 1}, *m{n - 1}]" for n in range(1, 20)),
+                "by its aliases",
+            ),
+            ("a: " + "[" * 100 + "]" * 100, "nested too deeply"),
+            ("a: " + "[" * 5000, "nested too deeply"),
+            ("a: 2001-99-99", "month must be in"),
+        ],
+    )
+    def test_a_yaml_that_stands_for_too_much_is_refused(self, tmp_path, text, reason):
+        (tmp_path / "a.yaml").write_text(text)
+        with pytest.raises(InputError, match=f"a.yaml: not valid YAML: .*{reason}"):
+            load_yaml(tmp_path / "a.yaml")
+
+    def test_aliases_that_stand_for_little_are_read(self, tmp_path):
+        (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: *a}\n")
+        assert load_yaml(tmp_path / "a.yaml") == {"a": {"x": 1}, "b": {"x": 1, "y": {"x": 1}}}
+
+    def test_a_file_that_is_too_large_is_refused(self, tmp_path):
+        (tmp_path / "a.json").write_bytes(b" " * 11)
+        assert content_of(tmp_path / "a.json", 11) == b" " * 11
+        with pytest.raises(InputError, match="more than 10 bytes"):
+            content_of(tmp_path / "a.json", 10)

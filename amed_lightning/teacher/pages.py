@@ -99,7 +99,8 @@ def _below(content: mmap.mmap, page: int) -> Iterator[int]:
         if kind == BRANCH:
             yield low | high << 16 | flags << 32
         elif flags == OWN_PAGES and value + NUMBER.size <= end:
-            _require_own_pages(content, *NUMBER.unpack_from(content, at + value), low | high << 16)
+            (first,) = NUMBER.unpack_from(content, at + value)
+            _require_own_pages(content, first, low | high << 16)
         elif flags or value + (low | high << 16) > end:
             raise ValueError(f"page {page} has a record beyond it")
 

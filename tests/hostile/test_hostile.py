@@ -44,6 +44,7 @@ def faults(expected, found):
         yield f"{found['mebibytes']:.0f} MiB"
 
 
+@pytest.mark.slow
 def test_none_of_the_files_is_run_or_takes_seconds_or_gigabytes(told):
     assert told.keys() == files.FILES.keys()
     wrong = {name: [*faults(files.FILES[name], found)] for name, found in told.items()}
