@@ -77,7 +77,8 @@ for tag, form in FORMS.items():
     for either in (Reader, Writer):
         either.add_implicit_resolver(tag, re.compile(f"(?:{form.pattern})$"), list("-+0123456789."))
 jsonargparse.set_dumper("yaml", write_yaml)
-_loaders_dumpers.yaml_default_loader = Reader  # type: ignore[assignment]  # behind every parser, also where it reads a value inside another
+# Behind every parser, also where it reads a value inside another, which no public setting reaches.
+_loaders_dumpers.yaml_default_loader = Reader  # type: ignore[assignment]
 
 
 def read_yaml(text: str) -> Any:
