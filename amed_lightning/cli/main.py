@@ -22,6 +22,8 @@ from amed_lightning.runtime.trouble import first_line, told
 from amed_lightning.runtime.watch import AGAIN, is_of_a_lost_process, leave, meet, watching
 
 OUTPUT = "standard output"
+NIGHT = ["bench", "nightly"]
+"""Whose exit code 1 blames the code, which the machine's trouble does not."""
 INTERRUPTIBLE = ("fit", "precompute", "schedule", "sample", "bench")
 """Verbs that look at the signals which ask them to stop; the others end at once."""
 
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _say(f"{verb}: interrupted")
         code = ExitCode.interrupted
     except Exception as error:
-        code = _ending(verb, error)
+        code = _ending([verb, *rest], error)
     finally:
         leave()
         threading.excepthook = before
@@ -94,7 +96,7 @@ def _run(verb: str, rest: list[str]) -> int:
         return code
 
 
-def _ending(verb: str, error: Exception) -> ExitCode:
+def _ending(command: list[str], error: Exception) -> ExitCode:
     """Say in one line what has ended the command, and return its exit code; an error of the program is raised again."""
     if bad_input := _bad_input(error):
         _say(f"error: {bad_input}")
@@ -108,10 +110,10 @@ def _ending(verb: str, error: Exception) -> ExitCode:
     if (trouble := told(error)) is None:
         raise error
     if not (isinstance(error, BrokenPipeError) and (error.filename == OUTPUT or _is_unread())):  # who left knows it
-        _say(f"error: {verb}: {trouble}; what is finished is kept, and the same command goes on")
+        _say(f"error: {command[0]}: {trouble}; what is finished is kept, and the same command goes on")
     with suppress(OSError):
         _flush()
-    return ExitCode.failed
+    return ExitCode.undecided if command[:2] == NIGHT else ExitCode.failed
 
 
 def _flush() -> None:

@@ -21,7 +21,6 @@ from amed_lightning.runtime.hardware import hardware
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.runtime.trouble import told
 
 EXIT_CODES = {
     Verdict.fine: ExitCode.done,
@@ -33,8 +32,8 @@ EXIT_CODES = {
 def run(verb: str, arguments: Sequence[str]) -> int:
     """Run a night; return 0 where all is fine, 1 after a regression, 3 where something could not be decided.
 
-    Nothing is decided where the machine is at fault: there is no room, no device, no library, or a file that the suite
-    needs is not there.
+    Nothing is decided where a device is missing, or a file that the suite needs. Where there is no room, no memory or
+    no library, the command itself ends with 3.
     """
     parser = parser_for(verb, "Run a suite and compare it with golden rows.")
     parser.add_argument("--config", type=Path, required=True, help="YAML file of the nightly run")
@@ -46,20 +45,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     suite = load_suite(config.suite)
     plan(suite)
     try:
-        try:
-            benches, fabric = _ready(options, config, suite)
-        except InputError as error:
-            return _undecided(str(error))
-        return _night(options, config, suite, benches, fabric)
-    except Exception as error:
-        if (trouble := told(error)) is None:
-            raise
-        return _undecided(trouble)
-
-
-def _undecided(trouble: str) -> ExitCode:
-    print(f"{Verdict.undecided}: {trouble}", file=sys.stderr)
-    return ExitCode.undecided
+        benches, fabric = _ready(options, config, suite)
+    except InputError as error:
+        print(f"{Verdict.undecided}: {error}", file=sys.stderr)
+        return ExitCode.undecided
+    return _night(options, config, suite, benches, fabric)
 
 
 def _ready(options: Namespace, config: Nightly, suite: Suite) -> tuple[list[Bench], Fabric]:

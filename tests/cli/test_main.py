@@ -79,6 +79,13 @@ class TestEndings:
         self.verb(monkeypatch, lambda verb, rest: code)
         assert call("a-verb") == code
 
+    @pytest.mark.parametrize(("command", "code"), [(["nightly"], 3), (["run"], 1), ([], 1)])
+    def test_a_missing_library_is_told_in_a_line_and_no_regression(self, monkeypatch, capsys, command, code):
+        monkeypatch.setitem(VERBS, "bench", ("a_verb_without_its_library", ""))
+        assert call("bench", *command) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: bench: No module named 'a_verb_without_its_library'; `amed-lightning doctor`")
+
     def test_a_verb_gets_its_name_and_the_rest(self, monkeypatch):
         seen = []
         self.verb(monkeypatch, lambda *arguments: seen.append(arguments) or 0)
