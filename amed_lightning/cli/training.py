@@ -149,6 +149,7 @@ class TrainingCLI(LightningCLI):
             if result is not None:
                 run.require_own(result)
             if leads:
+                run.marker.unlink(missing_ok=True)
                 self._record(run, result, digests, restart=last is not None)
             checkpoint: Checkpointing = self._get(self.config_init, "checkpoint")
             checkpoint.run = run if self.saves else None

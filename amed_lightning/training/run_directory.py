@@ -138,7 +138,6 @@ class RunDirectory:
         for unfinished in self.folder.glob(f".{CHECKPOINT}.*.tmp"):
             unfinished.unlink(missing_ok=True)
         if last is None:
-            self.marker.unlink(missing_ok=True)
             self.previous.unlink(missing_ok=True)
         elif last == self.previous:
             print(f"{self.checkpoint}: damaged; the run goes on from the checkpoint before", file=sys.stderr)

@@ -345,8 +345,10 @@ class TestRunDirectory:
 class TestLength:
     def test_a_finished_run_that_is_to_be_longer_ends_like_one_that_always_was(self, folder, interrupt, capsys):
         assert fit("alone") == 0
-        seen = interrupt()
+        seen = interrupt(at_6=signal.SIGUSR1)
         assert fit("run", "--trainer.max_epochs=1") == 0
+        assert fit("run") == 85
+        assert not (folder / "run" / "finished").exists()
         assert fit("run") == 0
         assert seen == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
         assert_same_run(folder / "alone", folder / "run")
