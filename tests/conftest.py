@@ -21,6 +21,15 @@ if not config.jaxtyping_disable:
 
 
 @pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Leave shapes unchecked, where calls are made by the thousand that other tests make with these checks."""
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", before)
+
+
+@pytest.fixture
 def pretended() -> Iterator[PretendedDevice]:
     """A CUDA device that is pretended, here and also where there is a real one."""
     with PretendedDevice() as machine:

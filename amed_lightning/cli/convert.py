@@ -39,6 +39,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     untold = Untold(**{field.name: options[field.name] for field in fields(Untold)})
     if options.model is not None and untold.given:
         raise InputError(f"--{next(iter(untold.given))}: an option of a network; an AMED predictor has its --model")
+    if options.destination.is_file():
+        raise InputError(f"{options.destination}: there is one already; name another, or delete it")
     print(_network(options, untold) if options.model is None else _predictor(options))
     return 0
 

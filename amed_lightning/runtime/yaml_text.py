@@ -7,7 +7,6 @@ text. ``017``, which is 15 in one version and 17 in the other, is refused, and s
 
 import re
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, ClassVar
 
 import jsonargparse
@@ -75,7 +74,7 @@ Reader.add_constructor(INT, Reader.construct_whole_number)
 for tag, form in FORMS.items():
     for either in (Reader, Writer):
         either.add_implicit_resolver(tag, re.compile(f"(?:{form.pattern})$"), list("-+0123456789."))
-jsonargparse.set_dumper("yaml", partial(yaml.dump, Dumper=Writer, **_loaders_dumpers.dump_yaml_kwargs))
+jsonargparse.set_dumper("yaml", lambda data: yaml.dump(data, Dumper=Writer, **_loaders_dumpers.dump_yaml_kwargs))
 _loaders_dumpers.yaml_default_loader = Reader  # type: ignore[assignment]  # behind every parser, also where it reads a value inside another
 
 

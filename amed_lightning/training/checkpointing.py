@@ -82,11 +82,11 @@ class Checkpointing(Checkpoint):
         epoch that was over at the checkpoint once more, without a batch.
         """
         listen()
-        loop = trainer.fit_loop
-        if trainer.max_steps != -1 and 0 < loop.epoch_progress.current.ready == loop.epoch_progress.current.processed:
-            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # a property
-            loop.reset()
-            loop.epoch_progress.current.completed = loop.epoch_progress.current.processed
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        if trainer.max_steps != -1 and 0 < epochs.ready == epochs.processed:
+            _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]  # a property
+            trainer.fit_loop.reset()
+            epochs.completed = epochs.processed
         if self.place is not None and isinstance(trainer.train_dataloader, Resumable):
             trainer.train_dataloader.load_state_dict(self.place)
         self._saved_at = (self.batches, time.monotonic())

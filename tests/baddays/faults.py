@@ -333,7 +333,11 @@ DISKS = [
 
 QUOTAS = [
     Fault(
-        f"no file may be long: {verb}", verb, 1, r": File too large; raise .*ulimit -f", within=files_of_at_most(size)
+        f"no file may be over {size} bytes: {verb}",
+        verb,
+        1,
+        r": File too large; raise .*ulimit -f",
+        within=files_of_at_most(size),
     )
     for verb, size in (
         ("sample", 500),

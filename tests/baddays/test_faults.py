@@ -34,7 +34,7 @@ QUICK = (
     "no more files can be opened",
     "there is no HOME and no user",
     "a killed writer left half an image",
-    "no file may be long: sample",
+    "no file may be over 500 bytes: sample",
 )
 GROUPS = {0: "survived equal", 1: "ended in a line", 2: "refused before the work", 3: "a night left undecided"}
 DOCS = Path(__file__).parents[2] / "docs" / "reliability.md"

@@ -79,8 +79,16 @@ class TestNetworks:
     def test_an_option_that_the_file_tells_itself_must_agree(self, tmp_path, capsys):
         source = published.edm_unconditional(tmp_path)
         assert call("convert", source, tmp_path / "a.json", "--img_resolution", 16) == 0
-        line = refusal(capsys, "convert", source, tmp_path / "a.json", "--head_channels", 64)
+        line = refusal(capsys, "convert", source, tmp_path / "b.json", "--head_channels", 64)
         assert line == f"error: {source}: known to have no head_channels; leave out head_channels 64"
+
+    def test_what_is_there_is_not_replaced(self, tmp_path, capsys):
+        path = tmp_path / "runs" / "predictor.json"
+        path.parent.mkdir()
+        path.write_text("a fit's")
+        line = refusal(capsys, "convert", published.edm_unconditional(tmp_path), path)
+        assert line == f"error: {path}: there is one already; name another, or delete it"
+        assert path.read_text() == "a fit's"
 
     def test_nothing_is_written_of_a_network_whose_weights_do_not_fit(self, tmp_path, capsys):
         path = published.edm_unconditional(tmp_path)

@@ -28,6 +28,8 @@ CONTENTS = {path: yaml.safe_load(path.read_text()) for path in sorted((CONFIGS /
 FITS = [path for path, content in CONTENTS.items() if "model" in content]
 SAMPLERS = [path for path, content in CONTENTS.items() if "sampler" in content]
 SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]
+LIKE_ANOTHER = ("amed-3", "amed-7", "amed-9")
+"""They make the calls of ``amed.yaml``, in which shapes are checked."""
 
 RESULTS = {each.__name__: each.result_name for each in (AMEDDistillation, ClassifierTraining, DenoiserTraining)}
 SUITES = ("digits.yaml", "digits-nightly.yaml")
@@ -79,7 +81,9 @@ class TestConfigs:
         assert sorted(FITS + SAMPLERS + SEARCHES) == list(CONTENTS)
 
     @pytest.mark.parametrize("path", FITS, ids=identity)
-    def test_a_fit_runs_one_step_and_exports(self, folder, path, monkeypatch):
+    def test_a_fit_runs_one_step_and_exports(self, folder, path, monkeypatch, request):
+        if path.stem in LIKE_ANOTHER:
+            request.getfixturevalue("unchecked")
         monkeypatch.setattr(constants_module, "APPROACH_STEPS", 2)  # of the warm start
         once = ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches")
         options = [f"--trainer.{name}=1" for name in (*once, "log_every_n_steps")]

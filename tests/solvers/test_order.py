@@ -9,6 +9,7 @@ from docs.make_solvers import GRIDS, PAGE, VARIANTS, orders, solvers
 
 from .problems import error_from_exact_history, error_with_warm_up, measured_order
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 FINE = (256, 512)
 UNIFORM, *GRADED = GRIDS
 WARPED = [Discrete(2.0, "published"), Discrete(2.0, "textbook")]

@@ -12,6 +12,8 @@ from amed_lightning.solvers.tabulated import Tabulated, table_of
 
 from .problems import RANGE, Watched, mixture, start
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 SIGMAS = levels(Polynomial(), 5, RANGE)
 OPTIONS = {
     "ipndm": [{"order": order} for order in (1, 2, 3, 4)],

@@ -15,6 +15,8 @@ from ..pretended.device import PretendedDevice
 from ..pretended.places import CPU, DEVICE
 from ..sampling.models import random_network
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 POLYNOMIAL = {"name": "polynomial"}
 
 

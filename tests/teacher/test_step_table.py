@@ -17,6 +17,8 @@ from amed_lightning.teacher.tabulate import Agreement, disagreement, tabulate, t
 
 from ..solvers.problems import SpreadPlacement, mixture, start
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 SIGMAS = torch.tensor([2.0, 1.4, 0.9, 0.5], dtype=torch.float64)
 ASK_LIKE_AMED = ("amed", "dpm_solver_2", "heun", "euler")
 FINE = Nodes(chebyshev(7, 0.25, 0.75), chebyshev(5, 0.9, 1.1))

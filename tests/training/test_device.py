@@ -17,6 +17,8 @@ from ..sampling.models import random_network
 from . import test_images
 from .runs import distillation, trainer, trajectories
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 INTERVALS = 2
 TABLE = {"name": "table", "agreement": 100.0, "stage_epochs": 1}
 WATCHED = {"model": {"name": "watched"}}

@@ -14,6 +14,8 @@ from amed_lightning.training.teacher_ends import Blocks, TeacherEnds
 from ..teacher.stores import Member, Team
 from .runs import student, trainer
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 BLOCK, COUNT, FIRST = 16, 64, 32
 CLASSICAL = {"solver": {"name": "ipndm", "order": 3}, "num_intervals": 4}
 

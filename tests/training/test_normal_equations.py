@@ -12,6 +12,8 @@ from amed_lightning.training.normal_equations import NormalEquations, Replay, no
 
 from ..solvers.problems import RANGE, Watched, mixture, start
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 RUNS, RADIUS = 4, 0.3
 NOISE = start() / RANGE.sigma_max
 

@@ -10,11 +10,14 @@ CASES = [
     *(("digits", solver) for solver in ("amed", "dpm_solver_2", "ipndm", "unipc")),
     *(("attending U-Net", solver) for solver in ("amed", "euler", "ipndm_v", "dpm_solver_pp")),
 ]
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning"),
+    pytest.mark.usefixtures("unchecked"),
+]
 
 
 @pytest.fixture(params=CASES, ids=lambda case: f"{case[1]} on {case[0]}")
-def intervals(request):
+def intervals(request, unchecked):
     """The three intervals of a student."""
     network, solver = request.param
     return list(steps(NETWORKS[network](), name=solver))

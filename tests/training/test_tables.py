@@ -10,6 +10,8 @@ from amed_lightning.training.trajectories import Batches
 from ..teacher.stores import CPU, Member, Team
 from .runs import INTERVALS, ROWS, distillation, disturb, prepared
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 
 def trajectories_of(module, data, seeds):
     return roll_out(module.parts.model, data.store(module.parts).recipe, seeds, CPU)
