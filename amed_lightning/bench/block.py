@@ -12,10 +12,10 @@ import torch
 
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
-from amed_lightning.bench.results import Results
+from amed_lightning.bench.results import Results, block_name, read_block
 from amed_lightning.data.picture import Record, write_image
 from amed_lightning.denoisers.interruptible import interruptible
-from amed_lightning.runtime.tensor_file import read_tensors, write_tensors
+from amed_lightning.runtime.tensor_file import write_tensors
 from amed_lightning.sampling.images import generate
 from amed_lightning.tensors import Bytes, Images
 
@@ -68,7 +68,7 @@ def _compute(
     bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, facts: dict[str, Any]
 ) -> None:
     seeds, size = cell.protocol.block(block), facts["batch_size"]
-    compared = None if cell.reference is None else read_tensors(results.images(cell.reference, block))["images"]
+    compared = None if cell.reference is None else read_block(results.images, cell.reference, block)[0]["images"]
     num_kept = len(seeds) if results.keeps_images else NUM_SAMPLES if block == 0 else 0
     scores = bench.examiner.scores(cell.protocol.total)
     kept: list[Bytes] = []
@@ -88,11 +88,11 @@ def _compute(
         done += len(images)
     sums = scores.sums()
     record = Record("bench", cell.identity | {"nfe": cell.nfe}, [0, cell.protocol.total], facts)
-    facts = facts | {"seconds": time.monotonic() - started, "nfe": cell.nfe}
+    facts = facts | {"seconds": time.monotonic() - started, "nfe": cell.nfe, "block": block_name(cell.key, block)}
     if results.keeps_images:
         write_pictures(results, cell.key, seeds.start, torch.cat(kept), record)
     if cell.planned.is_reference:
-        write_tensors(results.images(cell.key, block), {"images": torch.cat(generated)})
+        write_tensors(results.images(cell.key, block), {"images": torch.cat(generated)}, {"block": facts["block"]})
     samples = {"samples": torch.cat(kept)[:NUM_SAMPLES]} if block == 0 else {}
     write_tensors(results.sums(cell.key, block), sums | samples, facts)
 

@@ -2,15 +2,18 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from amed_lightning.bench.cell import Cell
 from amed_lightning.config import InputError, content_of, write_atomically
 from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.slurm import job_name
-from amed_lightning.runtime.tensor_file import read_tensors
+from amed_lightning.runtime.tensor_file import DamagedFileError, Facts, read_tensors, read_with_facts
 from amed_lightning.seeds import Seeds
 from amed_lightning.tensors import Bytes
 
@@ -89,6 +92,29 @@ class Results:
 
     def _has_pictures(self, key: str, seeds: Seeds) -> bool:
         return all(self.picture(key, seed).is_file() for seed in range(seeds.start, seeds.stop))
+
+
+def block_name(key: str, block: int) -> str:
+    """Return what a block's files call themselves."""
+    return f"{key}-{block}"
+
+
+def read_block(path_of: Callable[[str, int], Path], key: str, block: int) -> tuple[dict[str, Tensor], Facts]:
+    """Read a file of a block, and the facts about it.
+
+    Args:
+        path_of: says where such files are, see :class:`Results`.
+        key: of the cell.
+        block: its number.
+
+    Raises:
+        DamagedFileError: it is gone, is not as it was written, or is another block's.
+    """
+    path, name = path_of(key, block), block_name(key, block)
+    tensors, facts = read_with_facts(path)
+    if facts.get("block") != name:
+        raise DamagedFileError(path, f"it is block {facts.get('block')}")
+    return tensors, facts
 
 
 def write_json(path: Path, content: Row) -> None:

@@ -12,10 +12,9 @@ from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.jackknife import Estimate
 from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.ranking import SCORES
-from amed_lightning.bench.results import Results, Row
+from amed_lightning.bench.results import Results, Row, read_block
 from amed_lightning.config import canonical_json, digest
 from amed_lightning.metrics.scores import GenerationScores
-from amed_lightning.runtime.tensor_file import read_with_facts
 
 OF_A_PART = {"is": "is_whole"}
 """A part of the seeds may be too small for ten splits or leave one of them out, so its IS is taken on one."""
@@ -39,8 +38,8 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
         commits and devices that computed the blocks.
     """
     protocol = cell.protocol
-    paths = [results.sums(cell.key, block) for block in range(protocol.num_blocks)]
-    sums, facts = map(list, zip(*map(read_with_facts, paths), strict=True))
+    blocks = [read_block(results.sums, cell.key, block) for block in range(protocol.num_blocks)]
+    sums, facts = map(list, zip(*blocks, strict=True))
     ranges = [protocol.blocks_of(number) for number in range(protocol.num_ranges)]
     kept = protocol.with_batches([int(fact["batch_size"]) for fact in facts])
     seconds, total = sum(fact["seconds"] for fact in facts), sum(int(part["count"]) for part in sums)

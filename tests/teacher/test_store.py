@@ -191,16 +191,6 @@ MOMENTS = {
 
 
 class TestWriting:
-    def test_what_a_killed_writer_has_left_goes_with_the_next_one_unless_it_may_be_at_work(self, store):
-        shard = training(0, SHARD_SIZE)
-        left, writing = (store.folder / f".{store.path(shard).name}.{name}" for name in ("left", "writing"))
-        for path in (left, writing):
-            path.mkdir(parents=True)
-        os.utime(left, (0, 0))
-        fill(store, shard)
-        assert not left.exists()
-        assert writing.exists()
-
     @pytest.mark.parametrize("patch", MOMENTS.values(), ids=MOMENTS)
     def test_a_writer_killed_at_any_moment_leaves_nothing_readable(self, store, monkeypatch, patch):
         shard = training(0, SHARD_SIZE)

@@ -1,0 +1,84 @@
+"""What a sweep finds damaged, or in another's place, it makes again; it never reads past it."""
+
+import shutil
+
+import pytest
+
+from amed_lightning.bench import runner
+from amed_lightning.bench.results import Results
+
+from .suites import bench_of, entry, fill, values
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A bench and a folder with its results."""
+    folder = tmp_path_factory.mktemp("bench")
+    bench = bench_of(folder, entry({"name": "euler"}), entry({"name": "ipndm"}))
+    assert fill(bench, folder / "results") == []
+    return bench, folder / "results"
+
+
+@pytest.fixture
+def results(made, tmp_path):
+    return Results(shutil.copytree(made[1], tmp_path / "results"))
+
+
+def cut_off(path, other):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def with_a_bit_flipped(path, other):
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 4
+    path.write_bytes(content)
+
+
+def deleted(path, other):
+    path.unlink()
+
+
+def of_another(path, other):
+    shutil.copy(other, path)
+
+
+@pytest.mark.parametrize("damage", [cut_off, with_a_bit_flipped, deleted, of_another])
+@pytest.mark.parametrize("part", ["sums", "images"])
+def test_a_block_is_made_again_before_its_cell_is_scored(made, results, damage, part):
+    bench, folder = made
+    reference, euler, other = bench.cells
+    if part == "sums":
+        damage(results.sums(euler.key, 0), results.sums(other.key, 0))
+    else:
+        damage(results.images(reference.key, 0), results.images(reference.key, 1))
+        results.sums(euler.key, 0).unlink()
+    results.row(euler.key).unlink()
+    assert fill(bench, results.folder) == []
+    assert values(results.folder) == values(folder)
+
+
+@pytest.mark.parametrize("damage", [cut_off, deleted, of_another])
+def test_a_row_is_made_again(made, results, damage):
+    bench, folder = made
+    damage(results.row(bench.cells[1].key), results.row(bench.cells[2].key))
+    assert fill(bench, results.folder) == []
+    assert values(results.folder) == values(folder)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_block_that_is_deleted_under_a_sweep_is_made_again(made, results, monkeypatch, processes):
+    bench, folder = made
+    euler = bench.cells[1]
+    results.row(euler.key).unlink()
+    real, scored = runner.finished_row, []
+
+    def robbed(*arguments):
+        if not scored:
+            results.sums(euler.key, 1).unlink()
+        scored.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(runner, "finished_row", robbed)
+    assert fill(bench, results.folder, processes) == []
+    assert len(scored) == 2
+    assert values(results.folder) == values(folder)
