@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import jsonargparse
 import yaml
 
-from amed_lightning.runtime.json_text import TOO_DEEP, require_shallow
+from amed_lightning.runtime.json_text import require_shallow
 from amed_lightning.runtime.unfinished import unfinished
 from amed_lightning.runtime.yaml_text import NAMELESS, read_yaml
 
@@ -156,9 +156,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         content = read_yaml(text.decode())
         require_shallow(content)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = TOO_DEEP if isinstance(error, RecursionError) else str(error).replace(NAMELESS, "")
-        raise InputError(f"{path}: not valid YAML: {' '.join(reason.split())}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).replace(NAMELESS, '').split())}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of keys to values")
     if place := not_finite_in(content):

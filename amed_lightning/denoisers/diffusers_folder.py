@@ -99,7 +99,7 @@ class Folder:
         """
         path = self.path / name
         try:
-            return {**parse_json(content_of(path))}
+            return {**parse_json(content_of(path), number=None)}  # `lambda_min_clipped: -Infinity` is usual
         except InputError as error:
             raise InputError(f"{error}; a model in diffusers' layout has one") from None
         except (TypeError, ValueError) as error:

@@ -2,29 +2,12 @@
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 DEEPEST = 64
 """Mappings and lists inside one another."""
 TOO_DEEP = "nested too deeply"
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Read JSON.
-
-    Raises:
-        ValueError: it is none, has a NaN or an infinity, or is nested deeper than ``DEEPEST``.
-
-    >>> parse_json('{"a": [1]}')
-    {'a': [1]}
-    """
-    try:
-        content = json.loads(text, parse_constant=finite, parse_float=finite)
-    except RecursionError:
-        raise ValueError(TOO_DEEP) from None
-    require_shallow(content)
-    return content
 
 
 def finite(digits: str) -> float:
@@ -36,6 +19,27 @@ def finite(digits: str) -> float:
     if not math.isfinite(value := float(digits)):
         raise ValueError(f"{digits} is not finite")
     return value
+
+
+def parse_json(text: str | bytes, number: Callable[[str], Any] | None = finite) -> Any:
+    """Read JSON.
+
+    Args:
+        text: to read.
+        number: reads what is no whole number; none takes NaN and the infinities for what they are.
+
+    Raises:
+        ValueError: it is none, has a NaN or an infinity, or is nested deeper than ``DEEPEST``.
+
+    >>> parse_json('{"a": [1]}')
+    {'a': [1]}
+    """
+    try:
+        content = json.loads(text, parse_constant=number, parse_float=number)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    require_shallow(content)
+    return content
 
 
 def require_shallow(content: Any) -> None:

@@ -7,13 +7,14 @@ text. ``017``, which is 15 in one version and 17 in the other, is refused, and s
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import jsonargparse
 import yaml
 from jsonargparse import _loaders_dumpers
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from amed_lightning.runtime.json_text import TOO_DEEP
+
 INT, FLOAT, TIMESTAMP = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
 NAMELESS = ' in "<unicode string>"'
 """What PyYAML calls a text that it has not read from a file itself."""
@@ -28,23 +29,30 @@ FORMS = {
 }
 
 
-class Reader(Loader):  # type: ignore[misc,valid-type]  # chosen above
-    """PyYAML's safe loader with numbers that are read in one way, and without keys that stand twice."""
+class Reader(yaml.SafeLoader):
+    """PyYAML's safe loader with numbers that are read in one way, and without keys that stand twice.
 
-    yaml_implicit_resolvers: ClassVar = {
+    libyaml's would be quicker, and ends the process where brackets are nested a hundred thousand deep.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # as its base declares it
         first: [(tag, form) for tag, form in forms if tag not in (*FORMS, TIMESTAMP)]
-        for first, forms in Loader.yaml_implicit_resolvers.items()
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def get_single_node(self) -> yaml.Node | None:
         """Read the document.
 
         Raises:
-            yaml.constructor.ConstructorError: a key stands twice, or aliases stand for more than ``MOST_VALUES``.
+            yaml.constructor.ConstructorError: a key stands twice, aliases stand for more than ``MOST_VALUES``, or
+                brackets are nested too deeply.
         """
-        node = super().get_single_node()
-        _refuse_twins([] if node is None else [node])
-        _count_values(node, {})
+        try:
+            node = super().get_single_node()
+            _refuse_twins([] if node is None else [node])
+            _count_values(node, {})
+        except RecursionError:
+            raise yaml.constructor.ConstructorError(None, None, TOO_DEEP, None) from None
         return node
 
     def construct_whole_number(self, node: yaml.ScalarNode) -> int:
