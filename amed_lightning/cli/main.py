@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.environ["AMED_OFFLINE"] = "1"
         verb, *rest = rest or ["--help"]
     before, threading.excepthook = threading.excepthook, _of_a_thread
+    code: int = ExitCode.failed
     try:
         code = _run(verb, rest)
         _flush()
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:
         code = _ending([verb, *rest], error)
     finally:
-        leave()
+        leave(getattr(sys.exc_info()[1], "code", code))
         threading.excepthook = before
     sys.exit(code)
 

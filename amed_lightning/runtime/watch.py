@@ -20,6 +20,7 @@ from amed_lightning.runtime.signals import is_orphan
 
 SECONDS_BETWEEN_LOOKS = 5.0
 LOOKS_OF_PATIENCE = 8
+SECONDS_TO_LEAVE = 10.0
 SECONDS_TO_ANSWER = 5.0
 """For the store."""
 KEEPER = 0
@@ -48,10 +49,23 @@ def meet() -> None:
         group.barrier()
 
 
-def leave() -> None:
-    """End the group, if there is one: now and then gloo aborts a process that ends before its group."""
-    if (group := _group()) is not None:
-        group.destroy_process_group()
+def leave(code: object) -> None:
+    """End the group, if there is one: now and then gloo aborts a process that ends before its group.
+
+    Where others are gone that may wait for them; then the process ends here.
+
+    Args:
+        code: that the process is about to end with.
+    """
+    if (group := _group()) is None:
+        return
+    leaving = threading.Thread(target=group.destroy_process_group, daemon=True)
+    leaving.start()
+    leaving.join(SECONDS_TO_LEAVE)
+    if leaving.is_alive():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else ExitCode.failed)
 
 
 def is_of_a_lost_process(error: Exception) -> bool:
@@ -75,6 +89,7 @@ def _watch(ended: threading.Event) -> None:
             others = Others(store, group.get_rank(), group.get_world_size())
         if others is not None and look.is_alive():  # the store does not answer
             silent += 1
+            others.missed = {rank: missed + (rank == KEEPER) for rank, missed in others.missed.items()}
         elif others is not None:
             look, silent = threading.Thread(target=others.look, daemon=True), 0
             look.start()
