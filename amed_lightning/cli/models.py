@@ -1,28 +1,18 @@
 """``models``: the published models that a configuration can name, and their files."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from amed_lightning.bench.suite import Dataset, load_suite
 from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser
-from amed_lightning.config import InputError, build
-from amed_lightning.denoisers.registry import load
+from amed_lightning.config import InputError
 from amed_lightning.denoisers.zoo.card import Card, CardFile, card_names, load_card
-from amed_lightning.metrics.files import load_detector
-from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.runtime.cache import cache_folder, check, fetch
 
 ACTIONS = ("list", "fetch", "verify")
-PARTS: dict[str, Callable[[Dataset], object]] = {
-    "model": lambda dataset: load(dataset.model),
-    "detector": lambda dataset: load_detector(dataset.detector),
-    "real images": lambda dataset: build("dataset", REFERENCES, dataset.dataset),
-}
-"""How a suite loads what its datasets name."""
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:
@@ -37,7 +27,9 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     if suite := options["for"]:
         if action != "fetch" or options.cards:
             raise InputError("models --for: it is an option of fetch, and takes the place of cards")
-        return _fetch_for(suite)
+        from amed_lightning.cli.suite_files import fetch_for  # imports torch, which listing models does without
+
+        return fetch_for(suite)
     cards = [load_card(name) for name in options.cards or card_names()]
     if action == "list":
         _list(cards)
@@ -71,20 +63,6 @@ def _fetch(cards: Sequence[Card]) -> int:
             except InputError as error:
                 failed = True
                 print(f"{label}: {error}", file=sys.stderr)
-    return int(failed)
-
-
-def _fetch_for(path: Path) -> int:
-    """Load what a suite will load, so that nothing that it takes can be forgotten."""
-    failed = False
-    for dataset in load_suite(path).datasets:
-        for name, part in PARTS.items():
-            try:
-                part(dataset)
-                print(f"{dataset.name}, {name}: here")
-            except InputError as error:
-                failed = True
-                print(f"{dataset.name}: {error}", file=sys.stderr)
     return int(failed)
 
 

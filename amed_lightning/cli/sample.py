@@ -67,10 +67,12 @@ def _fill(samples: Samples, sampler: Sampler, batch_size: int, classes: Sequence
     }
     make = {name: partial(write, batch) for name, batch in batches.items()}
     there = {name: partial(samples.are_there, range(batch.start, batch.stop)) for name, batch in batches.items()}
-    share(VERB, make, lambda name: there[name](), samples.folder, fabric, "batches")
-    if samples.is_grid:
-        share("grid", {"grid": samples.join}, lambda _: samples.output.is_file(), samples.folder, fabric, "grids")
-    samples.close()
+    try:
+        share(VERB, make, lambda name: there[name](), samples.folder, fabric, "batches")
+        if samples.is_grid:
+            share("grid", {"grid": samples.join}, lambda _: samples.output.is_file(), samples.folder, fabric, "grids")
+    finally:
+        samples.close()
 
 
 def _asked(config: SamplerConfig, prompts: list[str], guidance: float | None) -> SamplerConfig:

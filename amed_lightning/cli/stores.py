@@ -80,6 +80,8 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     if action == "prune":
         parser.add_argument("--yes", action="store_true", help="remove; without it, only say what would be removed")
     options = parser.parse_args(rest)
+    if missing := [path for path in options.config if not path.is_file()]:
+        raise InputError(f"--config {missing[0]}: no such file")
     if not options.root.is_dir():
         raise InputError(f"--root {options.root}: no such folder; name the one that `data.root` names")
     kept, needs = [*_stores(options.root), *_tables(options.root / "tables")], _needs(options)

@@ -6,6 +6,7 @@ folder of their own, until all are there.
 
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -80,9 +81,11 @@ class Samples:
         write_image(self.output, make_grid(images, nrow=GRID_COLUMNS, padding=1), self.record)
 
     def close(self) -> None:
-        """Remove what a grid was made of."""
-        if self.is_grid:
+        """Remove what a grid was made of, once it is there, and a folder in which nothing is."""
+        if self.is_grid and self.output.is_file():
             shutil.rmtree(self.folder, ignore_errors=True)  # another process may be at a last look
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _path(self, seed: int) -> Path:
         return self.folder / f"{seed:06d}.png"

@@ -85,6 +85,7 @@ def _raise_flag(number: int, frame: FrameType | None) -> None:
         if code in _asked:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        _asked.add(code)  # before the line: who reads it may press at once
         print("stopping after the batch or block at hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
     _asked.add(code)
 

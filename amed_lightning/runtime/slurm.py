@@ -2,15 +2,15 @@
 
 import os
 import subprocess
-
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from typing import TYPE_CHECKING
 
 from amed_lightning.config import InputError
 
+if TYPE_CHECKING:
+    from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
-def slurm_environment() -> list[ClusterEnvironment]:
+
+def slurm_environment() -> "list[ClusterEnvironment]":
     """Return Lightning's plugin for SLURM, without its own requeueing, where there is a job; nothing elsewhere.
 
     What torchrun has started in a job are torchrun's processes, to Lightning too: SLURM's tasks are only the torchruns.
@@ -19,6 +19,9 @@ def slurm_environment() -> list[ClusterEnvironment]:
         InputError: the number of tasks is none; or there are several, and this is a process that ``srun`` has not
             started.
     """
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # seconds, and `doctor` needs none of it
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     if not SLURMEnvironment.detect() or TorchElasticEnvironment.detect():
         return []
     tasks = number("SLURM_NTASKS", 1)

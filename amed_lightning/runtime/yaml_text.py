@@ -55,6 +55,10 @@ class Reader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, TOO_DEEP, None) from None
         return node
 
+    def get_mark(self) -> yaml.Mark:
+        """Tell the line and column, without the text that stands there."""
+        return yaml.Mark(self.name, self.index, self.line, self.column, None, None)
+
     def construct_whole_number(self, node: yaml.ScalarNode) -> int:
         """Read a whole number.
 

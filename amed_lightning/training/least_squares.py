@@ -85,8 +85,9 @@ class LeastSquares(Exporting):
         """Move the frozen denoiser, which is no part of this module, to the device."""
         self.parts.model.to(self.device)
 
-    def configure_optimizers(self) -> None:
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Use none: the numbers are solved for."""
+        return []
 
     def training_step(self, batch: Trajectories, batch_idx: int) -> None:
         """Sum the normal equations of a block, if the epoch sees it.

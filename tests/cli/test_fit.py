@@ -19,6 +19,7 @@ from amed_lightning.training import trajectories as trajectories_module
 from amed_lightning.training.classifier import ClassifierTraining
 from amed_lightning.training.denoiser import DenoiserTraining
 from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.training.least_squares import LeastSquares
 
 from ..teacher.stores import records
 from .command import call, start
@@ -31,7 +32,8 @@ SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]
 LIKE_ANOTHER = ("amed-3", "amed-7", "amed-9")
 """They make the calls of ``amed.yaml``, in which shapes are checked."""
 
-RESULTS = {each.__name__: each.result_name for each in (AMEDDistillation, ClassifierTraining, DenoiserTraining)}
+TRAININGS = (AMEDDistillation, ClassifierTraining, DenoiserTraining, LeastSquares)
+RESULTS = {each.__name__: each.result_name for each in TRAININGS}
 SUITES = ("digits.yaml", "digits-nightly.yaml")
 MODEL = {"name": "anisotropic_gaussian"}
 FIT = {

@@ -461,7 +461,8 @@ class TestRefusal:
         folder = copied(tiny["stable_diffusion"], tmp_path)
         for path in (folder / part).glob("*.safetensors"):
             path.unlink()
-        torch.save({"conv_in.weight": Hostile()}, folder / part / f"{name}.bin")
+        hostile = {"conv_in.weight": Hostile(), "as large as the network": torch.zeros(1_000_000)}
+        torch.save(hostile, folder / part / f"{name}.bin")
         with pytest.raises(InputError, match=f"{part}: cannot be loaded"):
             text(folder)
         assert not (tmp_path / "harm").exists()

@@ -23,7 +23,6 @@ VALUES = {
     "1:30.5": "1:30.5",
     "2026-01-01": "2026-01-01",
     "on": True,
-    ".inf": float("inf"),
     "'017'": "017",
     "1e": "1e",
     "08": None,
@@ -118,6 +117,7 @@ def test_a_file_is_named_with_the_line_at_fault(written, tmp_path):
             read()
 
 
-def test_a_document_that_refers_to_itself_is_read_in_no_time():
+def test_a_document_that_refers_to_itself_again_and_again_is_refused_in_no_time():
     lines = ["a0: &a0 [1]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
-    assert len(read_yaml("\n".join(lines))) == 30
+    with pytest.raises(yaml.YAMLError, match="by its aliases"):
+        read_yaml("\n".join(lines))
