@@ -201,6 +201,18 @@ class TestFit:
         for name, value in one.items():
             torch.testing.assert_close(value, two[name], rtol=1e-3, atol=1e-4)
 
+    @pytest.mark.slow
+    def test_a_learned_table_is_the_same_bit_for_bit_on_any_number_of_processes(self, folder):
+        config = CONFIGS / "digits" / "table-3.yaml"
+        few = {"trajectories": 32, "validation_trajectories": 32, "batch_size": 8, "teacher.batch_size": 8}
+        options = [f"--data.{name}={number}" for name, number in few.items()]
+        options += ["--model.first_trajectories=32", "--model.first_epochs=2", "--trainer.max_epochs=3"]
+        for processes in (1, 2, 4):
+            (folder / str(processes)).mkdir()
+            start(folder / str(processes), "fit", "--config", config, *options, f"--trainer.devices={processes}")
+        one, *others = [(folder / name / "runs/digits/table-3/table.safetensors").read_bytes() for name in "124"]
+        assert all(other == one for other in others)
+
     def in_both(self, folder, pattern):
         """Return the files that the stores of one and of two processes both have, in pairs."""
         one, two = folder / "store", folder / "two" / "store"
