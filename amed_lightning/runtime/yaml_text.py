@@ -57,7 +57,7 @@ class Reader(yaml.SafeLoader):
 
     def get_mark(self) -> yaml.Mark:
         """Tell the line and column, without the text that stands there."""
-        return yaml.Mark(self.name, self.index, self.line, self.column, None, None)
+        return yaml.Mark(self.name, self.index, self.line, self.column, None, 0)
 
     def construct_whole_number(self, node: yaml.ScalarNode) -> int:
         """Read a whole number.
