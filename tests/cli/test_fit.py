@@ -87,8 +87,10 @@ class TestConfigs:
         if path.stem in LIKE_ANOTHER:
             request.getfixturevalue("unchecked")
         monkeypatch.setattr(constants_module, "APPROACH_STEPS", 2)  # of the warm start
-        once = ("max_epochs", "check_val_every_n_epoch", "limit_train_batches", "limit_val_batches")
-        options = [f"--trainer.{name}=1" for name in (*once, "log_every_n_steps")]
+        once = ("max_epochs", "check_val_every_n_epoch", "log_every_n_steps")
+        options = [f"--trainer.{name}=1" for name in once]
+        # Typing hands out one `int | float` for both orders: in this process a 1 may be read as 1.0, which is all batches.
+        options += [f"--trainer.limit_{part}_batches=2" for part in ("train", "val")]
         content = CONTENTS[path]
         if "teacher" in content["data"].get("init_args", {}):
             options += [f"--data.{name}=8" for name in ("trajectories", "validation_trajectories", "batch_size")]
