@@ -89,7 +89,7 @@ class TestConfigs:
         monkeypatch.setattr(constants_module, "APPROACH_STEPS", 2)  # of the warm start
         once = ("max_epochs", "check_val_every_n_epoch", "log_every_n_steps")
         options = [f"--trainer.{name}=1" for name in once]
-        # Typing hands out one `int | float` for both orders: in this process a 1 may be read as 1.0, which is all batches.
+        # Typing keeps one `int | float` for both orders: here a 1 may be read as 1.0, which is all batches.
         options += [f"--trainer.limit_{part}_batches=2" for part in ("train", "val")]
         content = CONTENTS[path]
         if "teacher" in content["data"].get("init_args", {}):
