@@ -6,15 +6,28 @@ FAULTS = (
     *in_file(
         "config.py",
         "test_config.py",
-        ("a number too large to be one is read", "parse_constant=finite, parse_float=finite", "parse_constant=finite"),
-        ("a NaN in JSON is read", "parse_constant=finite, parse_float=finite", "parse_float=finite"),
         ("a NaN in YAML is read", "if place := not_finite_in(content)", "if place := not_finite_in({})"),
         ("a NaN is an option", "if place := not_finite_in(found)", "if place := not_finite_in({})"),
     ),
     *in_file(
+        "runtime/json_text.py",
+        "test_config.py",
+        ("a number too large to be one is read", "parse_constant=number, parse_float=number", "parse_constant=number"),
+        ("a NaN in JSON is read", "parse_constant=number, parse_float=number", "parse_float=number"),
+    ),
+    *in_file(
         "runtime/tensor_file.py",
         "runtime/test_tensor_file.py",
-        ("tensors of NaN are read", "if name := not_finite(tensors)", "if name := not_finite({})"),
+        (
+            "tensors of NaN are read",
+            "if name := not_finite(tensors):\n        raise DamagedFileError",
+            "if name := not_finite({}):\n        raise DamagedFileError",
+        ),
+        (
+            "tensors of NaN are written",
+            "if name := not_finite(tensors):\n        raise FloatingPointError",
+            "if name := not_finite({}):\n        raise FloatingPointError",
+        ),
     ),
     *in_file(
         "seeds.py",

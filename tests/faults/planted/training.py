@@ -98,4 +98,50 @@ FAULTS = (
             "(mean + deviation**2 * torch.randn",
         ),
     ),
+    *in_file(
+        "training/normal_equations.py",
+        "training/test_normal_equations.py",
+        ("a cost is not weighed by its distance", "weight = 1 / (root * pixels)", "weight = 1 / (root * 0 + pixels)"),
+        (
+            "a difference is twice the derivative",
+            "(other - end).double() / DIFFERENCE",
+            "2 * (other - end).double() / DIFFERENCE",
+        ),
+        ("a step goes uphill", "return -torch.linalg.solve", "return torch.linalg.solve"),
+        ("damping shortens no step", "damping * torch.diag(", "0 * torch.diag("),
+        (
+            "the runs that feel a number are one too few",
+            "return int(felt.nonzero()[0])",
+            "return int(felt.nonzero()[0]) + 1",
+        ),
+        ("a radius counts once", "(radius**2 * (root - 1))", "(radius * (root - 1))"),
+    ),
+    *in_file(
+        "training/least_squares.py",
+        "training/test_least_squares.py",
+        ("a worse step is taken", "or equations.cost < Normal", "or equations.cost > Normal"),
+        ("the first epochs see all trajectories", "self.current_epoch < self.first_epochs and", "False and"),
+        (
+            "noise has the first level's size",
+            "batch.states[:, 0] / self.parts.sigmas[0]",
+            "batch.states[:, 0] * self.parts.sigmas[0]",
+        ),
+    ),
+    *in_file(
+        "amed/learned_table.py",
+        "amed/test_learned_table.py",
+        ("a row's sum moves", "own + moved - torch.diag(moved.sum(1))", "own + moved"),
+        ("a query scale has no bound", "(QUERY_BOUND * (self.query / QUERY_BOUND).tanh()).exp()", "self.query.exp()"),
+        ("what the first step left is forgotten", " + leftover[run] * units[0]", ""),
+        ("levels do not fill the range", "gaps.softmax(0).cumsum(0)", "gaps.softmax(0)"),
+    ),
+    *in_file(
+        "solvers/tabulated.py",
+        "solvers/test_tabulated.py",
+        (
+            "a table forgets the noise",
+            "Table(torch.stack(noted.told), rows[:, 0]",
+            "Table(torch.stack(noted.told), rows[:, 1]",
+        ),
+    ),
 )
