@@ -62,9 +62,7 @@ class Garden:
 
     def close(self) -> None:
         """End the process."""
-        assert self._runner.stdin is not None
-        self._runner.stdin.close()
-        self._runner.wait()
+        self._runner.communicate()
 
     def _write(self, path: Path, text: str) -> None:
         """Write at a moment of its own, by which Python tells which bytecode belongs to which text."""

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch.func import functional_call, jacrev
@@ -102,4 +104,4 @@ def test_undamped_steps_find_the_least_squares():
 def test_more_damping_is_a_shorter_step():
     found = equations(learned())
     lengths = [float(found.step(damping).norm()) for damping in (1e-6, 1e-2, 1.0, 100.0)]
-    assert lengths == sorted(lengths, reverse=True)
+    assert all(longer > 1.01 * shorter for longer, shorter in pairwise(lengths))
