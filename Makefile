@@ -34,7 +34,8 @@ slurm: $(STAMP)
 	$(BIN)/pytest -m slurm -rs tests/slurm
 
 stress: $(STAMP)
-	$(BIN)/pytest -m stress -rs tests/slurm tests/faults tests/baddays tests/chaos
+	$(BIN)/pytest -n auto -m stress -rs tests/faults tests/baddays
+	$(BIN)/pytest -m stress -rs tests/slurm tests/chaos
 
 # Distil on the shipped digits model, two fits at a time; sweep; show; compare with README.
 demo: $(STAMP)
