@@ -26,6 +26,7 @@ from amed_lightning.runtime.yaml_text import read_yaml
 from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.exporting import Exporting, is_trial
+from amed_lightning.training.least_squares import LeastSquares
 from amed_lightning.training.noise import NoiseByBatch
 from amed_lightning.training.precision import FROZEN, SINGLE, require_precision
 from amed_lightning.training.run_directory import CHECKPOINT, RECORD, RunDirectory, WholeCheckpoints
@@ -185,7 +186,8 @@ class TrainingCLI(LightningCLI):
 
     def _digests(self) -> dict[str, str]:
         """Return what a distillation depends on besides its options."""
-        if not isinstance(self.model, AMEDDistillation) or not isinstance(self.datamodule, TeacherTrajectories):
+        distils = isinstance(self.model, AMEDDistillation | LeastSquares)
+        if not distils or not isinstance(self.datamodule, TeacherTrajectories):
             return {}
         parts = self.model.parts
         return {"model": parts.model.digest, "recipe": self.datamodule.store(parts).recipe.digest}

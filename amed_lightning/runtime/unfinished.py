@@ -32,7 +32,6 @@ def unfinished(path: Path, is_folder: bool = False) -> Iterator[Path]:
         OSError: of whatever went wrong with a file in this block, naming ``path``.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         own = path.with_name(f".{path.name}.{socket.gethostname()}{ENDING}")
         handle = _locked(own, is_folder)
         if handle is None:
@@ -53,9 +52,10 @@ def unfinished(path: Path, is_folder: bool = False) -> Iterator[Path]:
 def _locked(path: Path, is_folder: bool) -> int | None:
     """Make a file or folder and lock it, or take over what was left, emptied; None if it is another's."""
     while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             handle = _made(path, is_folder)
-        except FileNotFoundError:  # removed since it was made
+        except FileNotFoundError:  # removed since it was made, or its folder
             continue
         except OSError:  # another user's, or too long a name
             return None

@@ -9,6 +9,7 @@ A block of trajectories is one batch of the network, whole on one process, and t
 numbers are the same, bit for bit, on any number of processes.
 """
 
+import math
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
@@ -68,6 +69,8 @@ class LeastSquares(Exporting):
         for name, value in (("radius", radius), ("damping", damping), ("first_trajectories", first_trajectories)):
             if not value > 0:
                 raise InputError(f"model.{name} is {value}; it must be above 0")
+        if student.solver.get("placer", "none") != "none":
+            raise InputError("model.student.solver.placer: a table begins at a solver without one; leave it out")
         self.parts = SamplerParts(student)
         self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
         start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)
@@ -123,21 +126,32 @@ class LeastSquares(Exporting):
         self.squares.append((end - target).double().square().flatten(1).mean(1))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the distance from the teacher, and export the table if this is a fit and it is the least so far."""
+        """Log the distance from the teacher, and export the table if this is a fit and it is the least so far.
+
+        Raises:
+            FloatingPointError: the distance is not finite.
+        """
         squares, self.squares = self._in_order(self.squares), []
         distance = float(squares.mean().sqrt())
+        if not math.isfinite(distance):
+            raise FloatingPointError(f"the distance of the validation samples is not finite; {USUAL_CAUSE}")
         self.log("val/rmse", distance, prog_bar=True)
         fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
-        if fitting and not distance >= self.exported_best.get("val_rmse", torch.inf):
+        if fitting and distance < self.exported_best.get("val_rmse", math.inf):
             facts = {"val_rmse": distance, "epoch": self.current_epoch, "runs": self.runs}
             self.exported_best = facts | {"numbers": self.table.numbers}
-            self._write()
+            self._write(self.exported_best)
 
     def on_fit_start(self) -> None:
-        """Write the best one so far where a later start of the run does not find it."""
+        """Let the file be the checkpoint's best, wherever an earlier start has put it and whatever it has looked at."""
         super().on_fit_start()
-        if self.exported_best and self._known is None:
-            self._write()
+        if self.exported_best:
+            self._write(self.exported_best)
+
+    def on_train_end(self) -> None:
+        """Export the numbers of the lowest cost of a fit that has validated none."""
+        if not self.exported_best:
+            self._write({"epoch": self.current_epoch, "runs": self.runs, "numbers": self.best["numbers"]})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep where the fit stands, with the sums of all processes since the epoch began."""
@@ -170,12 +184,12 @@ class LeastSquares(Exporting):
         gathered = cast(Tensor, self.all_gather(own)).reshape(self.trainer.world_size, *own.shape)
         return gathered.transpose(0, 1).flatten(0, 1)
 
-    def _write(self) -> None:
-        """Export the best table and how it was made."""
+    def _write(self, made: dict[str, Any]) -> None:
+        """Export a table: its numbers and how they were made."""
         if not self.may_export:
             return
         table = deepcopy(self.table)
-        table.set(self.exported_best["numbers"])
-        facts = {name: value for name, value in self.exported_best.items() if name != "numbers"}
+        table.set(made["numbers"])
+        facts = {name: value for name, value in made.items() if name != "numbers"}
         with self.exported() as path:
             save_predictor(path, table, self.parts.purpose, facts | {"radius": self.radius})

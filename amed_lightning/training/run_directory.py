@@ -27,6 +27,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from amed_lightning.config import InputError, write_atomically
 from amed_lightning.runtime.foreign import UNREADABLE, read_torch, reason
 from amed_lightning.runtime.lock import DirectoryLock
+from amed_lightning.runtime.unfinished import ENDING
 
 PLACE = re.compile(
     r"(config|checkpoint|data\.init_args\.(memory_share|root)|model\.init_args\.(export|route\.states_memory)"
@@ -135,8 +136,8 @@ class RunDirectory:
         Args:
             last: the checkpoint to go on from.
         """
-        for unfinished in self.folder.glob(f".{CHECKPOINT}.*.tmp"):
-            unfinished.unlink(missing_ok=True)
+        for left in self.folder.glob(f".{CHECKPOINT}.*{ENDING}"):  # also on a host that is not this run's any more
+            left.unlink(missing_ok=True)
         if last is None:
             self.previous.unlink(missing_ok=True)
         elif last == self.previous:

@@ -11,6 +11,7 @@ from amed_lightning.config import InputError
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds
+from amed_lightning.teacher.store import TrajectoryStore
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.training.least_squares import LeastSquares
 from amed_lightning.training.precision import FROZEN, SINGLE, require_precision
@@ -47,6 +48,10 @@ class Blocks(Sampler[list[int]]):
 class TeacherEnds(TeacherTrajectories):
     """The teacher's trajectories of which the first and the last state are kept; ``batch_size`` is that of a block."""
 
+    def store(self, parts: SamplerParts) -> TrajectoryStore:
+        """Return the store that serves a student: of its two ends."""
+        return super().store(self._ends(parts))
+
     def setup(self, stage: str) -> None:
         """Complete the trajectories, with all processes.
 
@@ -69,7 +74,7 @@ class TeacherEnds(TeacherTrajectories):
                     f"{name} is {number}; it must be a multiple of {trainer.world_size} processes times "
                     f"data.batch_size, {together}"
                 )
-        self.precompute(self._ends(module.parts), self._processes(), trainer.strategy.root_device)
+        self.precompute(module.parts, self._processes(), trainer.strategy.root_device)
 
     def _batches(self, seeds: Seeds, seed: int | None) -> DataLoader[Trajectories]:
         module = cast(LeastSquares, cast(pl.Trainer, self.trainer).lightning_module)

@@ -60,17 +60,12 @@ def test_a_group_is_so_many_numbers_and_the_others_stay(groups, count):
 
 @pytest.mark.parametrize("groups", [["levels", "weights"], ["query", "weights"], ["levels"]])
 def test_a_constant_answer_is_met_whatever_was_learnt(groups):
-    table, x = disturbed(learned(groups))(), start()
+    table, noise = disturbed(learned(groups))(), start() / RANGE.sigma_max
     image = torch.linspace(-1, 1, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
-    sigmas = torch.cat([table.told, SIGMAS[-1:]])
-    noise = x / SIGMAS[0]
-    begun = noise * table.noise[0] + image  # where the flow to a constant begins
-    answers = [image.expand_as(x)] * RUNS
-    end = table.state(RUNS, noise, answers) + begun - noise * table.noise[0] - image
-    # From n the slope is (x - c)/q: the sample is c (1 - end/first) + n end, as exact as Euler's.
-    exact = image * (1 - END / table.noise[0]) + noise * END
+    end = table.state(RUNS, noise, [image.expand_as(noise)] * RUNS)
+    # The slope towards a constant is one everywhere on its straight line, which begins at the noise alone.
+    exact = image * (1 - END / SIGMAS[0]) + noise * END
     torch.testing.assert_close(end, exact, rtol=0, atol=1e-12)
-    assert len(sigmas) == RUNS + 1
 
 
 def test_levels_move_between_the_ends_in_order():
@@ -97,11 +92,12 @@ def test_the_first_state_has_its_factor():
 
 
 def test_it_samples_as_its_table_says():
-    table, x = disturbed(learned())(), start()
-    image = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    table, noise = disturbed(learned())(), start() / RANGE.sigma_max
+    image = torch.linspace(-1, 1, 16, dtype=torch.float64).reshape(1, 1, 4, 4)
     sigmas = torch.cat([table.told, SIGMAS[-1:]])
-    end = solve(Tabulated(table), ProbabilityFlow(Constant(image)), x / SIGMAS[0] * sigmas[0], sigmas)
-    torch.testing.assert_close(end.x, table.noise[-1] * x / SIGMAS[0], rtol=0, atol=1e-12)
+    end = solve(Tabulated(table), ProbabilityFlow(Constant(image)), noise * sigmas[0], sigmas)
+    expected = table.state(RUNS, noise, [image.expand_as(noise)] * RUNS)
+    torch.testing.assert_close(end.x, expected, rtol=0, atol=1e-12)
 
 
 def test_an_unknown_group_is_refused():

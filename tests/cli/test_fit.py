@@ -98,8 +98,10 @@ class TestConfigs:
         assert call("fit", "--config", path, *options) == 0
         *_, name = content["model"]["class_path"].split(".")
         assert (folder / content["trainer"]["default_root_dir"] / RESULTS[name]).is_file()
-        (record,) = folder.rglob("run.json")
-        assert json.loads(record.read_text())["config"]["trainer"]["max_epochs"] == 1
+        (record,) = (json.loads(path.read_text()) for path in folder.rglob("run.json"))
+        assert record["config"]["trainer"]["max_epochs"] == 1
+        stores = {path.parent.name for path in folder.rglob("trajectories/*/recipe.json")}
+        assert stores == {recipe[:16] for name, recipe in record["digests"].items() if name == "recipe"}
 
     @pytest.mark.parametrize("path", SAMPLERS, ids=identity)
     def test_a_sampler_draws_an_image(self, folder, path):

@@ -461,7 +461,7 @@ class TestDamage:
         assert_same_run(folder / "alone", stopped)
 
     def test_what_a_killed_process_was_writing_is_removed_by_the_next(self, stopped):
-        (stopped / ".last.ckpt.0123456789abcdef.tmp").write_bytes(b"half of a checkpoint")
+        (stopped / ".last.ckpt.another-host.unfinished").write_bytes(b"half of a checkpoint")
         assert fit("run") == 0
         assert not list(stopped.glob(".*"))
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from amed_lightning.config import write_atomically
+from amed_lightning.runtime import unfinished as module
 from amed_lightning.runtime.unfinished import unfinished
 
 
@@ -68,3 +69,21 @@ def test_writers_of_one_name_at_a_time_each_leave_a_whole_file(tmp_path):
             list(threads.map(lambda content: write_atomically(tmp_path / "name", content), contents))
             assert (tmp_path / "name").read_bytes() in contents
     assert [path.name for path in tmp_path.iterdir()] == ["name"]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_folder_that_is_removed_under_a_writer_is_made_again(tmp_path, monkeypatch, is_folder):
+    """As a table's is, by another job that has joined its blocks."""
+    path, real, calls = tmp_path / "blocks" / "name", module._made, []
+
+    def removed_once(own, is_folder):
+        if not calls:
+            own.parent.rmdir()
+        calls.append(own)
+        return real(own, is_folder)
+
+    monkeypatch.setattr(module, "_made", removed_once)
+    with unfinished(path, is_folder) as temporary:
+        temporary.rename(path)
+    assert path.exists()
+    assert len(calls) == 2

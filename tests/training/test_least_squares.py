@@ -2,13 +2,16 @@ import json
 import warnings
 
 import pytest
+import safetensors.torch
 import torch
 
+from amed_lightning.amed.learned_table import GROUPS
 from amed_lightning.config import InputError
 from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.trajectories import TeacherConfig
 from amed_lightning.training.least_squares import LeastSquares
+from amed_lightning.training.normal_equations import Replay
 from amed_lightning.training.teacher_ends import Blocks, TeacherEnds
 
 from ..teacher.stores import Member, Team
@@ -57,6 +60,28 @@ def test_a_fit_comes_nearer_to_its_teacher_and_its_file_is_the_sampler_that_was_
     assert near == pytest.approx(facts["val_rmse"], rel=1e-5)
     assert sampler.nfe == classical.nfe == 4
     assert learning.runs > facts["runs"] >= 0
+
+
+def test_without_validation_the_numbers_of_the_lowest_cost_are_exported(tmp_path):
+    learning = fit(tmp_path / "run", limit_val_batches=0)
+    numbers = safetensors.torch.load_file(tmp_path / "run" / "table.safetensors")
+    held = torch.cat([numbers[name] for name in GROUPS])
+    assert torch.equal(held, learning.best["numbers"])
+    assert held.any()
+
+
+def test_a_distance_that_is_not_finite_ends_the_fit_and_is_no_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(Replay, "end", lambda self, table, known: (self.noise * torch.nan, known))
+    monkeypatch.setattr(LeastSquares, "training_step", lambda self, batch, number: self.sums.append(torch.ones(15)))
+    with pytest.raises(FloatingPointError, match="validation samples is not finite"):
+        fit(tmp_path / "run")
+    assert not (tmp_path / "run" / "table.json").exists()
+
+
+def test_a_placer_of_the_solver_is_refused_and_not_left_out():
+    solver = CLASSICAL["solver"] | {"placer": {"fixed": 0.4}}
+    with pytest.raises(InputError, match=r"student\.solver\.placer"):
+        LeastSquares(student(solver=solver, num_intervals=4))
 
 
 def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path):
