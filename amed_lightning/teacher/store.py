@@ -187,11 +187,16 @@ class TrajectoryReader:
                 raise InputError(f"{path}: this shard was written for {key} {manifest.get(key)}, not {value}; {CURE}")
         if size != written_bytes:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
-        seeds, is_finite = range(shard.start, shard.stop), self.store.layout.is_finite
+        broken: list[int] = []
+
+        def looked_at(seed: int) -> memoryview:
+            if not self.store.layout.is_finite(record := self._records[seed]):
+                broken.append(seed)
+            return record
+
         try:
             require_sound(path / "data.mdb")
-            is_whole = _checksum(self._records[seed] for seed in seeds) == written_sha256
-            broken = next((seed for seed in seeds if is_whole and not is_finite(self._records[seed])), None)
+            is_whole = _checksum(map(looked_at, range(shard.start, shard.stop))) == written_sha256
         except InputError:
             raise
         except (lmdb.Error, ValueError) as error:
@@ -200,8 +205,8 @@ class TrajectoryReader:
             self.close()
         if not is_whole:
             raise InputError(f"{path}: the records' checksum does not match the manifest; {CURE}")
-        if broken is not None:
-            raise InputError(f"{path}: the trajectory of seed {broken} has a NaN or an infinity; {CURE}")
+        if broken:
+            raise InputError(f"{path}: the trajectory of seed {broken[0]} has a NaN or an infinity; {CURE}")
 
 
 def _checksum(records: Iterable[bytes | memoryview]) -> str:
