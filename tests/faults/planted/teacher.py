@@ -22,7 +22,7 @@ FAULTS = (
     *in_file(
         "teacher/store.py",
         "teacher/test_store.py::TestDamage",
-        ("trajectories of NaN are read", "if is_whole and not is_finite(self._records[seed])", "if False"),
+        ("trajectories of NaN are read", "broken.append(seed)", "pass"),
     ),
     *in_file(
         "sampling/sampler.py",
