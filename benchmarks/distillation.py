@@ -42,12 +42,13 @@ from meters import Meter, SavedTensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from amed_lightning.amed.files import load_learned
 from amed_lightning.config import Spec
 from amed_lightning.denoisers.files import save_model
 from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, sample_seeds
+from amed_lightning.sampling.sampler import Sampler, SamplerConfig, SamplerParts, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import Placer
 from amed_lightning.solvers.state import SolverState
@@ -322,7 +323,7 @@ class Comparison:
         self.parts = SamplerParts(case.student)
         model = self.parts.model.to(device)
         self.held_out = roll_out(model, recipe_for(self.parts, case.teacher()), case.seeds, device).to(device)
-        self.fine = self._samples(SamplerConfig(case.model, *FINE))
+        self.fine = self._samples(SamplerParts(SamplerConfig(case.model, *FINE), self.parts.model).configured())
         self.looks: dict[str, list[Look]] = {}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -338,22 +339,26 @@ class Comparison:
             predictor = fit.module().predictor.to(self.device)
             predictor.load_state_dict(at.weights)
             whole = {"best_losses": best_of(looks).losses, "whole_fit_seconds": looks[-1].seconds}
-            rows.append(self._row(scheme.name, predictor, at) | memory | whole | {"scheme": asdict(scheme)})
+            losses = held_out_losses(self.parts, predictor, self.held_out)
+            row = self._row(scheme.name, self.parts.sampler(predictor), losses, at)
+            rows.append(row | memory | whole | {"scheme": asdict(scheme)})
             for kind in BASELINES:
                 if (path := root / f"{kind}.json").is_file() and not scheme.again:
-                    rows.append(self._row(f"{scheme.name}: {kind}", self._baseline(kind, path), looks[0]) | memory)
+                    table = self.parts.with_learned(load_learned(path, self.parts.purpose)).to(self.device)
+                    losses = json.loads(path.read_bytes())["training"]["val_losses"]  # a table has no intervals to ask
+                    rows.append(self._row(f"{scheme.name}: {kind}", table, losses, looks[0]) | memory)
         return [row | self._beside(row, rows[0]) for row in rows]
 
-    def _row(self, name: str, placer: Placer, cost: Look) -> dict[str, Any]:
-        """Return what a placer has cost, and how it does."""
-        endpoints = self._samples(self.case.student, placer)
+    def _row(self, name: str, sampler: Sampler, losses: list[float], cost: Look) -> dict[str, Any]:
+        """Return what a sampler has cost, and how it does; a table's losses are those of the validation seeds."""
+        endpoints = self._samples(sampler)
         return {
             "case": self.case.name,
             "name": name,
             "forward": cost.forward,
             "backward": cost.backward,
             "seconds": cost.seconds,
-            "losses": held_out_losses(self.parts, placer, self.held_out),
+            "losses": losses,
             "roll_out_rmse": float((endpoints - self.fine).square().mean().sqrt()),
         }
 
@@ -373,16 +378,8 @@ class Comparison:
             "reached": max(losses) <= WITHIN,
         }
 
-    def _baseline(self, kind: str, path: Path) -> Placer:
-        """Load what a table's fit has written."""
-        solver = self.case.student.solver | {"placer": {kind: str(path)}}
-        placer = SamplerParts(replace(self.case.student, solver=solver), self.parts.model).configured_placer()
-        assert isinstance(placer, nn.Module)
-        return placer.to(self.device)
-
-    def _samples(self, config: SamplerConfig, placer: Placer | None = None) -> Images:
+    def _samples(self, sampler: Sampler) -> Images:
         """Return what a sampler makes of the held-out noise."""
-        sampler = SamplerParts(config, self.parts.model).sampler(placer)
         return torch.cat(
             [state.x for state in sample_seeds(sampler, self.case.seeds, self.case.batch_size, self.device)]
         )

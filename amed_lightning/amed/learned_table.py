@@ -18,7 +18,7 @@ Levels and query scales are LD3's form (Tong et al. 2024), weights that of S4S (
 """
 
 from collections.abc import Collection
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
@@ -44,7 +44,6 @@ class LearnedTable(nn.Module):
         ValueError: no such group.
     """
 
-    kind = "table"
     told: Tensor
     noise: Tensor
     answers: Tensor
@@ -80,11 +79,6 @@ class LearnedTable(nn.Module):
         for name in ("told", "noise", "answers"):
             getattr(learned, name).copy_(getattr(start, name))
         return learned
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What builds it."""
-        return {"runs": len(self.told), "end": self.end, "groups": list(self.groups)}
 
     @property
     def learning(self) -> list[nn.Parameter]:

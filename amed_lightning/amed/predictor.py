@@ -8,6 +8,7 @@ The weights stay in their own precision and compute in that of the states, if th
 rounded to float32 in every precision, and it is fed sigma itself, as published.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,7 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from amed_lightning.config import build
 from amed_lightning.flow.probability_flow import Evaluation
+from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.learned import Learned, Rule, Steps
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.tensors import Level, per_sample, where_finite
 
@@ -26,7 +30,7 @@ WHOLE = (0.0, 1.0)
 """Ratios from an interval's start to its end."""
 
 
-class AMEDPredictor(nn.Module):
+class AMEDPredictor(Learned):
     """A learned placer.
 
     Args:
@@ -68,6 +72,30 @@ class AMEDPredictor(nn.Module):
         feature_size, ratios = self.enc_layer0.in_features, self.ratio_range
         options = {"feature_size": feature_size, "scale_dir": self.scale_dir, "scale_time": self.scale_time}
         return options if ratios == WHOLE else options | {"ratio_range": ratios}
+
+    @classmethod
+    def read(
+        cls, options: Mapping[str, Any], numbers: Mapping[str, Tensor], purpose: Mapping[str, Any]
+    ) -> "AMEDPredictor":
+        """Build the predictor that a file describes, once its numbers are known to fit.
+
+        Raises:
+            ValueError: numbers that are not those of such a predictor.
+        """
+        with torch.device("meta"):
+            predictor = build("predictor", {cls.kind: cls}, {**options, "name": cls.kind})
+        expected = predictor.state_dict()
+        if {name: each.shape for name, each in expected.items()} != {
+            name: each.shape for name, each in numbers.items()
+        }:
+            raise ValueError("its numbers are not those that its options say")
+        own = {name: numbers[name].to(each.dtype, copy=True) for name, each in expected.items()}
+        predictor.load_state_dict(own, assign=True)
+        return predictor
+
+    def steps(self, rule: Rule, sigmas: Grid, afs: bool) -> Steps:
+        """Run the solver with its second evaluations where the predictor says."""
+        return Steps(rule(self), sigmas, afs, self)
 
     def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
         """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample.

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from amed_lightning.amed.files import form_of, intervals_of
 from amed_lightning.bench.suite import Dataset, Entry, Exclusion, Suite
 from amed_lightning.config import InputError, Spec, build, canonical_json, complete
 from amed_lightning.denoisers.registry import DENOISERS
@@ -17,13 +18,17 @@ from amed_lightning.metrics.files import DETECTORS
 from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
-from amed_lightning.sampling.sampler import SamplerConfig, without_placer
+from amed_lightning.sampling.sampler import SamplerConfig, learned_path, rule_of
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for
 from amed_lightning.teacher.search import FINE_INTERVALS, FINE_SCHEDULE, TEACHER
 
 THRESHOLDED = "thresholded"
 """The wrapper's name among ``DENOISERS``, and the word of labels."""
+WORDS = {"predictor": "plugin"}
+"""What tables of results call what was learned, where it is not the file's own word."""
+TABLES = ("table", "constants", "coefficients")
+"""Names that fits give to tables."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,13 @@ class Planned:
 
     @cached_property
     def rule(self) -> Spec:
-        """The solver without its placer, every option spelled out."""
-        return complete("solver", SOLVERS, without_placer(self.solver), hidden=["placer"])
+        """The solver's own options, every one spelled out."""
+        return rule_of(self.solver)
+
+    @cached_property
+    def learned(self) -> Path | None:
+        """The file of what was learned for it, if there is one."""
+        return learned_path(self.solver)
 
     @cached_property
     def label(self) -> str:
@@ -70,17 +80,25 @@ class Planned:
         match self.solver.get("placer"):
             case {"fixed": ratio}:
                 parts.append(f"fixed {ratio:g}")
-            case {"predictor": _} if self.rule["name"] != "amed":
-                parts.append("plugin")
-            case {"constants": _}:
-                parts.append("constants")
-            case {"coefficients": _}:
-                parts.append("coefficients")
-            case {"table": _}:
-                parts.append("learned table")
+        if self.learned is not None:
+            form = form_of(self.learned) if self.learned.is_file() else self._expected_form
+            parts += [] if (form, self.rule["name"]) == ("predictor", "amed") else [WORDS.get(form, form)]
         parts += [_named(DENOISERS, self.thresholding)] if self.thresholding else []
         parts += ["denoised"] if self.denoise_to_zero else []
         return _numbered(" + ".join(parts), self.solver_number)
+
+    @property
+    def _expected_form(self) -> str:
+        """What a file that is not there yet will hold, by the name that a fit gives it."""
+        stem = "" if self.learned is None else self.learned.stem
+        return stem if stem in TABLES else "predictor"
+
+    @property
+    def _places(self) -> bool:
+        """Whether every interval is cut by a placer."""
+        if self.learned is None:
+            return self.solver.get("placer") not in (None, "none")
+        return self._expected_form != "table"
 
     @cached_property
     def schedule_label(self) -> str:
@@ -125,15 +143,26 @@ class Planned:
         Raises:
             InputError: no number of intervals takes so many.
         """
-        # A placer doubles a one-evaluation solver's cost, but a predictor cannot be loaded before N is known.
-        places = self.solver.get("placer") not in (None, "none") and "table" not in self.solver["placer"]
-        stand_in = FixedPlacement(0.5) if places else None
         try:
             evaluations = evaluations_for(self.nfe, cost) - self.denoise_to_zero
-            intervals = intervals_for(build("solver", SOLVERS, self.rule, placer=stand_in), evaluations, self.afs)
+            if self.learned is not None and self.learned.is_file():
+                intervals = intervals_of(self.learned)
+            else:
+                # A placer doubles a one-evaluation solver's cost.
+                stand_in = FixedPlacement(0.5) if self._places else None
+                intervals = intervals_for(build("solver", SOLVERS, self.rule, placer=stand_in), evaluations, self.afs)
+        except InputError:
+            raise
         except ValueError as error:
             raise InputError(f"solver '{self.rule['name']}' at {self.nfe} NFE: {error}") from error
         return SamplerConfig(self.model, self.solver, self.schedule, intervals, self.afs, self.denoise_to_zero)
+
+
+def _placement(cell: Planned) -> Spec:
+    """Return what a cell's solver says besides its own options; the same whichever way it is spelled."""
+    if cell.learned is not None:
+        return {"learned": str(cell.learned)}
+    return {"placer": cell.solver.get("placer") or "none"}
 
 
 def _named(registry: Any, spec: Spec) -> str:
@@ -193,7 +222,7 @@ def _told_apart(cells: Iterable[Planned]) -> Iterator[Planned]:
     schedules: dict[str, list[Spec]] = defaultdict(list)
     for cell in cells:
         place = canonical_json(cell.square)
-        solver = cell.rule | {"placer": cell.solver.get("placer") or "none"}
+        solver = cell.rule | _placement(cell)
         schedule = complete("schedule", SCHEDULES, cell.schedule)
         numbers = _number(solvers[place], solver), _number(schedules[place], schedule)
         yield replace(cell, solver_number=numbers[0], schedule_number=numbers[1])
@@ -246,7 +275,7 @@ def _thresholding(model: Any) -> Spec | None:
 
 
 def _covers(exclusion: Exclusion, cell: Planned) -> bool:
-    solver = {**cell.rule, "placer": cell.solver.get("placer", "none")}
+    solver = cell.rule | _placement(cell)
     return (
         (not exclusion.datasets or cell.dataset in exclusion.datasets)
         and (not exclusion.nfe or cell.nfe in exclusion.nfe)

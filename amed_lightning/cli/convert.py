@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonargparse
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.published import read_published_predictor
 from amed_lightning.cli.parsing import Parser
 from amed_lightning.config import InputError, Spec, build
@@ -66,8 +66,8 @@ def _predictor(options: jsonargparse.Namespace) -> str:
         raise InputError("--model: this predictor was made under thresholding; use {name: thresholded, of: ...}")
     sampler = published.solver, published.schedule, published.num_intervals, published.afs
     parts = SamplerParts(SamplerConfig(model_spec, *sampler), model)
-    save_predictor(options.destination, published.predictor, parts.purpose, published.training)
+    save_learned(options.destination, published.predictor, parts.purpose, published.training)
     return (
         f"written: {options.destination}, for {published.solver['name']} in {published.num_intervals} intervals on "
-        f"{published.schedule['name']}; name it as `placer: {{predictor: {options.destination}}}`"
+        f"{published.schedule['name']}; name it in its solver as `learned: {options.destination}`"
     )

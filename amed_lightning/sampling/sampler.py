@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from amed_lightning.amed.files import KINDS, load_predictor, predictor_digest
-from amed_lightning.amed.learned_table import LearnedTable
+from amed_lightning.amed.files import LEARNED, learned_digest, load_learned
 from amed_lightning.config import InputError, Spec, build, canonical_json, complete
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import load
@@ -21,13 +20,14 @@ from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import SCHEDULES, Grid, levels
 from amed_lightning.seeds import Seeds
+from amed_lightning.solvers.learned import Learned, Steps
 from amed_lightning.solvers.placement import FixedPlacement, Placer
 from amed_lightning.solvers.registry import SOLVERS, network_runs
 from amed_lightning.solvers.state import Solver, SolverState, trajectory
-from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.tensors import Images
 
-PLACER_FORMS = "none, {fixed: <ratio>} or {predictor: <path of its .json>}, and so constants, coefficients and table"
+SUPPLIED = ("placer", "learned")
+"""What a solver's mapping says beside the solver's own options."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class SamplerConfig:
 
     Attributes:
         model: name and options of the denoiser.
-        solver: name and options; its ``placer`` is none, ``{fixed: r}``, or ``{predictor: path}`` and likewise
-            ``constants`` and ``coefficients``.
+        solver: name and options; besides these ``learned``, the path of what a fit has learned for it, or ``placer``,
+            which is none or ``{fixed: r}``.
         schedule: name and options.
         num_intervals: intervals of the time grid.
         afs: replace the first evaluation by the analytic one.
@@ -75,10 +75,11 @@ class Sampler:
     placer: Placer | None = None
 
     def to(self, device: torch.device) -> "Sampler":
-        """Move the weights of the denoiser and of a learned placer, in place, and return this sampler."""
+        """Move the weights of the denoiser and what was learned, in place, and return this sampler."""
         self.model.to(device)
-        if isinstance(self.placer, torch.nn.Module):
-            self.placer.to(device)
+        for part in (self.solver, self.placer):
+            if isinstance(part, torch.nn.Module):
+                part.to(device)
         return self
 
     def known_at_start(self, x: Images) -> Evaluation | None:
@@ -170,16 +171,33 @@ def repeated_prompts(model: DiffusionModel, seeds: Seeds) -> list[str]:
     return [f"{len(seeds)} images of {distinct} prompts, which repeat: their scores are not those of as many prompts"]
 
 
-def without_placer(solver: Spec) -> Spec:
-    """Return a solver's name and own options."""
-    return {key: value for key, value in solver.items() if key != "placer"}
+def rule_of(solver: Spec) -> Spec:
+    """Return a solver's name and own options, every one spelled out.
+
+    Raises:
+        InputError: an unknown name or option.
+    """
+    own = {key: value for key, value in solver.items() if key not in SUPPLIED}
+    return complete("solver", SOLVERS, own, hidden=["placer"])
 
 
-def predictor_path(solver: Spec) -> Path | None:
-    """Return the file of the predictor, or of the constants, that a solver's placer names, if it names one."""
-    placer = solver.get("placer")
-    paths = [placer[kind] for kind in KINDS if kind in placer] if isinstance(placer, dict) else []
-    return Path(paths[0]) if paths else None
+def learned_path(solver: Spec) -> Path | None:
+    """Return the file that a solver says was learned for it, if it names one.
+
+    The first configurations named it ``placer: {predictor: <path>}``, and by other kinds.
+
+    Raises:
+        InputError: it is no path, or there is a placer as well.
+    """
+    placer, path = solver.get("placer"), solver.get("learned")
+    if isinstance(placer, dict) and len(placer) == 1:
+        ((kind, value),) = placer.items()
+        placer, path = (None, value) if kind in LEARNED else (placer, path)
+    if path is not None and placer not in (None, "none"):
+        raise InputError("solver: it has both 'learned' and a 'placer'; what was learned needs no placer, leave it out")
+    if path is not None and not isinstance(path, str):
+        raise InputError(f"solver.learned: {path!r} is no path; name the .json that a fit has written")
+    return None if path is None else Path(path)
 
 
 def identity(config: SamplerConfig, sampler: Sampler) -> Spec:
@@ -189,11 +207,10 @@ def identity(config: SamplerConfig, sampler: Sampler) -> Spec:
         config: what describes the sampler.
         sampler: as it was built from that.
     """
-    path = predictor_path(config.solver)
-    rule = complete("solver", SOLVERS, without_placer(config.solver), hidden=["placer"])
+    path = learned_path(config.solver)
     return {
         "model": sampler.model.digest,
-        "solver": rule | {"placer": sampler.placer if path is None else predictor_digest(path)},
+        "solver": rule_of(config.solver) | {"placer": sampler.placer if path is None else learned_digest(path)},
         "sigmas": sampler.sigmas.tolist(),
         "afs": config.afs,
         "denoise_to_zero": config.denoise_to_zero,
@@ -228,7 +245,7 @@ class SamplerParts:
         """What a predictor for this sampler is made for."""
         return {
             "model": self.model.digest,
-            "solver": complete("solver", SOLVERS, without_placer(self.config.solver), hidden=["placer"]),
+            "solver": rule_of(self.config.solver),
             "num_intervals": self.config.num_intervals,
             "schedule": self.config.schedule["name"],
             "sigmas": self.sigmas.tolist(),
@@ -256,37 +273,45 @@ class SamplerParts:
 
     def solver(self, placer: Placer | None) -> Solver:
         """Build the solver around a placer."""
-        return build("solver", SOLVERS, without_placer(self.config.solver), placer=placer)
+        return build("solver", SOLVERS, rule_of(self.config.solver), placer=placer)
 
-    def configured_placer(self) -> Placer | LearnedTable | None:
-        """Build the placer that the configuration names.
+    def sampler(self, placer: Placer | None) -> Sampler:
+        """Build the sampler around a placer."""
+        return self._with(Steps(self.solver(placer), self.sigmas, self.config.afs, placer))
+
+    def configured(self) -> Sampler:
+        """Build the sampler with what was learned for it, or around the placer that the configuration names.
 
         Raises:
-            InputError: it is none of the forms, or a predictor made for something else.
+            InputError: the placer is none of the forms, or what was learned is for something else.
         """
-        form: Any = self.config.solver.get("placer")
-        match form:
-            case None | "none":
-                return None
-            case {"fixed": float() | int() as ratio, **rest} if not rest:
-                try:
-                    return FixedPlacement(float(ratio))
-                except ValueError as error:
-                    raise InputError(f"solver.placer.fixed: {error}") from error
-            case dict() if len(form) == 1:
-                ((kind, path),) = form.items()
-                if kind in KINDS and isinstance(path, str):
-                    return load_predictor(Path(path), self.purpose, kind)
-        raise InputError(f"solver.placer: {form!r} is not one of {PLACER_FORMS}")
+        path = learned_path(self.config.solver)
+        if path is None:
+            return self.sampler(_placer(self.config.solver.get("placer")))
+        return self.with_learned(load_learned(path, self.purpose))
 
-    def sampler(self, placer: Placer | LearnedTable | None) -> Sampler:
-        """Build the sampler around a placer, or that of a learned table, which began at the configured one."""
-        ends = self.config.denoise_to_zero
-        if isinstance(placer, LearnedTable):
-            table = placer()
-            sigmas = torch.cat([table.told, self.sigmas[-1:]])
-            return Sampler(self.model, Tabulated(table), sigmas, denoise_to_zero=ends)
-        return Sampler(self.model, self.solver(placer), self.sigmas, self.config.afs, ends, placer)
+    def with_learned(self, learned: Learned) -> Sampler:
+        """Build the sampler with what was learned for it."""
+        return self._with(learned.steps(self.solver, self.sigmas, self.config.afs))
+
+    def _with(self, steps: Steps) -> Sampler:
+        return Sampler(self.model, denoise_to_zero=self.config.denoise_to_zero, **steps._asdict())
+
+
+def _placer(form: Any) -> Placer | None:
+    """Build the placer that a solver's mapping names."""
+    match form:
+        case None | "none":
+            return None
+        case {"fixed": float() | int() as ratio, **rest} if not rest:
+            try:
+                return FixedPlacement(float(ratio))
+            except ValueError as error:
+                raise InputError(f"solver.placer.fixed: {error}") from error
+    raise InputError(
+        f"solver.placer: {form!r} is not one of none, {{fixed: <ratio>}}; what a fit has learned is named as "
+        f"learned: <path of its .json>"
+    )
 
 
 def build_sampler(config: SamplerConfig, model: DiffusionModel | None = None) -> Sampler:
@@ -299,5 +324,4 @@ def build_sampler(config: SamplerConfig, model: DiffusionModel | None = None) ->
     Raises:
         InputError: an unknown part or option, parts that do not fit together, or a predictor made for another use.
     """
-    parts = SamplerParts(config, model)
-    return parts.sampler(parts.configured_placer())
+    return SamplerParts(config, model).configured()

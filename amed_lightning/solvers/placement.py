@@ -24,13 +24,11 @@ class Placement:
         ratio: in (0, 1]; 0 is the interval's start, 1 its end, in ln sigma.
         direction_scale: factor on the second update, around 1.
         time_scale: factor on the level at the second evaluation, around 1.
-        start_scale: what is added of the derivative at the interval's start, over the whole interval; 0 in AMED.
     """
 
     ratio: Level | float
     direction_scale: Level | float = 1.0
     time_scale: Level | float = 1.0
-    start_scale: Level | float = 0.0
 
     def level(self, sigma: Level, sigma_next: Level) -> Level:
         """Return the intermediate level between ``sigma`` and ``sigma_next``."""
@@ -38,7 +36,7 @@ class Placement:
 
     def per_sample(self, like: Float[Tensor, "batch *_"]) -> "Placement":
         """Give each sample of ``like`` entries of its own, in its precision, as a predictor does."""
-        entries = (self.ratio, self.direction_scale, self.time_scale, self.start_scale)
+        entries = (self.ratio, self.direction_scale, self.time_scale)
         return Placement(
             *(
                 torch.as_tensor(entry, dtype=like.dtype, device=like.device).expand(len(like), 1, 1, 1)

@@ -2,8 +2,7 @@
 
 An interval is two updates of the base solver around the placed level s, with the base's own history: both half-steps
 enter it, at the levels sigma and s, and its warm-up and final orders count half-steps. What the network adds in the
-second update is multiplied by the direction scale; its query level by the time scale. A start scale adds as much of
-the derivative at the interval's start to the whole interval.
+second update is multiplied by the direction scale; its query level by the time scale.
 """
 
 from dataclasses import dataclass, replace
@@ -50,5 +49,4 @@ class Refined(PlacedSolver):
         scaled = flow.scaled(place.time_scale)
         halfway = self.base.update(scaled, replace(state, known=here, nfe=nfe), place.level(state.sigma, sigma_next))
         there, nfe = halfway.evaluated(scaled)
-        end = self.base.update(flow, replace(halfway, known=there, nfe=nfe), sigma_next, place.direction_scale)
-        return replace(end, x=end.x + place.start_scale * (sigma_next - state.sigma) * here.derivative)
+        return self.base.update(flow, replace(halfway, known=there, nfe=nfe), sigma_next, place.direction_scale)

@@ -6,8 +6,10 @@ changes and placements that are the same for all of them make every solver such 
 included, because each combines answers linearly: what a table holds is read off by one run on unit vectors.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,9 +18,12 @@ from torch import Tensor
 from amed_lightning.flow.model import Condition, Denoised
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.learned import Learned, Rule, Steps
 from amed_lightning.solvers.registry import network_runs
 from amed_lightning.solvers.state import Solver, SolverState, solve
 from amed_lightning.tensors import Images, Level
+
+FORM = re.compile(r"[a-z0-9+ -]{1,40}")
 
 
 @dataclass(frozen=True)
@@ -49,30 +54,70 @@ class Table:
         return x
 
 
-class Tabulated:
+class Tabulated(Learned):
     """The solver that a table describes, with one evaluation per interval; it is at home on the table's own levels.
 
     Args:
         table: of N runs.
+        form: what it is, in a word or two for tables of results.
     """
 
+    kind = "table"
     evaluations_per_interval = 1
     is_multistep = True
     warm_up_intervals = 0
+    told: Tensor
+    noise: Tensor
+    answers: Tensor
 
-    def __init__(self, table: Table) -> None:
-        self.table = table
+    def __init__(self, table: Table, form: str = "table") -> None:
+        super().__init__()
+        self.form = form
+        for name, numbers in vars(table).items():
+            self.register_buffer(name, numbers.detach())
+
+    @property
+    def table(self) -> Table:
+        """Its numbers."""
+        return Table(self.told, self.noise, self.answers)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What its numbers do not say."""
+        return {"form": self.form}
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any], numbers: Mapping[str, Tensor], purpose: Mapping[str, Any]) -> "Tabulated":
+        """Build the solver that a file describes.
+
+        Raises:
+            ValueError: numbers that are no table.
+        """
+        form = options.get("form", "table")
+        if not isinstance(form, str) or not FORM.fullmatch(form):
+            raise ValueError("its form is no short name")
+        told, noise, answers = (numbers[name].to(torch.float64, copy=True) for name in ("told", "noise", "answers"))
+        runs = told.numel()
+        if not runs or told.dim() != 1 or noise.shape != (runs + 1,) or answers.shape != (runs + 1, runs):
+            raise ValueError("its numbers are not those of a table of so many runs")
+        if not (told > 0).all() or not noise[0] or answers.triu().any():
+            raise ValueError("a level is not above zero, the first state has no noise, or an answer is used too early")
+        return cls(Table(told, noise, answers), form)
+
+    def steps(self, rule: Rule, sigmas: Grid, afs: bool) -> Steps:
+        """Run along the levels that the table tells, down to the last of the solver that it began at."""
+        return Steps(self, torch.cat([self.told.cpu(), sigmas[-1:]]))
 
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
         """Return the first state; ``x`` is noise times ``sigmas[0]``."""
-        return SolverState(self.table.noise[0].to(x) * (x / sigmas[0].to(x)), sigmas[0], known, (), len(sigmas) - 1, 0)
+        return SolverState(self.noise[0].to(x) * (x / sigmas[0].to(x)), sigmas[0], known, (), len(sigmas) - 1, 0)
 
     def step(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level) -> SolverState:
         """Ask once, and go on to the next row."""
         here, nfe = state.evaluated(flow)
         history = (*state.history, here)
         first = history[0]
-        noise = (first.denoised + first.sigma * first.derivative) / self.table.noise[0].to(here.denoised)
+        noise = (first.denoised + first.sigma * first.derivative) / self.noise[0].to(here.denoised)
         x = self.table.state(len(history), noise, [answer.denoised for answer in history])
         return SolverState(x, sigma_next, None, history, state.updates_left - 1, nfe)
 

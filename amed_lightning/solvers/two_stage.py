@@ -9,8 +9,6 @@ order only.
 
 DPM-Solver-2 (Lu et al. 2022): ``x' = x + c (sigma' - sigma) (d_s / 2r + (1 - 1/2r) d_0)``, order 2 for every ratio r in
 log-SNR. With ratio 1 it is Heun's method (EDM, Karras et al. 2022, algorithm 1), order 2.
-
-A placement may add a multiple of ``d_0`` to either: two free coefficients, which least squares can choose.
 """
 
 from collections.abc import Callable
@@ -65,5 +63,5 @@ class TwoStage(PlacedSolver):
         placed = flow.scaled(place.time_scale)(x_placed, sigma_placed)
         slope = self.slope(here.derivative, placed.derivative, place.ratio)
         h = sigma_next - state.sigma
-        x = state.x + place.direction_scale * h * slope + place.start_scale * h * here.derivative
+        x = state.x + place.direction_scale * h * slope
         return SolverState(x, sigma_next, None, (), state.updates_left - 1, nfe + placed.cost)

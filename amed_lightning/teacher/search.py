@@ -107,7 +107,7 @@ def _chosen(config: ScheduleSearch, fine: SamplerParts, reader: TrajectoryReader
     except ValueError as error:
         raise InputError(f"{reader.store.folder}: {error}") from error
     if config.afs:
-        sampler = fine.sampler(fine.configured_placer())
+        sampler = fine.configured()
         path = with_inserted_level(path, sampler, fine.sigmas, reader.read(batches[0].tolist()).to(device))
     reader.close()
     return path

@@ -119,6 +119,13 @@ class StepTable:
         end = solver.step_at(flow, state, self.sigmas[1], place).x
         return torch.cat([end.new_ones(len(self), 1), (state.x - end).flatten(1)], 1)
 
+    @property
+    def start_slope(self) -> Weights:
+        """Coordinates of the whole interval's length times the derivative at its start."""
+        along = self.gram.new_zeros(1, self.gram.shape[1])
+        along[:, self._fixed - 2] = self.sigmas[1] - self.sigmas[0]
+        return along
+
     def coarser(self, axis: AxisName) -> "StepTable":
         """Return the table of every second node of one axis."""
         nodes, kept = self.nodes.coarser(axis)

@@ -6,9 +6,11 @@ from pathlib import Path
 import lightning.pytorch as pl
 from torch import nn
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.constants import constants_table
+from amed_lightning.amed.files import save_learned
+from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.solvers.two_stage import TwoStage
-from amed_lightning.training.constants import approach, fit_coefficients, fit_constants
+from amed_lightning.training.constants import approach, fit_coefficients, fit_constants, losses_of
 from amed_lightning.training.exporting import is_trial
 from amed_lightning.training.student import Student
 from amed_lightning.training.tables import TableRoute
@@ -32,17 +34,18 @@ class Baselines(pl.Callback):
         if self.student.is_multistep:
             return
         train, val = self.route.tables.values()
-        solver = self.student.solver
-        for fit in [fit_constants, fit_coefficients] if isinstance(solver, TwoStage) else [fit_constants]:
-            placer = fit(solver, train)
-            losses = [
-                float(table.losses(solver, placer(table.start, table.sigmas[0], table.sigmas[1])).mean())
-                for table in val
-            ]
-            self.losses[f"val/{placer.kind}"] = self.judge(losses)
+        solver, parts = self.student.solver, self.student.parts
+        fits = {"constants": fit_constants} | (
+            {"coefficients": fit_coefficients} if isinstance(solver, TwoStage) else {}
+        )
+        for form, fit in fits.items():
+            numbers = fit(solver, train)
+            losses = [float(losses_of(solver, table, row).mean()) for table, row in zip(val, numbers, strict=True)]
+            self.losses[f"val/{form}"] = self.judge(losses)
             if trainer.is_global_zero and not is_trial(trainer):
-                path = Path(trainer.default_root_dir) / f"{placer.kind}.json"
-                save_predictor(path, placer, self.student.parts.purpose, {"val_losses": losses})
+                table = constants_table(solver, parts.sigmas, parts.config.afs, numbers.cpu())
+                path = Path(trainer.default_root_dir) / f"{form}.json"
+                save_learned(path, Tabulated(table, form), parts.purpose, {"val_losses": losses})
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let a fit that is not resumed begin at the constants."""

@@ -11,76 +11,77 @@ the sigmoid's gradient is gone before the other intervals have pulled theirs bac
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from amed_lightning.amed.constant import ConstantKind, ConstantPlacer
+from amed_lightning.amed.constants import ConstantForm, Numbers
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
-from amed_lightning.teacher.step_table import StepTable
+from amed_lightning.teacher.step_table import StepTable, Weights
 
 Ratios: TypeAlias = Float[Tensor, "tried"]
 Losses: TypeAlias = Float[Tensor, "tried"]
-Numbers: TypeAlias = Float[Tensor, "tried 3"]
 MIDDLE = 0.5
 APPROACH_STEPS, APPROACH_RATE = 200, 1e-2
 REACHED = 0.9
 """Part of a bound that a sigmoid reaches soon enough."""
 RATIOS = 64
 """Ratios that are tried, and then as many between the neighbours of the best."""
-FACTORS: dict[ConstantKind, tuple[str, ...]] = {
-    "constants": ("direction_scale",),
-    "coefficients": ("direction_scale", "start_scale"),
-}
-"""What each kind chooses by least squares."""
 
 
-def fit_constants(solver: PlacedSolver, tables: Sequence[StepTable]) -> ConstantPlacer:
+def fit_constants(solver: PlacedSolver, tables: Sequence[StepTable]) -> Numbers:
     """Search each interval's ratio, with the best direction scale at each."""
-    return _placer("constants", tables, [_searched(solver, table) for table in tables])
+    return torch.cat([_searched(solver, table) for table in tables])
 
 
-def fit_coefficients(solver: PlacedSolver, tables: Sequence[StepTable]) -> ConstantPlacer:
+def fit_coefficients(solver: PlacedSolver, tables: Sequence[StepTable]) -> Numbers:
     """Weigh the derivatives at each interval's start and middle freely."""
-    found = [best_factors("coefficients", solver, table, table.gram.new_full((1,), MIDDLE))[0] for table in tables]
-    return _placer("coefficients", tables, found)
+    middle = tables[0].gram.new_full((1,), MIDDLE)
+    return torch.cat([best_factors("coefficients", solver, table, middle)[0] for table in tables])
 
 
-def best_factors(kind: ConstantKind, solver: PlacedSolver, table: StepTable, ratios: Ratios) -> tuple[Numbers, Losses]:
+def losses_of(solver: PlacedSolver, table: StepTable, numbers: Float[Tensor, "3"]) -> Float[Tensor, "rows"]:
+    """Return each sample's squared distance to the teacher at the end of an interval with these numbers."""
+    ratio, direction, start = numbers
+    left = table.residual(solver, Placement(ratio, direction)) - start * table.start_slope
+    return table.products(left, left)
+
+
+def best_factors(form: ConstantForm, solver: PlacedSolver, table: StepTable, ratios: Ratios) -> tuple[Numbers, Losses]:
     """Choose, at each of several ratios, the factors that minimise the mean loss.
 
     Args:
-        kind: which factors there are.
+        form: constants have a factor of the placed derivative, coefficients one of the first derivative too.
         solver: of the student.
         table: an interval of a one-step student.
         ratios: to choose at.
 
     Returns:
-        Ratio, direction scale and start scale in a row each, and their losses.
+        The numbers of each ratio, and their losses.
     """
-    means, names = table.averaged(len(ratios)), FACTORS[kind]
-    unset = Placement(ratios.reshape(-1, 1, 1, 1), direction_scale=0.0)
-    without = means.residual(solver, unset)
-    effects = [means.residual(solver, replace(unset, **{name: 1.0})) - without for name in names]
+    means = table.averaged(len(ratios))
+    places = ratios.reshape(-1, 1, 1, 1)
+    without = means.residual(solver, Placement(places, direction_scale=0.0))
+    placed = means.residual(solver, Placement(places)) - without
+    effects: list[Weights] = [placed, -table.start_slope.expand_as(placed)][: 1 if form == "constants" else 2]
     normal = torch.stack([torch.stack([means.products(a, b) for b in effects], -1) for a in effects], -2)
     right = torch.stack([-means.products(without, effect) for effect in effects], -1)
     factors = (torch.linalg.pinv(normal, hermitian=True) @ right[..., None])[..., 0]
     left = without + sum(factor[:, None] * effect for factor, effect in zip(factors.unbind(-1), effects, strict=True))
-    padded = F.pad(factors, (0, 2 - len(names)))
-    return torch.cat([ratios[:, None], padded], 1), means.products(left, left)
+    numbers = ratios.new_zeros(len(ratios), 3)
+    numbers[:, 0], numbers[:, 1 : 1 + len(effects)] = ratios, factors
+    return numbers, means.products(left, left)
 
 
-def approach(placer: nn.Module, constants: ConstantPlacer, tables: Sequence[StepTable], scale_dir: float) -> None:
+def approach(placer: nn.Module, constants: Numbers, tables: Sequence[StepTable], scale_dir: float) -> None:
     """Let a predictor place every sample where the constants do, as far as its bounds allow.
 
     Args:
         placer: learns.
-        constants: to place like.
+        constants: of each interval.
         tables: whose samples it sees.
         scale_dir: bound of its direction scale's distance from 1.
     """
@@ -88,12 +89,11 @@ def approach(placer: nn.Module, constants: ConstantPlacer, tables: Sequence[Step
     for _ in range(APPROACH_STEPS):
         optimizer.zero_grad()
         distance = torch.zeros((), device=tables[0].gram.device)
-        for table in tables:
-            ends = table.sigmas[0], table.sigmas[1]
-            own, goal = placer(table.start, *ends), constants(table.start, *ends)
-            distance = distance + (own.ratio.logit() - torch.as_tensor(goal.ratio).logit()).square().mean()
+        for table, (ratio, direction, _) in zip(tables, constants, strict=True):
+            own = placer(table.start, table.sigmas[0], table.sigmas[1])
+            distance = distance + (own.ratio.logit() - ratio.logit()).square().mean()
             if scale_dir:
-                offset = ((torch.as_tensor(goal.direction_scale) - 1) / scale_dir).clamp(-REACHED, REACHED)
+                offset = ((direction - 1) / scale_dir).clamp(-REACHED, REACHED)
                 distance = distance + ((own.direction_scale - 1) / scale_dir - offset).square().mean()
         torch.autograd.backward(distance)
         optimizer.step()
@@ -109,11 +109,3 @@ def _searched(solver: PlacedSolver, table: StepTable) -> Numbers:
         best = found[losses.argmin()]
         ratios = (best[0] + width * (2 * parts / (RATIOS - 1) - 1)).clamp(low + width / RATIOS, high)
     return best[None]
-
-
-def _placer(kind: ConstantKind, tables: Sequence[StepTable], numbers: Sequence[Numbers]) -> ConstantPlacer:
-    placer = ConstantPlacer(kind, len(tables)).to(tables[0].gram.device)
-    placer.sigmas.copy_(torch.stack([table.sigmas[0] for table in tables]))
-    for name, column in zip(("ratio", "direction_scale", "start_scale"), torch.cat(list(numbers)).T, strict=True):
-        getattr(placer, name).copy_(column)
-    return placer

@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, Spec, build
 from amed_lightning.sampling.finite import USUAL_CAUSE
@@ -170,7 +170,7 @@ class AMEDDistillation(Exporting):
         training = {name: value for name, value in made.items() if name != "weights"}
         training |= {"loss": self.objective.form, "learning_rate": self.learning_rate}
         with self.exported() as path:
-            save_predictor(path, predictor, self.parts.purpose, training)
+            save_learned(path, predictor, self.parts.purpose, training)
 
     def _require_finite_gradient(self, interval: Interval, batch: Batch) -> None:
         gradients = torch.cat(

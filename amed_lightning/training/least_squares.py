@@ -19,13 +19,13 @@ from jaxtyping import Float
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.learned_table import GROUPS, LearnedTable
 from amed_lightning.config import InputError
 from amed_lightning.flow.model import Condition
 from amed_lightning.sampling.finite import USUAL_CAUSE
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
-from amed_lightning.solvers.tabulated import table_of
+from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.tensors import Images, is_finite
 from amed_lightning.training.exporting import Exporting
@@ -78,6 +78,7 @@ class LeastSquares(Exporting):
             self.table = LearnedTable.beginning_at(start, float(self.parts.sigmas[-1]), groups or GROUPS)
         except ValueError as error:
             raise InputError(f"model.groups: {error}") from error
+        self.form = "+".join(self.table.groups) if self.table.groups != GROUPS else "union"
         self.damping, self.runs = damping, 0
         self.best: dict[str, Tensor] = {}
         self.exported_best: dict[str, Any] = {}
@@ -192,4 +193,4 @@ class LeastSquares(Exporting):
         table.set(made["numbers"])
         facts = {name: value for name, value in made.items() if name != "numbers"}
         with self.exported() as path:
-            save_predictor(path, table, self.parts.purpose, facts | {"radius": self.radius})
+            save_learned(path, Tabulated(table(), self.form), self.parts.purpose, facts | {"radius": self.radius})

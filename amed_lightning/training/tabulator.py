@@ -6,17 +6,17 @@ from itertools import product
 import torch
 
 from amed_lightning.amed.predictor import WHOLE
-from amed_lightning.config import InputError, complete
+from amed_lightning.config import InputError
 from amed_lightning.denoisers.gaussian import gaussian
 from amed_lightning.denoisers.interruptible import Interruptible
 from amed_lightning.denoisers.remembering import Noted, Question, Remembering
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
-from amed_lightning.sampling.sampler import without_placer
+from amed_lightning.sampling.sampler import rule_of
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
-from amed_lightning.solvers.registry import SOLVERS, amed
+from amed_lightning.solvers.registry import amed
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.teacher.nodes import Axis, Nodes, chebyshev
 from amed_lightning.teacher.step_table import StepTable
@@ -78,7 +78,7 @@ class TableOptions:
             )
         config, solver, sigmas = student.parts.config, student.solver, student.parts.sigmas
         asks_again = any(len(asked) > 1 for asked in _questions(solver, sigmas))
-        own = complete("solver", SOLVERS, without_placer(config.solver), hidden=["placer"])
+        own = rule_of(config.solver)
         return TableRecipe(
             trajectories=trajectories,
             sigmas=tuple(sigmas.tolist()),

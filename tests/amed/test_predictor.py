@@ -7,8 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from amed_lightning.amed.constant import ConstantPlacer
-from amed_lightning.amed.files import load_predictor, save_predictor
+from amed_lightning.amed.files import load_learned, save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, digest, file_digest
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
@@ -205,15 +204,15 @@ class TestFiles:
     @pytest.fixture
     def path(self, tmp_path):
         path = tmp_path / "predictor.json"
-        save_predictor(path, predictor(), PURPOSE, {"trajectories": 10})
+        save_learned(path, predictor(), PURPOSE, {"trajectories": 10})
         return path
 
     @every_scale
     @pytest.mark.parametrize("size", [64, 3])
     def test_it_comes_back_frozen_and_equal(self, tmp_path, scales, size):
         made, path = predictor(size, scales), tmp_path / "predictor.json"
-        save_predictor(path, made, PURPOSE, {})
-        loaded = load_predictor(path, PURPOSE)
+        save_learned(path, made, PURPOSE, {})
+        loaded = load_learned(path, PURPOSE)
         assert (loaded.scale_dir, loaded.scale_time) == scales
         assert not loaded.training
         assert not any(weights.requires_grad for weights in loaded.parameters())
@@ -223,7 +222,7 @@ class TestFiles:
 
     def test_saving_leaves_the_predictor_learning_and_only_two_files(self, path):
         made = predictor()
-        save_predictor(path, made, PURPOSE, {})
+        save_learned(path, made, PURPOSE, {})
         assert all(weights.requires_grad for weights in made.parameters())
         assert {file.name for file in path.parent.iterdir()} == {"predictor.json", "predictor.safetensors"}
 
@@ -244,24 +243,24 @@ class TestFiles:
     )
     def test_another_use_is_refused_and_named(self, path, key, other):
         with pytest.raises(InputError, match=rf"predictor\.json: this predictor was made for {key} ") as refusal:
-            load_predictor(path, PURPOSE | {key: other})
+            load_learned(path, PURPOSE | {key: other})
         assert json.dumps(other, separators=(",", ":")) in str(refusal.value)
         assert json.dumps(PURPOSE.get(key), separators=(",", ":")) in str(refusal.value)
 
     def test_a_use_that_says_less_is_another_use(self, path):
         with pytest.raises(InputError, match="made for afs true, not null"):
-            load_predictor(path, {key: value for key, value in PURPOSE.items() if key != "afs"})
+            load_learned(path, {key: value for key, value in PURPOSE.items() if key != "afs"})
 
     def test_a_purpose_with_a_tuple_survives_the_file(self, tmp_path):
         path, purpose = tmp_path / "predictor.json", PURPOSE | {"schedule": {"name": "own", "ends": (0.1, 2.0)}}
-        save_predictor(path, predictor(), purpose, {})
-        assert load_predictor(path, purpose).scale_time == 0.2
+        save_learned(path, predictor(), purpose, {})
+        assert load_learned(path, purpose).scale_time == 0.2
 
     @pytest.mark.parametrize(("suffix", "why"), [(".json", "no such file"), (".safetensors", "not the weights")])
     def test_a_missing_file_is_named(self, path, suffix, why):
         path.with_suffix(suffix).unlink()
         with pytest.raises(InputError, match=rf"predictor\{suffix}: {why}"):
-            load_predictor(path, PURPOSE)
+            load_learned(path, PURPOSE)
 
     @pytest.mark.parametrize("position", [-1, -1000])
     def test_weights_that_were_changed_are_refused(self, path, position):
@@ -270,7 +269,7 @@ class TestFiles:
         content[position] ^= 1
         weights.write_bytes(bytes(content))
         with pytest.raises(InputError, match=r"predictor\.safetensors: not the weights that predictor\.json describes"):
-            load_predictor(path, PURPOSE)
+            load_learned(path, PURPOSE)
 
     @pytest.mark.parametrize("wrong", [math.nan, math.inf])
     def test_weights_that_are_not_finite_are_refused_though_they_are_the_described_ones(self, path, wrong):
@@ -284,7 +283,7 @@ class TestFiles:
         with pytest.raises(
             InputError, match=r"predictor\.safetensors: 'fc_r\.bias' has a NaN or an infinity; fit"
         ) as one:
-            load_predictor(path, PURPOSE)
+            load_learned(path, PURPOSE)
         assert len(str(one.value).splitlines()) == 1
 
     @pytest.mark.parametrize(("key", "wrong"), [("scale_dir", math.nan), ("scale_time", math.inf)])
@@ -292,31 +291,33 @@ class TestFiles:
         content = json.loads(path.read_text())
         content["options"][key] = wrong
         path.write_text(json.dumps(content))
-        with pytest.raises(InputError, match=r"predictor\.json: not a predictor's description: .* is not finite"):
-            load_predictor(path, PURPOSE)
+        with pytest.raises(
+            InputError, match=r"predictor\.json: not a description of what was learned: .* is not finite"
+        ):
+            load_learned(path, PURPOSE)
 
     def test_one_that_is_not_finite_or_was_made_so_is_not_written(self, tmp_path):
         made = predictor()
         with pytest.raises(FloatingPointError, match=r"new\.json: not written, val_losses\.1 is inf"):
-            save_predictor(tmp_path / "new.json", made, PURPOSE, {"val_losses": [1.0, math.inf]})
+            save_learned(tmp_path / "new.json", made, PURPOSE, {"val_losses": [1.0, math.inf]})
         torch.nn.init.constant_(made.fc_r.bias, math.nan)
         with pytest.raises(FloatingPointError, match=r"new\.json: not written, its 'fc_r\.bias' has a NaN"):
-            save_predictor(tmp_path / "new.json", made, PURPOSE, {})
+            save_learned(tmp_path / "new.json", made, PURPOSE, {})
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("content", [b"", b"not json", b"\xff\xfe", b"[]", b"null", b"3", b'{"purpose": {}}'])
     def test_what_is_no_description_is_refused(self, path, content):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"predictor\.json: not a predictor's description"):
-            load_predictor(path, PURPOSE)
+        with pytest.raises(InputError, match=r"predictor\.json: not a description of what was learned"):
+            load_learned(path, PURPOSE)
 
     @pytest.mark.parametrize("key", ["options", "purpose", "weights_sha256", "digest"])
     def test_a_missing_entry_is_refused_and_named(self, path, key):
         content = json.loads(path.read_text())
         del content[key]
         path.write_text(json.dumps(content))
-        with pytest.raises(InputError, match=rf"predictor\.json: not a predictor's description: '{key}'"):
-            load_predictor(path, PURPOSE)
+        with pytest.raises(InputError, match=rf"predictor\.json: not a description of what was learned: '{key}'"):
+            load_learned(path, PURPOSE)
 
     @pytest.mark.parametrize(
         ("key", "value"), [("purpose", ["amed"]), ("options", {"scale_dir": 0.5}), ("digest", "00")]
@@ -324,66 +325,8 @@ class TestFiles:
     def test_a_description_that_was_changed_is_refused(self, path, key, value):
         path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
         with pytest.raises(InputError, match=r"predictor\.json: changed since it was written"):
-            load_predictor(path, PURPOSE)
-
-
-class TestKinds:
-    """Constants and coefficients live in files of the same form."""
-
-    SIGMAS = torch.tensor([14.6, 0.7], dtype=torch.float64)
-
-    def constant(self, kind="constants"):
-        made = ConstantPlacer(kind, 2)
-        for name, values in (("sigmas", self.SIGMAS), ("ratio", (0.3, 0.6)), ("direction_scale", (0.9, 1.1))):
-            getattr(made, name).copy_(torch.as_tensor(values, dtype=torch.float64))
-        made.start_scale.copy_(torch.tensor([0.2, -0.1], dtype=torch.float64))
-        return made
-
-    @pytest.mark.parametrize("kind", ["constants", "coefficients"])
-    def test_they_come_back_equal_under_their_own_name(self, tmp_path, kind):
-        path = tmp_path / f"{kind}.json"
-        save_predictor(path, self.constant(kind), PURPOSE, {})
-        loaded = load_predictor(path, PURPOSE, kind)
-        assert loaded.kind == kind
-        torch.testing.assert_close(loaded.state_dict(), self.constant().state_dict(), rtol=0, atol=0)
-        with pytest.raises(InputError, match=f"holds a placer of kind {kind}, not predictor; name it as {{{kind}: "):
-            load_predictor(path, PURPOSE)
-        with pytest.raises(InputError, match="made for afs true, not false"):
-            load_predictor(path, PURPOSE | {"afs": False}, kind)
+            load_learned(path, PURPOSE)
 
     def test_a_predictor_s_file_says_what_it_always_said(self, tmp_path):
-        save_predictor(tmp_path / "predictor.json", predictor(), PURPOSE, {})
+        save_learned(tmp_path / "predictor.json", predictor(), PURPOSE, {})
         assert "kind" not in json.loads((tmp_path / "predictor.json").read_text())
-
-    def test_an_interval_s_numbers_are_found_by_its_level(self):
-        for index, sigma in enumerate(self.SIGMAS):
-            place = self.constant()(answer(features()), sigma, sigma / 2)
-            assert place.ratio == (0.3, 0.6)[index]
-            assert place.direction_scale == (0.9, 1.1)[index]
-            assert place.start_scale == (0.2, -0.1)[index]
-            assert place.time_scale == 1.0
-
-    def test_a_level_at_which_no_interval_begins_is_an_error(self):
-        rounded = self.SIGMAS.float().double()
-        assert self.constant()(answer(features()), rounded[1], rounded[1] / 2).ratio == 0.6
-        for sigma in (self.SIGMAS[0] * 0.99, self.SIGMAS[:, None, None, None] * torch.tensor([[[[1.0]]], [[[1.01]]]])):
-            with pytest.raises(RuntimeError, match="no interval of these constants begins at this level"):
-                self.constant()(answer(features()), sigma, sigma / 2)
-
-    def test_levels_given_per_sample_get_an_entry_each(self):
-        levels = self.SIGMAS[torch.tensor([1, 0, 0, 1, 1])].reshape(-1, 1, 1, 1)
-        place = self.constant()(answer(features()), levels, levels / 2)
-        assert place.ratio.flatten().tolist() == [0.6, 0.3, 0.3, 0.6, 0.6]
-
-    def test_coefficients_weigh_both_derivatives(self):
-        """``x' = x + h (alpha d_0 + beta d_s)``, and d_s is asked for in the middle."""
-        made, flow = self.constant("coefficients"), ProbabilityFlow(mixture())
-        solver, x, sigma_next = amed(made), start(), torch.tensor(0.5, dtype=torch.float64)
-        sigma = self.SIGMAS[1]
-        made.ratio.fill_(0.5)
-        end = solver.step(flow, solver.init(x, torch.stack([sigma, sigma_next])), sigma_next)
-        first = flow(x, sigma).derivative
-        middle = (sigma * sigma_next).sqrt()
-        second = flow(x + (middle - sigma) * first, middle).derivative
-        expected = x + (sigma_next - sigma) * (-0.1 * first + 1.1 * second)
-        torch.testing.assert_close(end.x, expected)

@@ -51,7 +51,7 @@ FIT: dict[str, Any] = {
 SUITE = PLAIN | {"entries": [entry({"name": "euler"})]}
 NIGHTLY = {"suite": "suite.yaml", "golden": "golden", "board": "board", "results": "nights"}
 PREDICTOR = "done/run/predictor.json"
-LEARNED = SAMPLER | {"solver": {"name": "amed", "placer": {"predictor": PREDICTOR}}}
+LEARNED = SAMPLER | {"solver": {"name": "amed", "learned": PREDICTOR}}
 CONFIGS = {
     "sample": {"sampler": SAMPLER, "seeds": "0-3", "batch_size": 4},
     "learned": {"sampler": LEARNED, "seeds": "0-3", "batch_size": 4},

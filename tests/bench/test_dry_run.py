@@ -17,7 +17,7 @@ from ..sampling.models import mixture, watched
 from .suites import DATASET, entry, write_suite
 
 CPU = torch.device("cpu")
-PLUGIN = {"name": "ipndm", "placer": {"predictor": "nowhere-{nfe}.json"}}
+PLUGIN = {"name": "ipndm", "learned": "nowhere-{nfe}.json"}
 EULER = {"name": "euler"}
 
 

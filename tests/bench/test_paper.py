@@ -16,7 +16,7 @@ from amed_lightning.config import complete
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.zoo.card import card_names, load_card
 from amed_lightning.noise.schedules import SCHEDULES
-from amed_lightning.sampling.sampler import predictor_path
+from amed_lightning.sampling.sampler import learned_path
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.training.distillation import AMEDDistillation
 
@@ -134,7 +134,7 @@ def test_predictors_are_those_that_the_recipes_export_for_this_use(name):
         fit = yaml.safe_load(path.read_text())
         made = Path(fit["trainer"]["default_root_dir"], AMEDDistillation.result_name)
         exported[made] = fit["model"]["init_args"]["student"]
-    placed = {predictor_path(cell.solver): cell for cell in planned(name) if "placer" in cell.solver}
+    placed = {learned_path(cell.solver): cell for cell in planned(name) if cell.learned}
     assert placed.keys() == exported.keys()
     cost = load_card(name).facts.cost
     for path, cell in placed.items():

@@ -128,13 +128,13 @@ class TestOurFigures:
         """A label that no solver of ours has would never be found."""
         solvers = [{"name": name} for name in ("euler", "heun", "dpm_solver_2", "ipndm", "ipndm_v", "deis", "amed")]
         solvers += [{"name": "ipndm", "order": 3}, {"name": "dpm_solver_2", "placer": {"fixed": 0.1}}]
-        solvers += [{"name": name, "placer": {"predictor": "p.json"}} for name in ("amed", "ipndm", "dpm_solver_2")]
+        solvers += [{"name": name, "learned": "p.json"} for name in ("amed", "ipndm", "dpm_solver_2")]
         pp = {"name": "dpm_solver_pp", "order": 2, "prediction": "noise"}
-        solvers += [pp, pp | {"placer": {"predictor": "p.json"}}]
+        solvers += [pp, pp | {"learned": "p.json"}]
         schedules = [{"name": name} for name in ("polynomial", "logsnr", "time_uniform", "discrete")]
         schedules += [{"name": "time_uniform", "rho": 2.0}]
         clipped = [{"name": "dpm_solver_pp"}, {"name": "unipc"}]
-        clipped += [{"name": "dpm_solver_pp", "placer": {"predictor": "p.json"}}]
+        clipped += [{"name": "dpm_solver_pp", "learned": "p.json"}]
         entries = [Entry(solver, schedules, [6]) for solver in solvers]
         entries += [Entry(solver, schedules, [6], thresholded=True) for solver in clipped]
         entries += [Entry({"name": "heun"}, schedules, [35], denoise_to_zero=True)]

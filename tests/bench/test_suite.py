@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.bench.plan import plan
 from amed_lightning.bench.prepare import prepare
@@ -151,7 +151,7 @@ class TestCells:
                 {"entries": [entry(EULER) | {"schedules": [{"name": "discrete"}]}]},
                 "'discrete' needs a model with a table",
             ),
-            ({"entries": [entry({"name": "amed", "placer": {"predictor": "p-{nfe}.json"}})]}, "p-4.json: no such file"),
+            ({"entries": [entry({"name": "amed", "learned": "p-{nfe}.json"})]}, "p-4.json: no such file"),
             ({"model": {"name": "digts"}}, "unknown model 'digts'"),
             ({"detector": {"name": "vgg"}}, "unknown detector 'vgg'"),
             ({"dataset": {"name": "mnist"}}, "unknown dataset 'mnist'"),
@@ -229,8 +229,8 @@ class TestCells:
             ({"name": "dpm_solver_pp", "order": 2, "prediction": "noise"}, "dpm_solver_pp-2-noise"),
             ({"name": "unipc", "lower_order_final": False}, "unipc-3-no lower_order_final"),
             ({"name": "deis", "form": "textbook", "variable": "rhoAB"}, "deis-4-rhoAB-textbook"),
-            ({"name": "amed", "placer": {"predictor": "p.json"}}, "amed"),
-            ({"name": "ipndm", "placer": {"predictor": "p.json"}}, "ipndm-4 + plugin"),
+            ({"name": "amed", "learned": "p.json"}, "amed"),
+            ({"name": "ipndm", "learned": "p.json"}, "ipndm-4 + plugin"),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )
@@ -279,7 +279,7 @@ class TestCells:
         schedules = [{"name": "gits", "path": path} for path in paths]
         schedules += [{"name": "explicit", "levels": [80.0, middle, 0.002]} for middle in (1.0, 2.0)]
         schedules += [{"name": "polynomial", "rho": rho} for rho in (7, 7.0)]
-        placed = [{"name": "amed", "placer": {"predictor": f"{name}.json"}} for name in "ab"]
+        placed = [{"name": "amed", "learned": f"{name}.json"} for name in "ab"]
         entries = [entry(EULER, [4, 5], schedules=schedules), *map(entry, placed)]
         cells = plan(load_suite(write_suite(tmp_path, entries=entries, reference=None)))
         names = [(cell.square["label"], cell.square["schedule"], cell.nfe) for cell in cells]
@@ -288,10 +288,10 @@ class TestCells:
         assert names[12:] == [("amed", "logsnr", 4), ("amed (2)", "logsnr", 4)]
 
     def test_the_path_of_a_predictor_or_schedule_may_name_the_dataset(self, tmp_path):
-        placed = entry({"name": "amed", "placer": {"predictor": "{dataset}-{nfe}.json"}})
+        placed = entry({"name": "amed", "learned": "{dataset}-{nfe}.json"})
         placed["schedules"] = [{"name": "gits", "path": "gits-{nfe}.json"}]
         (cell,) = plan(load_suite(write_suite(tmp_path, entries=[placed], reference=None)))
-        assert cell.solver["placer"] == {"predictor": "grey-4.json"}
+        assert cell.solver["learned"] == "grey-4.json"
         assert cell.schedule["path"] == "gits-4.json"
 
     def test_labels_tell_solvers_options_and_placers_apart(self, tmp_path):
@@ -440,10 +440,10 @@ class TestPredictors:
     def predictor(self, path, seed):
         torch.manual_seed(seed)
         config = SamplerConfig(MODEL, {"name": "amed"}, LOGSNR[0], 2)
-        save_predictor(path, AMEDPredictor(1), SamplerParts(config).purpose, {})
+        save_learned(path, AMEDPredictor(1), SamplerParts(config).purpose, {})
 
     def placed(self, path):
-        return entry({"name": "amed", "placer": {"predictor": str(path)}})
+        return entry({"name": "amed", "learned": str(path)})
 
     def test_the_key_goes_by_a_predictor_s_content_and_not_by_its_path(self, tmp_path):
         for seed in (0, 1):
@@ -463,7 +463,7 @@ class TestPredictors:
 
     def test_one_made_for_another_number_of_intervals_is_refused(self, tmp_path):
         self.predictor(tmp_path / "p.json", 0)
-        with pytest.raises(InputError, match="made for num_intervals 2, not 3"):
+        with pytest.raises(InputError, match="it takes 4 network runs, not 6 as the suite"):
             bench_of(tmp_path, self.placed(tmp_path / "p.json") | {"nfe": [6]})
 
     def test_a_fixed_ratio_needs_none(self, tmp_path):

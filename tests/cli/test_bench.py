@@ -76,7 +76,7 @@ class TestRun:
         assert len(rows(tmp_path / "small")) == 2
 
     def test_nothing_runs_where_something_is_not_there(self, tmp_path, capsys):
-        placed = entry({"name": "amed", "placer": {"predictor": "nowhere.json"}})
+        placed = entry({"name": "amed", "learned": "nowhere.json"})
         suite = write_suite(tmp_path, entries=[entry(EULER), placed])
         line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path)
         assert "nowhere.json: no such file" in line
@@ -118,7 +118,7 @@ class TestDryRun:
         assert "the whole suite, finished cells too, on 1 device" in printed[0]
 
     def test_it_needs_neither_weights_nor_predictors_and_says_so(self, tmp_path, capsys):
-        placed = entry({"name": "ipndm", "placer": {"predictor": "nowhere.json"}})
+        placed = entry({"name": "ipndm", "learned": "nowhere.json"})
         suite = write_suite(tmp_path, entries=[placed], model={"name": "file", "path": "no-model.json"})
         assert run(suite, tmp_path, "--dry-run") == 0
         printed = capsys.readouterr().out

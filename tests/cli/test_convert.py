@@ -108,7 +108,7 @@ class TestPredictors:
         path = published.amed_predictor(tmp_path / "snapshot.pkl", published.AMED_SETTINGS, made.state_dict())
         assert call("convert", path, tmp_path / "predictor.json", "--model", json.dumps(model)) == 0
         assert "for amed in 3 intervals on time_uniform" in capsys.readouterr().out
-        solver = {"name": "amed", "placer": {"predictor": str(tmp_path / "predictor.json")}}
+        solver = {"name": "amed", "learned": str(tmp_path / "predictor.json")}
         config = SamplerConfig(model, solver, {"name": "time_uniform"}, 3, afs=True)
         sampler = build_sampler(config)
         assert sampler.nfe == 5
@@ -119,7 +119,7 @@ class TestPredictors:
         path = published.amed_predictor(tmp_path / "snapshot.pkl", published.AMED_SETTINGS, predictor().state_dict())
         assert call("convert", path, tmp_path / "predictor.json", "--model", json.dumps(model)) == 0
         assert call("convert", model["path"], tmp_path / "network.json") == 0
-        solver = {"name": "amed", "placer": {"predictor": str(tmp_path / "predictor.json")}}
+        solver = {"name": "amed", "learned": str(tmp_path / "predictor.json")}
         converted = {"name": "edm", "path": str(tmp_path / "network.json")}
         assert build_sampler(SamplerConfig(converted, solver, {"name": "time_uniform"}, 3, afs=True)).nfe == 5
 

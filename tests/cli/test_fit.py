@@ -8,11 +8,11 @@ import pytest
 import torch
 import yaml
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.bench.plan import plan
 from amed_lightning.bench.suite import load_suite
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, predictor_path
+from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, learned_path
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.training import constants as constants_module
 from amed_lightning.training import trajectories as trajectories_module
@@ -106,9 +106,9 @@ class TestConfigs:
     @pytest.mark.parametrize("path", SAMPLERS, ids=identity)
     def test_a_sampler_draws_an_image(self, folder, path):
         config = SamplerConfig(**CONTENTS[path]["sampler"])
-        if (predictor := predictor_path(config.solver)) is not None:
+        if (predictor := learned_path(config.solver)) is not None:
             parts = SamplerParts(config)
-            save_predictor(predictor, AMEDPredictor(parts.model.feature_size), parts.purpose, {})
+            save_learned(predictor, AMEDPredictor(parts.model.feature_size), parts.purpose, {})
         options = ("--seeds", "0", "--batch_size", "1", "--accelerator", "cpu", "--output", folder / "images")
         assert call("sample", "--config", path, *options) == 0
         assert (folder / "images" / "000000.png").is_file()
@@ -136,13 +136,11 @@ class TestHomes:
     def test_suites_and_samplers_look_where_a_fit_puts_it(self):
         """A cell of one whose fit is elsewhere would take what an older fit has left there."""
         homes = {CONTENTS[path]["trainer"]["default_root_dir"] for path in FITS}
-        made = {
-            f"{home}/{name}" for home in homes for name in ("predictor.json", "constants.json", "coefficients.json")
-        }
+        names = ("predictor.json", "table.json", "constants.json", "coefficients.json")
+        made = {f"{home}/{name}" for home in homes for name in names}
         solvers = [cell.solver for name in SUITES for cell in plan(load_suite(CONFIGS.parent / "benchmarks" / name))]
         solvers += [CONTENTS[path]["sampler"]["solver"] for path in SAMPLERS]
-        placers = [solver["placer"] for solver in solvers if "placer" in solver]
-        named = {str(path) for placer in placers for path in placer.values() if not isinstance(path, float)}
+        named = {str(path) for path in map(learned_path, solvers) if path is not None}
         assert len(named) > 10
         assert named <= made
 
@@ -225,8 +223,8 @@ class TestFit:
         return [(one / path, two / path) for path in paths if (two / path).exists()]
 
     def predictor(self, path, student):
-        solver = student["solver"] | {"placer": {"predictor": str(path / "out" / "predictor.json")}}
-        return SamplerParts(SamplerConfig(**student | {"solver": solver})).configured_placer()
+        solver = student["solver"] | {"learned": str(path / "out" / "predictor.json")}
+        return SamplerParts(SamplerConfig(**student | {"solver": solver})).configured().placer
 
     def test_a_finished_fit_is_validated_from_its_checkpoint(self, folder, capsys):
         assert call("fit", "--config", "fit.yaml", "--trainer.enable_checkpointing=true") == 0

@@ -156,7 +156,7 @@ class TestFit:
         assert call("precompute", *fit(prompts=model["prompts"] | {"evaluation": ["a boat"]})) == 0
         assert sorted((tmp_path / "runs" / "trajectories").iterdir()) == stores
 
-        solver = {"sampler.solver": {"name": "amed", "placer": {"predictor": "predictor.json"}}}
+        solver = {"sampler.solver": {"name": "amed", "learned": "predictor.json"}}
         options = [f"--{key}={json.dumps(value)}" for key, value in solver.items()]
         images, shown = sample(model, *options, "--prompt", "a boat")
         assert "4 images at 6 network runs each" in shown

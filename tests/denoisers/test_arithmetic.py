@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import digest
 from amed_lightning.denoisers.arithmetic import Arithmetic, tensor_float_32
@@ -61,8 +61,8 @@ class TestPrecision:
 
     def test_a_predictor_computes_in_float64_too(self, tmp_path):
         purpose = SamplerParts(SamplerConfig(MODEL, {"name": "amed"}, LOGSNR[0], 2)).purpose
-        save_predictor(tmp_path / "p.json", AMEDPredictor(1), purpose, {})
-        placed = entry({"name": "amed", "placer": {"predictor": str(tmp_path / "p.json")}})
+        save_learned(tmp_path / "p.json", AMEDPredictor(1), purpose, {})
+        placed = entry({"name": "amed", "learned": str(tmp_path / "p.json")})
         bench = bench_of(tmp_path, placed, arithmetic={"precision": "float64"})
         placer, sigmas = bench.cells[1].sampler.placer, bench.cells[1].sampler.sigmas
         x = torch.ones(2, 1, 8, 8, dtype=torch.float64)

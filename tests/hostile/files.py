@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import yaml
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.cli.main import main
 from amed_lightning.config import digest, file_digest
@@ -320,10 +320,10 @@ def safetensors_that_are_a_pickle() -> Command:
 
 def predictor(solver: Any = None, weights: bytes | None = None, **changes: Any) -> Command:
     """Write a predictor for the digits, sign it again, and return what samples from it."""
-    asked = {"name": "amed", "placer": {"predictor": "predictor.json"}}
+    asked = {"name": "amed", "learned": "predictor.json"}
     parts = SamplerParts(SamplerConfig({"name": "digits"}, {"name": "amed"}, {"name": "time_uniform"}, 3))
     path = Path("predictor.json")
-    save_predictor(path, AMEDPredictor(64), parts.purpose, {})
+    save_learned(path, AMEDPredictor(64), parts.purpose, {})
     content = json.loads(path.read_text()) | changes
     if solver is not None:
         content["purpose"] |= {"solver": solver}

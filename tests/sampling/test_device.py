@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from amed_lightning.amed.files import save_predictor
+from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
@@ -28,8 +28,8 @@ def config(folder, solver, num_intervals=2):
     plain = SamplerConfig(model, {"name": solver}, schedule, num_intervals, afs=True, denoise_to_zero=True)
     parts, path = SamplerParts(plain), folder / f"predictor-{num_intervals}.json"
     torch.manual_seed(0)
-    save_predictor(path, AMEDPredictor(parts.model.feature_size, 0.01, 0.1), parts.purpose, {})
-    placed = {"name": solver, "placer": {"predictor": str(path)}}
+    save_learned(path, AMEDPredictor(parts.model.feature_size, 0.01, 0.1), parts.purpose, {})
+    placed = {"name": solver, "learned": str(path)}
     return SamplerConfig(model, placed, schedule, num_intervals, afs=True, denoise_to_zero=True)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from amed_lightning.amed.files import load_predictor, save_predictor
+from amed_lightning.amed.files import load_learned, save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.prompts import PromptLists
@@ -17,7 +17,7 @@ from amed_lightning.sampling.sampler import (
     SamplerConfig,
     SamplerParts,
     build_sampler,
-    predictor_path,
+    learned_path,
     repeated_prompts,
     sample_seeds,
 )
@@ -197,10 +197,10 @@ class TestOwnStart:
     def test_a_predictor_for_one_form_does_not_serve_the_other(self, tmp_path):
         published, textbook = (self.parts(schedule={"form": form}) for form in ("published", "textbook"))
         assert published.purpose["sigmas"][0] == pytest.approx(7.23490375, abs=1e-8)
-        save_predictor(tmp_path / "p.json", AMEDPredictor(1), published.purpose, {})
-        assert load_predictor(tmp_path / "p.json", published.purpose)
+        save_learned(tmp_path / "p.json", AMEDPredictor(1), published.purpose, {})
+        assert load_learned(tmp_path / "p.json", published.purpose)
         with pytest.raises(InputError, match="made for sigmas"):
-            load_predictor(tmp_path / "p.json", textbook.purpose)
+            load_learned(tmp_path / "p.json", textbook.purpose)
 
     def test_a_start_above_the_models_largest_level_is_refused(self, tmp_path):
         beyond = build("model", DENOISERS, random_network(tmp_path))
@@ -264,9 +264,15 @@ class TestBuilding:
         assert sigmas.equal(levels(Discrete(), 3, network.noise_range))
 
     def test_the_path_of_a_predictor_is_found_only_where_one_is_named(self):
-        assert predictor_path({"name": "amed", "placer": {"predictor": "a/b.json"}}).parts == ("a", "b.json")
+        for spelled in (
+            {"learned": "a/b.json"},
+            {"learned": "a/b.json", "placer": "none"},
+            {"placer": {"predictor": "a/b.json"}},
+            {"placer": {"coefficients": "a/b.json"}},
+        ):
+            assert learned_path({"name": "amed", **spelled}).parts == ("a", "b.json")
         assert [
-            predictor_path({"name": "amed", **rest}) for rest in ({}, {"placer": "none"}, {"placer": {"fixed": 1}})
+            learned_path({"name": "amed", **rest}) for rest in ({}, {"placer": "none"}, {"placer": {"fixed": 1}})
         ] == [
             None,
             None,
@@ -306,15 +312,23 @@ WRONG = {
         r"placer.fixed: .* above 0 and at most at 1",
     ),
     "ratio beyond one": ({"solver": {"name": "amed", "placer": {"fixed": 1.5}}}, r"placer.fixed: .*, got 1.5"),
-    "ratio as a word": ({"solver": {"name": "amed", "placer": {"fixed": "half"}}}, r"none, \{fixed: <ratio>\} or "),
+    "ratio as a word": (
+        {"solver": {"name": "amed", "placer": {"fixed": "half"}}},
+        r"none, \{fixed: <ratio>\}; what a fit has learned ",
+    ),
     "a bare number": ({"solver": {"name": "amed", "placer": 0.5}}, r"solver.placer: 0.5 is not one of none, "),
     "two placers": (
         {"solver": {"name": "amed", "placer": {"fixed": 0.5, "predictor": "p.json"}}},
-        r"is not one of none, \{fixed: <ratio>\} or \{predictor: <path of its .json>\}",
+        r"is not one of none, \{fixed: <ratio>\}; what a fit has learned is named as learned: <path of its .json>",
     ),
+    "a placer besides what was learned": (
+        {"solver": {"name": "amed", "placer": {"fixed": 0.5}, "learned": "p.json"}},
+        r"solver: it has both 'learned' and a 'placer'",
+    ),
+    "no path": ({"solver": {"name": "amed", "learned": 3}}, r"solver\.learned: 3 is no path"),
     "another placer": ({"solver": {"name": "amed", "placer": "learned"}}, r"'learned' is not one of none, "),
     "missing predictor": (
-        {"solver": {"name": "amed", "placer": {"predictor": "nowhere/p.json"}}},
+        {"solver": {"name": "amed", "learned": "nowhere/p.json"}},
         r"nowhere/p.json: no such file; `amed-lightning fit` writes a predictor",
     ),
     "missing model file": (
@@ -338,11 +352,11 @@ class TestPredictor:
     def path(self, tmp_path):
         torch.manual_seed(3)
         path = tmp_path / "predictor.json"
-        save_predictor(path, AMEDPredictor(1), SamplerParts(config()).purpose, {})
+        save_learned(path, AMEDPredictor(1), SamplerParts(config()).purpose, {})
         return path
 
     def placed(self, path, solver="amed", **options):
-        return {"name": solver, "placer": {"predictor": str(path)}, **options}
+        return {"name": solver, "learned": str(path), **options}
 
     def test_its_own_use_gets_its_weights_frozen(self, path):
         placer = build_sampler(config(solver=self.placed(path))).solver.placer
@@ -354,7 +368,7 @@ class TestPredictor:
     def test_defaults_that_are_spelled_out_are_the_same_use(self, tmp_path):
         path = tmp_path / "plugin.json"
         short = config(solver={"name": "ipndm"}, schedule={"name": "polynomial"})
-        save_predictor(path, AMEDPredictor(1), SamplerParts(short).purpose, {})
+        save_learned(path, AMEDPredictor(1), SamplerParts(short).purpose, {})
         spelled = self.placed(path, "ipndm", order=4)
         assert build_sampler(config(solver=spelled, schedule={"name": "polynomial", "rho": 7})).solver.placer
 

@@ -26,7 +26,7 @@ def write_recipe(folder, name, **changes):
 
 def write_suite(folder):
     """Write a suite of what the fits make."""
-    placed = [{"name": "amed", "placer": {"predictor": f"runs/{{dataset}}/{name}/predictor.json"}} for name in RECIPES]
+    placed = [{"name": "amed", "learned": f"runs/{{dataset}}/{name}/predictor.json"} for name in RECIPES]
     path = folder / "benchmarks" / "grey.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(PLAIN | {"entries": [entry(solver, 6) for solver in placed]}))

@@ -8,7 +8,6 @@ from functools import partial
 import pytest
 import torch
 
-from amed_lightning.amed.constant import ConstantPlacer
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.denoisers.gaussian import gaussian
 from amed_lightning.flow.model import Denoised
@@ -19,6 +18,7 @@ from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.refined import Refined
 from amed_lightning.solvers.registry import SOLVERS, intervals_for, network_runs
 from amed_lightning.solvers.state import solve, trajectory
+from amed_lightning.solvers.tabulated import Tabulated, table_of
 
 from ..pretended.device import Traffic
 from ..pretended.places import CPU, DEVICE
@@ -61,15 +61,6 @@ def tensors(part):
     elif isinstance(part, dict | tuple):
         for inner in part.values() if isinstance(part, dict) else part:
             yield from tensors(inner)
-
-
-def constants():
-    """Constants of every interval."""
-    placer = ConstantPlacer("coefficients", len(SIGMAS) - 1)
-    placer.sigmas.copy_(SIGMAS[:-1])
-    placer.ratio.copy_(torch.linspace(0.3, 0.7, len(SIGMAS) - 1))
-    placer.start_scale.fill_(0.01)
-    return placer
 
 
 class Elsewhere:
@@ -181,8 +172,12 @@ class TestDevice:
         self.compare(pretended, make(placer), make(placer))
 
     def test_neither_does_a_step_with_a_learned_placer(self, make, pretended):
-        for placer in (AMEDPredictor(FEATURES, scale_dir=0.01, scale_time=0.2), constants()):
-            self.compare(pretended, make(placer), make(deepcopy(placer).to(DEVICE)))
+        placer = AMEDPredictor(FEATURES, scale_dir=0.01, scale_time=0.2)
+        self.compare(pretended, make(placer), make(deepcopy(placer).to(DEVICE)))
+
+    def test_neither_does_a_step_of_its_table(self, make, pretended):
+        solver = Tabulated(table_of(make(None), SIGMAS))
+        self.compare(pretended, solver, deepcopy(solver).to(DEVICE))
 
 
 @every_solver

@@ -27,15 +27,6 @@ def test_a_step_is_the_one_at_what_its_placer_answers(make):
     assert placed.nfe == solver.step(flow, state, SIGMAS[1]).nfe
 
 
-@every_solver
-def test_a_start_scale_adds_the_derivative_at_the_start_over_the_whole_interval(make):
-    flow, solver = ProbabilityFlow(mixture()), make(FixedPlacement(0.4))
-    state = solver.init(start(), SIGMAS)
-    ends = [solver.step_at(flow, state, SIGMAS[1], Placement(0.4, start_scale=scale)).x for scale in (0.0, -0.3)]
-    derivative = state.evaluated(flow)[0].derivative
-    torch.testing.assert_close(ends[1] - ends[0], -0.3 * (SIGMAS[1] - SIGMAS[0]) * derivative)
-
-
 def test_threads_that_share_a_solver_do_not_see_one_another_s_placements():
     flow, solver = ProbabilityFlow(mixture()), SOLVERS["ipndm"](FixedPlacement(0.5))
     state = solver.init(start(batch=2), SIGMAS)

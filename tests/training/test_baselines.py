@@ -6,11 +6,14 @@ import math
 import pytest
 import torch
 
-from amed_lightning.amed.files import load_predictor
+from amed_lightning.amed.constants import constants_table
+from amed_lightning.amed.files import load_learned
+from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.solvers.placement import Placement
+from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.teacher.trajectories import roll_out
+from amed_lightning.tensors import squared_distance
 from amed_lightning.training import baselines
-from amed_lightning.training.arrivals import through_network
-from amed_lightning.training.student import Student
 
 from ..teacher.stores import CPU
 from .runs import INTERVALS, ROWS, distillation, prepared, trainer, trajectories
@@ -32,14 +35,27 @@ def test_their_files_sample_with_the_losses_that_were_logged(tmp_path, name, kin
     module, data, run = fitted(tmp_path, solver={"name": name}, afs=True)
     assert {path.stem for path in tmp_path.glob("c*.json")} == set(kinds)
     teacher = roll_out(module.parts.model, data.store(module.parts).recipe, data.val_seeds, CPU)
+    train, _ = module.route.tables.values()
     for kind in kinds:
-        path = tmp_path / f"{kind}.json"
-        placer = load_predictor(path, module.parts.purpose, kind)
-        student = Student(module.parts, placer)
-        losses = [float(interval.losses.mean()) for interval, _ in student.intervals(teacher, through_network)]
-        said = json.loads(path.read_text())["training"]["val_losses"]
-        assert said == pytest.approx(losses, rel=0.02, abs=1e-6)
+        numbers = getattr(baselines, f"fit_{kind}")(module.student.solver, train)
+        said = json.loads((tmp_path / f"{kind}.json").read_text())["training"]["val_losses"]
+        assert said == pytest.approx(list(losses(module.student, teacher, numbers)), rel=0.02, abs=1e-6)
         assert float(run.callback_metrics[f"val/{kind}"]) == pytest.approx(math.prod(said) ** (1 / INTERVALS))
+        table = constants_table(module.student.solver, module.parts.sigmas, True, numbers)
+        read = load_learned(tmp_path / f"{kind}.json", module.parts.purpose)
+        torch.testing.assert_close(read.state_dict(), Tabulated(table).state_dict(), rtol=0, atol=0)
+        assert read.form == kind
+
+
+def losses(student, teacher, numbers):
+    """Mean squared distances to the teacher, every interval begun at its state and placed by its numbers."""
+    flow = ProbabilityFlow(student.parts.model.denoiser, teacher.condition)
+    for index, (ratio, direction, first) in enumerate(numbers.tolist()):
+        begun = student.start(teacher, index)
+        sigma_next = student.parts.sigmas[index + 1]
+        end = student.solver.step_at(flow, begun, sigma_next, Placement(ratio, direction)).x
+        end = end + first * (sigma_next - begun.sigma) * begun.known.derivative
+        yield float(squared_distance(end, teacher.states[:, index + 1]).mean())
 
 
 def test_a_multistep_student_has_none(tmp_path):
@@ -59,7 +75,8 @@ class TestWarmStart:
         constants = baselines.fit_constants(module.student.solver, tables)
         ends = [(table.start, table.sigmas[0], table.sigmas[1]) for table in tables]
         with torch.no_grad():
-            return [float((module.predictor(*each).ratio - constants(*each).ratio).abs().max()) for each in ends]
+            ratios = [module.predictor(*each).ratio for each in ends]
+        return [float((own - goal).abs().max()) for own, goal in zip(ratios, constants[:, 0], strict=True)]
 
     def test_a_fit_begins_at_the_constants_unless_it_is_told_otherwise(self, tmp_path):
         warm, cold = (self.begun(tmp_path, route={"warm_start": start}) for start in (True, False))

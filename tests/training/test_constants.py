@@ -15,7 +15,7 @@ from amed_lightning.solvers.registry import SOLVERS, amed
 from amed_lightning.teacher.nodes import Nodes, chebyshev
 from amed_lightning.teacher.tabulate import tabulate
 from amed_lightning.tensors import squared_distance
-from amed_lightning.training.constants import approach, best_factors, fit_coefficients, fit_constants
+from amed_lightning.training.constants import approach, best_factors, fit_coefficients, fit_constants, losses_of
 
 from ..solvers.problems import mixture, start
 
@@ -44,9 +44,13 @@ class Interval:
         memory, nodes = Remembering(mixture()), Nodes(ratios)
         return tabulate(amed(), memory, None, self.start, self.sigmas, self.target, nodes)
 
-    def towards(self, place, noise=0.0):
-        """The same interval with a teacher that is where a placement leads, or not far from there."""
+    def towards(self, place, first=0.0, noise=0.0):
+        """The same interval with a teacher that is where a placement leads, or not far from there.
+
+        ``first`` is added of the derivative at its start.
+        """
         end = self.solver.step_at(ProbabilityFlow(mixture()), self.start, self.sigmas[1], place).x
+        end = end + first * (self.sigmas[1] - self.sigmas[0]) * self.start.known.derivative
         return Interval(self.solver, self.x, self.sigmas, end + noise * start(seed=9))
 
     def by_least_squares(self, name, ratio, kind):
@@ -77,11 +81,16 @@ def intervals(name):
 
 def within_reach(name, noise=0.0):
     places = (Placement(ratio, scale) for ratio, scale in zip(RATIOS, DIRECTIONS, strict=True))
-    return [interval.towards(place, noise) for interval, place in zip(intervals(name), places, strict=True)]
+    return [interval.towards(place, noise=noise) for interval, place in zip(intervals(name), places, strict=True)]
 
 
 def placements(placer, tables):
     return [placer(table.start, table.sigmas[0], table.sigmas[1]) for table in tables]
+
+
+def columns(numbers):
+    """Ratios, direction scales and what is added of the first derivatives."""
+    return numbers.T.tolist()
 
 
 @pytest.mark.parametrize("name", ONE_STEP)
@@ -102,10 +111,10 @@ class TestLeastSquares:
         problems = within_reach(name, noise=0.02)
         tables = [interval.table() for interval in problems]
         constants = fit_constants(problems[0].solver, tables)
-        for interval, place in zip(problems, placements(constants, tables), strict=True):
-            factors, loss = interval.by_least_squares(name, float(place.ratio), "constants")
+        for interval, (ratio, direction, first) in zip(problems, constants.tolist(), strict=True):
+            factors, loss = interval.by_least_squares(name, ratio, "constants")
             grid = [interval.by_least_squares(name, ratio / 80, "constants")[1] for ratio in range(1, 81)]
-            assert float(place.direction_scale) == pytest.approx(float(factors[0]), rel=1e-4)
+            assert (direction, first) == (pytest.approx(float(factors[0]), rel=1e-4), 0)
             assert float(loss) <= 1.001 * float(min(grid))
 
 
@@ -114,26 +123,30 @@ class TestWithinReach:
     def test_the_constants_are_the_teacher_s_where_it_has_some(self, name):
         problems = within_reach(name)
         tables = [interval.table() for interval in problems]
-        places = placements(fit_constants(problems[0].solver, tables), tables)
-        assert [float(place.ratio) for place in places] == pytest.approx(RATIOS, abs=1e-3)
-        assert [float(place.direction_scale) for place in places] == pytest.approx(DIRECTIONS, abs=1e-3)
-        assert [float(place.start_scale) for place in places] == [0.0] * 3
+        ratios, directions, starts = columns(fit_constants(problems[0].solver, tables))
+        assert ratios == pytest.approx(RATIOS, abs=1e-3)
+        assert directions == pytest.approx(DIRECTIONS, abs=1e-3)
+        assert starts == [0.0] * 3
 
     def test_so_are_the_coefficients(self, name):
         numbers = zip(intervals(name), DIRECTIONS, STARTS, strict=True)
-        problems = [interval.towards(Placement(0.5, scale, 1.0, start)) for interval, scale, start in numbers]
+        problems = [interval.towards(Placement(0.5, scale), start) for interval, scale, start in numbers]
         tables = [interval.table() for interval in problems]
-        places = placements(fit_coefficients(problems[0].solver, tables), tables)
-        assert [float(place.ratio) for place in places] == [0.5] * 3
-        assert [float(place.direction_scale) for place in places] == pytest.approx(DIRECTIONS, abs=1e-6)
-        assert [float(place.start_scale) for place in places] == pytest.approx(STARTS, abs=1e-6)
+        found = fit_coefficients(problems[0].solver, tables)
+        ratios, directions, starts = columns(found)
+        assert ratios == [0.5] * 3
+        assert directions == pytest.approx(DIRECTIONS, abs=1e-6)
+        assert starts == pytest.approx(STARTS, abs=1e-6)
+        for table, interval, row in zip(tables, problems, found, strict=True):
+            _, left = interval.by_least_squares(name, 0.5, "coefficients")
+            assert losses_of(interval.solver, table, row).mean() == pytest.approx(float(left), abs=1e-9)
 
     def test_a_ratio_beyond_the_table_is_not_tried(self, name):
         problems = within_reach(name)
         tables = [interval.table(chebyshev(9, 0.25, 0.75)) for interval in problems]
-        places = placements(fit_constants(problems[0].solver, tables), tables)
-        assert [float(place.ratio) for place in places] == pytest.approx([0.25, 0.5, 0.75], abs=1e-3)
-        assert all(0.25 <= float(place.ratio) <= 0.75 for place in places)
+        ratios, *_ = columns(fit_constants(problems[0].solver, tables))
+        assert ratios == pytest.approx([0.25, 0.5, 0.75], abs=1e-3)
+        assert all(0.25 <= ratio <= 0.75 for ratio in ratios)
 
 
 class TestWithoutEffect:

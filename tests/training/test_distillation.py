@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from amed_lightning.amed.files import load_predictor
+from amed_lightning.amed.files import load_learned
 from amed_lightning.config import InputError
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.seeds import Seeds, Stream
@@ -299,13 +299,13 @@ class TestExport:
     @pytest.fixture
     def exported(self, tmp_path, monkeypatch):
         """The epochs at which the predictor was written, when the losses are those above."""
-        epochs, save = [], distillation_module.save_predictor
+        epochs, save = [], distillation_module.save_learned
 
         def record(path, predictor, purpose, training):
             epochs.append((training["epoch"], training["val_loss"]))
             save(path, predictor, purpose, training)
 
-        monkeypatch.setattr(distillation_module, "save_predictor", record)
+        monkeypatch.setattr(distillation_module, "save_learned", record)
 
         def validate(module, batch, batch_idx):
             losses = (self.LOSSES[module.current_epoch], 0.0, 0.0)
@@ -325,7 +325,7 @@ class TestExport:
         run = trainer(tmp_path, max_epochs=7, limit_train_batches=1, limit_val_batches=1, callbacks=[Keep()])
         run.fit(module, trajectories(tmp_path))
         assert exported == [(0, 3.0), (1, 1.0), (5, 0.5)]
-        loaded = load_predictor(tmp_path / "predictor.json", module.parts.purpose)
+        loaded = load_learned(tmp_path / "predictor.json", module.parts.purpose)
         assert all(value.equal(kept[5][name]) for name, value in loaded.state_dict().items())
         assert not all(value.equal(kept[6][name]) for name, value in loaded.state_dict().items())
 
@@ -334,7 +334,7 @@ class TestExport:
         trainer(tmp_path, max_epochs=2, callbacks=[EMAWeightAveraging(decay=0.9)]).fit(module, data)
         said = json.loads((tmp_path / "predictor.json").read_text())["training"]["val_losses"]
         teacher = roll_out(module.parts.model, data.store(module.parts).recipe, data.val_seeds, CPU)
-        student = Student(module.parts, load_predictor(tmp_path / "predictor.json", module.parts.purpose))
+        student = Student(module.parts, load_learned(tmp_path / "predictor.json", module.parts.purpose))
         losses = [float(interval.losses.mean()) for interval, _ in student.intervals(teacher, through_network)]
         assert said == pytest.approx(losses, rel=1e-3)
 
@@ -358,7 +358,7 @@ class TestExport:
         trainer(tmp_path, limit_train_batches=1, limit_val_batches=1).fit(module, trajectories(tmp_path))
         other = distillation(tmp_path, schedule={"name": "logsnr"})
         with pytest.raises(InputError, match="was made for schedule"):
-            load_predictor(tmp_path / "predictor.json", other.parts.purpose)
+            load_learned(tmp_path / "predictor.json", other.parts.purpose)
 
 
 class TestGradient:

@@ -161,9 +161,10 @@ FAULTS = (
         ),
     ),
     *in_file(
-        "amed/constant.py",
-        "amed/test_predictor.py::TestKinds",
-        ("constants serve any level", "SAME_LEVEL = 1e-6", "SAME_LEVEL = 1.0"),
+        "amed/constants.py",
+        "amed/test_constants.py",
+        ("the first derivative is not added", "x=end.x + start * (sigma_next", "x=end.x + 0 * start * (sigma_next"),
+        ("a constant's direction scale is left out", "Placement(ratio, direction))", "Placement(ratio))"),
     ),
     *in_file(
         "amed/published.py",

@@ -119,11 +119,6 @@ FAULTS = (
         ),
     ),
     *in_file(
-        "solvers/two_stage.py",
-        "solvers/test_placed.py",
-        ("the start scale is left out of two stages", "place.start_scale * h * here", "0 * h * here"),
-    ),
-    *in_file(
         "solvers/refined.py",
         "solvers/test_identities.py::TestRefined",
         ("the second update is not scaled", "sigma_next, place.direction_scale)", "sigma_next)"),
@@ -133,11 +128,6 @@ FAULTS = (
         "solvers/refined.py",
         "solvers/test_contract.py::TestSteps::test_the_states_stop_at_the_levels_of_the_grid_and_count_down",
         ("half-steps count as intervals", "updates_left=2 * state.updates_left", "updates_left=state.updates_left"),
-    ),
-    *in_file(
-        "solvers/refined.py",
-        "solvers/test_placed.py",
-        ("the plugin leaves the start scale out", "x=end.x + place.start_scale *", "x=end.x + 0 *"),
     ),
     *in_file(
         "solvers/registry.py",
