@@ -25,10 +25,11 @@ def run(verb: str, arguments: Sequence[str]) -> int:
     fabric = launch(trainer.accelerator, trainer.devices, trainer.num_nodes)
     if options.dry_run:
         if fabric.is_global_zero:
-            print("\n".join(data.estimate(module.parts, fabric.world_size, fabric.device).lines()))
+            print("\n".join(data.estimate(module.taught, fabric.world_size, fabric.device).lines()))
         return 0
-    store = data.precompute(module.parts, fabric, fabric.device)
-    module.route.prepare(module.student, data, fabric, fabric.device)
+    source = data.source(fabric, fabric.device)
+    store = source.precompute(module.taught)
+    module.prepare(source)
     if fabric.is_global_zero:
         digests = {"model": module.parts.model.digest, "recipe": store.recipe.digest}
         write_run_record(store.folder, store.recipe, digests, provenance(fabric.device, fabric.world_size))

@@ -159,7 +159,7 @@ def _needs(options: Any) -> Needs:
     for path in options.config:
         module, data, _ = distillation(["--config", str(path)])
         total = f"{len(data.train_seeds)} + {len(data.val_seeds)}"
-        needs[data.store(module.parts).recipe.digest].append(f"{path} ({total})")
+        needs[data.store(module.taught).recipe.digest].append(f"{path} ({total})")
     return needs
 
 

@@ -24,9 +24,8 @@ from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.runtime.slurm import slurm_environment
 from amed_lightning.runtime.yaml_text import read_yaml
 from amed_lightning.training.checkpointing import Checkpointing
-from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.exporting import Exporting, is_trial
-from amed_lightning.training.least_squares import LeastSquares
 from amed_lightning.training.noise import NoiseByBatch
 from amed_lightning.training.precision import FROZEN, SINGLE, require_precision
 from amed_lightning.training.run_directory import CHECKPOINT, RECORD, RunDirectory, WholeCheckpoints
@@ -186,11 +185,10 @@ class TrainingCLI(LightningCLI):
 
     def _digests(self) -> dict[str, str]:
         """Return what a distillation depends on besides its options."""
-        distils = isinstance(self.model, AMEDDistillation | LeastSquares)
-        if not distils or not isinstance(self.datamodule, TeacherTrajectories):
+        if not isinstance(self.model, Distilling) or not isinstance(self.datamodule, TeacherTrajectories):
             return {}
-        parts = self.model.parts
-        return {"model": parts.model.digest, "recipe": self.datamodule.store(parts).recipe.digest}
+        taught = self.model.taught
+        return {"model": taught.model.digest, "recipe": self.datamodule.store(taught).recipe.digest}
 
     def _record(self, run: RunDirectory, result: Path | None, digests: dict[str, str], restart: bool) -> None:
         """Write the configuration, and ``run.json`` beside it; of a restart, only what is different."""
@@ -256,7 +254,7 @@ def _one_line(error: BaseException) -> InputError:
 
 def distillation(
     arguments: Sequence[str], parser: type[TrainingCLI] = TrainingCLI
-) -> tuple[AMEDDistillation, TeacherTrajectories, Namespace]:
+) -> tuple[Distilling, TeacherTrajectories, Namespace]:
     """Build the module and the data of a distillation, without running it.
 
     Args:
@@ -270,10 +268,10 @@ def distillation(
         InputError: the YAML describes another kind of training, or a precision that it does not take.
     """
     cli = parser(arguments, run=False)
-    if not isinstance(cli.model, AMEDDistillation) or not isinstance(cli.datamodule, TeacherTrajectories):
+    if not isinstance(cli.model, Distilling) or not isinstance(cli.datamodule, TeacherTrajectories):
         raise InputError(
             f"{type(cli.model).__name__} with {type(cli.datamodule).__name__} has no teacher: "
-            f"name a YAML of AMEDDistillation with TeacherTrajectories"
+            f"name a YAML of AMEDDistillation or LeastSquares with TeacherTrajectories"
         )
     require_precision(cli.trainer.precision, SINGLE, FROZEN)
     return cli.model, cli.datamodule, cli.config

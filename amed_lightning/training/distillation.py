@@ -9,7 +9,6 @@ The predictor of the lowest loss on validation seeds is exported as soon as it i
 The published form is the route ``network`` with ``loss: published`` and a step per interval.
 """
 
-import math
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -17,27 +16,30 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.config import InputError, Spec, build
+from amed_lightning.config import Spec, build
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.sampling.sampler import SamplerConfig
+from amed_lightning.seeds import Seeds
 from amed_lightning.tensors import is_finite
 from amed_lightning.training.baselines import Baselines
-from amed_lightning.training.exporting import Exporting
+from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.objective import LossForm, Objective
+from amed_lightning.training.order import Batches
+from amed_lightning.training.resuming import FromHere
 from amed_lightning.training.route import Batch
 from amed_lightning.training.routes import ROUTES
+from amed_lightning.training.source import Source
 from amed_lightning.training.student import Interval, Student
 from amed_lightning.training.tables import TableRoute
 
 LOGGED = ("ratio", "direction_scale", "time_scale")
 
 
-class AMEDDistillation(Exporting):
+class AMEDDistillation(Distilling):
     """Fit a predictor and export the best one.
 
     Args:
@@ -67,22 +69,33 @@ class AMEDDistillation(Exporting):
         learning_rate: float = 5e-3,
         export: Path | None = None,
     ) -> None:
-        super().__init__(export)
-        self.automatic_optimization = False
-        self.parts = SamplerParts(student)
-        _require_frozen(self.parts)
+        super().__init__(student, export)
         self.jointly, self.learning_rate = jointly, learning_rate
         self.route = build("route", ROUTES, route or {"name": "network"})
         self.objective = Objective(loss, student.num_intervals)
         ratios = self.route.ratio_range(self.parts)
         self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time, ratios)
         self.student = Student(self.parts, self.predictor, scale_dir, scale_time)
-        self.best: dict[str, Any] = {"val_loss": math.inf}
-        self.judged: dict[str, Tensor] = {}
+        self.validated: dict[str, Tensor] = {}
 
-    def setup(self, stage: str) -> None:
-        """Move the frozen denoiser, which is no part of this module, to the device."""
-        self.parts.model.to(self.device)
+    def prepare(self, source: Source) -> None:
+        """Compute what the route needs."""
+        self.route.prepare(self.student, source)
+
+    def batches(self, source: Source, seeds: Seeds, batch_size: int, seed: int | None) -> DataLoader[Any]:
+        """Return the route's batches, of each of which every process has a slice."""
+        order = FromHere(Batches(len(seeds), batch_size, source.processes, seed))
+        return self.route.loader(self.student, source, seeds, order)
+
+    def learned(self, weights: dict[str, Tensor]) -> AMEDPredictor:
+        """Return the predictor of some weights."""
+        predictor = deepcopy(self.predictor)
+        predictor.load_state_dict(weights)
+        return predictor
+
+    def last(self) -> dict[str, Any]:
+        """Return the present weights."""
+        return {"weights": self.predictor.state_dict()} | self._recipe
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam with a constant rate."""
@@ -128,49 +141,29 @@ class AMEDDistillation(Exporting):
 
     def on_validation_epoch_start(self) -> None:
         """Keep the weights that will be judged: where a callback averages them it has put the average in, for now."""
-        self.judged = {name: value.detach().cpu().clone() for name, value in self.predictor.state_dict().items()}
+        self.validated = {name: value.detach().cpu().clone() for name, value in self.predictor.state_dict().items()}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the objective, and export the predictor if this is a fit and it is the lowest so far."""
+        """Log the objective, by which the predictor is judged."""
         metrics = self.trainer.callback_metrics
         losses = [float(metrics[f"val/loss_{number + 1}"]) for number in range(self.parts.config.num_intervals)]
-        loss = self.objective.judge(losses)
-        self.log("val/loss", loss, prog_bar=True)
-        fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
-        if fitting and loss < self.best["val_loss"]:
-            self.best = {"val_loss": loss, "val_losses": losses, "epoch": self.current_epoch, "weights": self.judged}
-            self._write(self.best)
-
-    def on_fit_start(self) -> None:
-        """Let the file be the checkpoint's best, wherever an earlier start has put it and whatever it has looked at."""
-        super().on_fit_start()
-        if "weights" in self.best:
-            self._write(self.best)
-
-    def on_train_end(self) -> None:
-        """Export the last predictor of a fit that has validated none."""
-        if "weights" not in self.best:
-            self._write({"epoch": self.current_epoch, "weights": self.predictor.state_dict()})
+        self.judge(
+            "loss", self.objective.judge(losses), {"val_losses": losses, "weights": self.validated} | self._recipe
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the best predictor, and what the route has learnt."""
-        checkpoint["best"], checkpoint["route"] = self.best, self.route.state()
+        """Keep what the route has learnt."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["route"] = self.route.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with them."""
-        self.best = checkpoint["best"]
+        """Go on with it."""
+        super().on_load_checkpoint(checkpoint)
         self.route.restore(checkpoint["route"])
 
-    def _write(self, made: dict[str, Any]) -> None:
-        """Export a predictor: its weights and how they were made."""
-        if not self.may_export:
-            return
-        predictor = deepcopy(self.predictor)
-        predictor.load_state_dict(made["weights"])
-        training = {name: value for name, value in made.items() if name != "weights"}
-        training |= {"loss": self.objective.form, "learning_rate": self.learning_rate}
-        with self.exported() as path:
-            save_learned(path, predictor, self.parts.purpose, training)
+    @property
+    def _recipe(self) -> dict[str, Any]:
+        return {"loss": self.objective.form, "learning_rate": self.learning_rate}
 
     def _require_finite_gradient(self, interval: Interval, batch: Batch) -> None:
         gradients = torch.cat(
@@ -194,13 +187,3 @@ def _summary(interval: Interval) -> dict[str, Tensor]:
     return {"loss": interval.losses.detach().mean()} | {
         name: torch.as_tensor(entry, dtype=torch.float32).detach().mean() for name, entry in entries.items()
     }
-
-
-def _require_frozen(parts: SamplerParts) -> None:
-    denoiser = parts.model.denoiser
-    learning = sum(weights.requires_grad for weights in denoiser.parameters()) if isinstance(denoiser, nn.Module) else 0
-    if learning:
-        raise InputError(
-            f"model '{parts.config.model.get('name')}': {learning} of its weights would learn; "
-            f"call requires_grad_(False) where it is loaded"
-        )

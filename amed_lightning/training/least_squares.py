@@ -11,32 +11,36 @@ numbers are the same, bit for bit, on any number of processes.
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.learned_table import GROUPS, LearnedTable
 from amed_lightning.config import InputError
 from amed_lightning.flow.model import Condition
 from amed_lightning.sampling.finite import USUAL_CAUSE
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.tensors import Images, is_finite
-from amed_lightning.training.exporting import Exporting
+from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.normal_equations import NormalEquations, Replay, normal_equations
+from amed_lightning.training.order import Blocks
+from amed_lightning.training.resuming import FromHere
+from amed_lightning.training.source import Source
 
 EASIER, HARDER = 0.2, 8.0
 """Factors of the damping after a step that was taken, and after one that was not."""
 LEAST_DAMPING = 1e-6
 
 
-class LeastSquares(Exporting):
+class LeastSquares(Distilling):
     """Fit the numbers of a table and export those that are best on the validation trajectories.
 
     Args:
@@ -64,14 +68,13 @@ class LeastSquares(Exporting):
         damping: float = 1e-2,
         export: Path | None = None,
     ) -> None:
-        super().__init__(export)
-        self.automatic_optimization = False
+        super().__init__(student, export)
         for name, value in (("radius", radius), ("damping", damping), ("first_trajectories", first_trajectories)):
             if not value > 0:
                 raise InputError(f"model.{name} is {value}; it must be above 0")
-        if student.solver.get("placer", "none") != "none":
-            raise InputError("model.student.solver.placer: a table begins at a solver without one; leave it out")
-        self.parts = SamplerParts(student)
+        levels = self.parts.sigmas[[0, -1]].tolist()
+        ends = replace(student, schedule={"name": "explicit", "levels": levels}, num_intervals=1, afs=False)
+        self.taught = SamplerParts(ends, self.parts.model)
         self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
         start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)
         try:
@@ -80,14 +83,44 @@ class LeastSquares(Exporting):
             raise InputError(f"model.groups: {error}") from error
         self.form = "+".join(self.table.groups) if self.table.groups != GROUPS else "union"
         self.damping, self.runs = damping, 0
-        self.best: dict[str, Tensor] = {}
-        self.exported_best: dict[str, Any] = {}
+        self.lowest: dict[str, Tensor] = {}
         self.sums: list[Tensor] = []
         self.squares: list[Tensor] = []
 
-    def setup(self, stage: str) -> None:
-        """Move the frozen denoiser, which is no part of this module, to the device."""
-        self.parts.model.to(self.device)
+    def prepare(self, source: Source) -> None:
+        """Complete the trajectories."""
+        source.precompute(self.taught)
+
+    def batches(self, source: Source, seeds: Seeds, batch_size: int, seed: int | None) -> DataLoader[Any]:
+        """Return whole blocks, in the order of their seeds.
+
+        Raises:
+            InputError: the blocks do not divide by the number of processes.
+        """
+        together = batch_size * source.processes.world_size
+        numbers = {
+            "data.trajectories": len(source.train_seeds),
+            "data.validation_trajectories": len(source.val_seeds),
+            "model.first_trajectories": self.first_trajectories,
+        }
+        for name, number in numbers.items():
+            if number % together:
+                raise InputError(
+                    f"{name} is {number}; it must be a multiple of {source.processes.world_size} processes times "
+                    f"data.batch_size, {together}"
+                )
+        order = FromHere(Blocks(len(seeds), batch_size, source.processes))
+        return source.loader(self.taught, seeds, order)
+
+    def learned(self, weights: Tensor) -> Tabulated:
+        """Return the table that some numbers come to."""
+        table = deepcopy(self.table)
+        table.set(weights)
+        return Tabulated(table(), self.form)
+
+    def last(self) -> dict[str, Any]:
+        """Return the numbers of the lowest cost."""
+        return {"weights": self.lowest["numbers"], "runs": self.runs, "radius": self.radius}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Use none: the numbers are solved for."""
@@ -112,13 +145,13 @@ class LeastSquares(Exporting):
         equations = NormalEquations.added(self._in_order(self.sums))
         self.sums, begins = [], self.current_epoch in (0, self.first_epochs)
         self.runs += equations.runs
-        if begins or equations.cost < NormalEquations(self.best["sums"]).cost:
-            self.best = {"sums": equations.sums, "numbers": self.table.numbers}
+        if begins or equations.cost < NormalEquations(self.lowest["sums"]).cost:
+            self.lowest = {"sums": equations.sums, "numbers": self.table.numbers}
             self.damping = max(LEAST_DAMPING, EASIER * self.damping)
         else:
             self.damping *= HARDER
         self.log_dict({"train/cost": equations.cost, "train/damping": self.damping, "train/runs": float(self.runs)})
-        self.table.set(self.best["numbers"] + NormalEquations(self.best["sums"]).step(self.damping))
+        self.table.set(self.lowest["numbers"] + NormalEquations(self.lowest["sums"]).step(self.damping))
 
     def validation_step(self, batch: Trajectories, batch_idx: int) -> None:
         """Run the present table."""
@@ -127,7 +160,7 @@ class LeastSquares(Exporting):
         self.squares.append((end - target).double().square().flatten(1).mean(1))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the distance from the teacher, and export the table if this is a fit and it is the least so far.
+        """Log the distance from the teacher, by which the table is judged.
 
         Raises:
             FloatingPointError: the distance is not finite.
@@ -136,30 +169,14 @@ class LeastSquares(Exporting):
         distance = float(squares.mean().sqrt())
         if not math.isfinite(distance):
             raise FloatingPointError(f"the distance of the validation samples is not finite; {USUAL_CAUSE}")
-        self.log("val/rmse", distance, prog_bar=True)
-        fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
-        if fitting and distance < self.exported_best.get("val_rmse", math.inf):
-            facts = {"val_rmse": distance, "epoch": self.current_epoch, "runs": self.runs}
-            self.exported_best = facts | {"numbers": self.table.numbers}
-            self._write(self.exported_best)
-
-    def on_fit_start(self) -> None:
-        """Let the file be the checkpoint's best, wherever an earlier start has put it and whatever it has looked at."""
-        super().on_fit_start()
-        if self.exported_best:
-            self._write(self.exported_best)
-
-    def on_train_end(self) -> None:
-        """Export the numbers of the lowest cost of a fit that has validated none."""
-        if not self.exported_best:
-            self._write({"epoch": self.current_epoch, "runs": self.runs, "numbers": self.best["numbers"]})
+        self.judge("rmse", distance, {"weights": self.table.numbers, "runs": self.runs, "radius": self.radius})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep where the fit stands, with the sums of all processes since the epoch began."""
+        super().on_save_checkpoint(checkpoint)
         sums = self._in_order(self.sums) if self.sums else None
-        names = ("damping", "runs", "best", "exported_best")
-        checkpoint["least_squares"] = {name: getattr(self, name) for name in names} | {"sums": sums}
-        checkpoint["least_squares"]["processes"] = self.trainer.world_size
+        state = {name: getattr(self, name) for name in ("damping", "runs", "lowest")}
+        checkpoint["least_squares"] = state | {"sums": sums, "processes": self.trainer.world_size}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with it.
@@ -167,6 +184,7 @@ class LeastSquares(Exporting):
         Raises:
             InputError: an epoch has begun on another number of processes.
         """
+        super().on_load_checkpoint(checkpoint)
         state = checkpoint["least_squares"]
         sums, processes = state.pop("sums"), state.pop("processes")
         if sums is not None and processes != self.trainer.world_size:
@@ -184,13 +202,3 @@ class LeastSquares(Exporting):
         own = torch.stack(of_blocks)
         gathered = cast(Tensor, self.all_gather(own)).reshape(self.trainer.world_size, *own.shape)
         return gathered.transpose(0, 1).flatten(0, 1)
-
-    def _write(self, made: dict[str, Any]) -> None:
-        """Export a table: its numbers and how they were made."""
-        if not self.may_export:
-            return
-        table = deepcopy(self.table)
-        table.set(made["numbers"])
-        facts = {name: value for name, value in made.items() if name != "numbers"}
-        with self.exported() as path:
-            save_learned(path, Tabulated(table(), self.form), self.parts.purpose, facts | {"radius": self.radius})

@@ -1,55 +1,20 @@
 """What a route is: where the examples of a fit come from, and the losses that the predictor learns from."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import torch
 from torch.utils.data import DataLoader, Sampler
 
-from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds
-from amed_lightning.teacher.store import TrajectoryStore
 from amed_lightning.teacher.trajectories import Trajectories
+from amed_lightning.training.source import Source
 from amed_lightning.training.student import Interval, Student
 from amed_lightning.training.table_batch import TableBatch
 
 Batch: TypeAlias = Trajectories | TableBatch
 Order: TypeAlias = Sampler[list[int]]
 """Positions of each batch among the seeds."""
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Where a route finds the teacher's trajectories.
-
-    Attributes:
-        root: folder of the stores.
-        train_seeds: to learn from.
-        val_seeds: to be judged by.
-    """
-
-    @property
-    def root(self) -> Path: ...
-
-    @property
-    def train_seeds(self) -> Seeds: ...
-
-    @property
-    def val_seeds(self) -> Seeds: ...
-
-    def precompute(self, parts: SamplerParts, processes: Processes, device: torch.device) -> TrajectoryStore:
-        """Complete the store that serves a student."""
-        ...
-
-    def store(self, parts: SamplerParts) -> TrajectoryStore:
-        """Return the store that serves a student, complete or not."""
-        ...
-
-    def loader(self, parts: SamplerParts, seeds: Seeds, order: Order) -> DataLoader[Trajectories]:
-        """Return batches out of the complete store."""
-        ...
 
 
 @runtime_checkable
@@ -60,7 +25,7 @@ class Route(Protocol):
         """Return the ratios between which a predictor may place a student's second evaluation."""
         ...
 
-    def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
+    def prepare(self, student: Student, source: Source) -> None:
         """Compute what is missing on disk before a fit."""
         ...
 

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from amed_lightning.amed.predictor import WHOLE
-from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.training.arrivals import ByDifferences, through_network
-from amed_lightning.training.route import Batch, Order, Route, Source
+from amed_lightning.training.route import Batch, Order, Route
+from amed_lightning.training.source import Source
 from amed_lightning.training.student import Arrive, Interval, Student
 from amed_lightning.training.tables import TableRoute
 
@@ -31,9 +30,9 @@ class Rollout:
         """All of an interval."""
         return WHOLE
 
-    def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
+    def prepare(self, student: Student, source: Source) -> None:
         """Complete the trajectories."""
-        source.precompute(student.parts, processes, device)
+        source.precompute(student.parts)
 
     def loader(self, student: Student, source: Source, seeds: Seeds, order: Order) -> DataLoader[Trajectories]:
         """Return the trajectories themselves."""

@@ -10,10 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
-from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.placement import FixedPlacement
@@ -22,7 +20,8 @@ from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.tables import TableFile, TableRecipe
 from amed_lightning.teacher.tabulate import Agreement
 from amed_lightning.training.arrivals import through_network
-from amed_lightning.training.route import Batch, Order, Source
+from amed_lightning.training.route import Batch, Order
+from amed_lightning.training.source import Source
 from amed_lightning.training.stages import Stages
 from amed_lightning.training.student import Interval, Student, placed
 from amed_lightning.training.table_batch import TableBatch, TableExamples
@@ -75,12 +74,12 @@ class TableRoute:
         """Return the tabulated ratios."""
         return self.options.ratios(placed(parts.solver(FixedPlacement(0.5)), parts.config.solver), parts.sigmas)
 
-    def prepare(self, student: Student, source: Source, processes: Processes, device: torch.device) -> None:
+    def prepare(self, student: Student, source: Source) -> None:
         """Complete and read a one-step student's tables; for a multistep one, get ready for the first stage."""
 
         def tabulator(seeds: Seeds, recipe: TableRecipe) -> Tabulator:
-            store = source.precompute(student.parts, processes, device)
-            return Tabulator(student, TrajectoryReader(store, seeds, student.parts.sigmas), recipe, device)
+            store = source.precompute(student.parts)
+            return Tabulator(student, TrajectoryReader(store, seeds, student.parts.sigmas), recipe, source.device)
 
         folder, digest = source.root / "tables", source.store(student.parts).recipe.digest
         for seeds in (source.train_seeds, source.val_seeds):
@@ -88,10 +87,10 @@ class TableRoute:
             if not student.is_multistep:
                 file = TableFile(folder, recipe)
                 if not file.path.is_file():
-                    file.complete(seeds, tabulator(seeds, recipe).from_the_teacher, processes)
-                self.tables[seeds] = [table.to(device) for table in file.read()]
+                    file.complete(seeds, tabulator(seeds, recipe).from_the_teacher, source.processes)
+                self.tables[seeds] = [table.to(source.device) for table in file.read()]
             elif seeds == source.train_seeds:
-                self.stages = Stages(tabulator(seeds, recipe), folder, seeds, processes, self.states_bytes)
+                self.stages = Stages(tabulator(seeds, recipe), folder, seeds, source.processes, self.states_bytes)
                 self.tables[seeds] = self.stages.tables
 
     def loader(self, student: Student, source: Source, seeds: Seeds, order: Order) -> DataLoader[Any]:

@@ -1,62 +1,26 @@
-"""Teacher trajectories as training data: computed when they are missing, read when they are there.
-
-Which trajectories form a batch is a function of (seed, epoch, position) alone: a resumed run sees what an uninterrupted
-one would have seen, and each of several processes takes its slice of the same batches.
-"""
+"""Teacher trajectories as training data: computed when they are missing, read when they are there."""
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from amed_lightning.config import InputError
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.estimate import Estimate, estimate
-from amed_lightning.teacher.precompute import precompute
-from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
-from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for
-from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.teacher.store import TrajectoryStore
+from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for
+from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.precision import FROZEN, SINGLE, require_precision
-from amed_lightning.training.reading import loader_for
-from amed_lightning.training.resuming import FromHere, Resumable
+from amed_lightning.training.resuming import Resumable
 from amed_lightning.training.route import Batch
-
-
-class Batches(Sampler[list[int]]):
-    """The positions that this process takes of each batch.
-
-    Args:
-        size: number of trajectories.
-        batch_size: trajectories per batch, over all processes.
-        processes: this one among all.
-        seed: of the order, which changes every epoch; None keeps the order of the seeds.
-    """
-
-    def __init__(self, size: int, batch_size: int, processes: Processes, seed: int | None) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.processes, self.epoch = processes, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell the epoch; the Trainer calls this."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size // self.batch_size
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.arange(self.size)
-        if self.seed is not None:
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self.size, generator=generator)
-        for batch in order.reshape(-1, self.batch_size):
-            yield batch[self.processes.global_rank :: self.processes.world_size].tolist()
+from amed_lightning.training.source import Source
 
 
 class TeacherTrajectories(pl.LightningDataModule):
@@ -96,7 +60,6 @@ class TeacherTrajectories(pl.LightningDataModule):
         )
         self.root, self.batch_size, self.seed = root, batch_size, seed
         self.memory_share = memory_share
-        self._readers: list[TrajectoryReader] = []
         self.train_seeds = Seeds(Stream.training, 0, trajectories)
         self.val_seeds = Seeds(Stream.validation, 0, validation_trajectories)
 
@@ -104,11 +67,10 @@ class TeacherTrajectories(pl.LightningDataModule):
         """Return the store that serves a student."""
         return TrajectoryStore(self.root, recipe_for(parts, self.teacher))
 
-    def precompute(self, parts: SamplerParts, processes: Processes, device: torch.device) -> TrajectoryStore:
-        """Compute the trajectories that are missing and return the complete store."""
-        store = self.store(parts)
-        precompute(store, parts.model.to(device), [self.train_seeds, self.val_seeds], processes, device)
-        return store
+    def source(self, processes: Processes, device: torch.device, sharing: int = 1) -> Source:
+        """Return the trajectories as some processes share them."""
+        seeds = self.train_seeds, self.val_seeds
+        return Source(self.teacher, self.root, *seeds, processes, device, self.memory_share, sharing)
 
     def estimate(self, parts: SamplerParts, world_size: int, device: torch.device) -> Estimate:
         """Say what the trajectories that are missing will take."""
@@ -116,7 +78,7 @@ class TeacherTrajectories(pl.LightningDataModule):
         return estimate(self.store(parts), model, [self.train_seeds, self.val_seeds], world_size, device)
 
     def setup(self, stage: str) -> None:
-        """Complete what the module's route needs on disk, with all processes.
+        """Complete what the module needs on disk, with all processes.
 
         Raises:
             InputError: the batch does not divide by the number of processes, the Trainer's precision is not the
@@ -125,9 +87,10 @@ class TeacherTrajectories(pl.LightningDataModule):
         trainer = cast(pl.Trainer, self.trainer)
         if self.batch_size % trainer.world_size:
             raise InputError(f"data.batch_size is {self.batch_size}; {trainer.world_size} processes do not divide it")
-        module = cast(AMEDDistillation, trainer.lightning_module)
         require_precision(trainer.precision, SINGLE, FROZEN)
-        module.route.prepare(module.student, self, self._processes(), trainer.strategy.root_device)
+        processes = cast(Processes, trainer.strategy)
+        self._source = self.source(processes, trainer.strategy.root_device, trainer.num_devices)
+        self._module.prepare(self._source)
 
     def train_dataloader(self) -> Resumable[Batch]:
         """Return the training batches."""
@@ -137,36 +100,21 @@ class TeacherTrajectories(pl.LightningDataModule):
         """Return the validation batches, in the order of their seeds."""
         return self._batches(self.val_seeds, None)
 
-    def loader(self, parts: SamplerParts, seeds: Seeds, order: Sampler[list[int]]) -> DataLoader[Trajectories]:
-        """Return batches out of the complete store.
-
-        Args:
-            parts: of the student, whose levels are read.
-            seeds: of the trajectories.
-            order: positions of each batch.
-        """
-        trainer = cast(pl.Trainer, self.trainer)
-        reader = TrajectoryReader(self.store(parts), seeds, parts.sigmas)
-        self._readers.append(reader)
-        return loader_for(reader, order, trainer.strategy.root_device, self.memory_share, trainer.num_devices)
-
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Copy a batch to the device."""
         return batch.to(device)
 
     def teardown(self, stage: str) -> None:
         """Close the store."""
-        while self._readers:
-            self._readers.pop().close()
+        self._source.close()
 
     def _batches(self, seeds: Seeds, seed: int | None) -> DataLoader[Batch]:
         warnings.filterwarnings("ignore", ".*does not have many workers")  # neither memory nor a thread needs any
-        module = cast(AMEDDistillation, cast(pl.Trainer, self.trainer).lightning_module)
-        order = FromHere(Batches(len(seeds), self.batch_size, self._processes(), seed))
-        return module.route.loader(module.student, self, seeds, order)
+        return self._module.batches(self._source, seeds, self.batch_size, seed)
 
-    def _processes(self) -> Processes:
-        return cast(Processes, cast(pl.Trainer, self.trainer).strategy)
+    @property
+    def _module(self) -> Distilling:
+        return cast(Distilling, cast(pl.Trainer, self.trainer).lightning_module)
 
 
 def _fitting(teacher: TeacherConfig, number: int) -> int:

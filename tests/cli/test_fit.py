@@ -15,7 +15,7 @@ from amed_lightning.bench.suite import load_suite
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, learned_path
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.training import constants as constants_module
-from amed_lightning.training import trajectories as trajectories_module
+from amed_lightning.training import source as source_module
 from amed_lightning.training.classifier import ClassifierTraining
 from amed_lightning.training.denoiser import DenoiserTraining
 from amed_lightning.training.distillation import AMEDDistillation
@@ -262,9 +262,7 @@ class TestFit:
         assert line.startswith(f"error: {shard.relative_to(folder)}: not a shard of trajectories")
 
     def test_the_store_is_filled_by_fit_itself_where_nobody_did(self, folder, monkeypatch):
-        opened, real = [], trajectories_module.TrajectoryReader
-        monkeypatch.setattr(
-            trajectories_module, "TrajectoryReader", lambda *rest: (opened.append(rest[1]), real(*rest))[1]
-        )
+        opened, real = [], source_module.TrajectoryReader
+        monkeypatch.setattr(source_module, "TrajectoryReader", lambda *rest: (opened.append(rest[1]), real(*rest))[1])
         assert call("fit", "--config", "fit.yaml", "--data.trajectories=256") == 0
         assert [len(seeds) for seeds in opened] == [256, 64]

@@ -52,7 +52,7 @@ def prepared(folder: Path, **changes: Any) -> tuple[AMEDDistillation, TeacherTra
     route = {"name": "table"} | changes.pop("route", {})
     module = distillation(folder, route=route, **({"scale_time": 0.0} | changes))
     data = trajectories(folder, trajectories=ROWS, validation_trajectories=ROWS, batch_size=ROWS)
-    module.route.prepare(module.student, data, Member(Team(1), 0), CPU)
+    module.prepare(data.source(Member(Team(1), 0), CPU))
     return module, data
 
 

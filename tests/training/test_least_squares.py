@@ -12,7 +12,8 @@ from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.teacher.trajectories import TeacherConfig
 from amed_lightning.training.least_squares import LeastSquares
 from amed_lightning.training.normal_equations import Replay
-from amed_lightning.training.teacher_ends import Blocks, TeacherEnds
+from amed_lightning.training.order import Blocks
+from amed_lightning.training.trajectories import TeacherTrajectories
 
 from ..teacher.stores import Member, Team
 from .runs import student, trainer
@@ -33,7 +34,7 @@ def ends(folder, **changes):
         {"name": "heun"}, 15, BLOCK, schedule={"name": "polynomial"}, num_intervals=1, shard_size=COUNT
     )
     plain = {"trajectories": COUNT, "validation_trajectories": COUNT, "batch_size": BLOCK}
-    return TeacherEnds(teacher, folder / "store", **(plain | changes))
+    return TeacherTrajectories(teacher, folder / "store", **(plain | changes))
 
 
 def fit(folder, learning=None, **options):
@@ -63,8 +64,8 @@ def test_a_fit_comes_nearer_to_its_teacher_and_its_file_is_the_sampler_that_was_
 def test_without_validation_the_numbers_of_the_lowest_cost_are_exported(tmp_path):
     learning = fit(tmp_path / "run", limit_val_batches=0)
     numbers = safetensors.torch.load_file(tmp_path / "run" / "table.safetensors")
-    learning.table.set(learning.best["numbers"])
-    assert learning.best["numbers"].any()
+    learning.table.set(learning.lowest["numbers"])
+    assert learning.lowest["numbers"].any()
     torch.testing.assert_close(numbers, Tabulated(learning.table()).state_dict(), rtol=0, atol=0)
 
 
@@ -78,14 +79,14 @@ def test_a_distance_that_is_not_finite_ends_the_fit_and_is_no_best(tmp_path, mon
 
 def test_a_placer_of_the_solver_is_refused_and_not_left_out():
     solver = CLASSICAL["solver"] | {"placer": {"fixed": 0.4}}
-    with pytest.raises(InputError, match=r"student\.solver\.placer"):
+    with pytest.raises(InputError, match=r"model\.student\.solver: what is learned replaces its placer"):
         LeastSquares(student(solver=solver, num_intervals=4))
 
 
 def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path):
     learning = module(first_epochs=6)
     fit(tmp_path / "run", learning)
-    samples = learning.best["sums"][-2]
+    samples = learning.lowest["sums"][-2]
     assert samples == FIRST
 
 
@@ -97,7 +98,7 @@ def test_a_step_that_made_it_worse_is_taken_back(tmp_path):
 
     def watched():
         original()
-        costs.append(learning.best["sums"][-4].item())
+        costs.append(learning.lowest["sums"][-4].item())
 
     learning.on_train_epoch_end = watched
     fit(tmp_path / "run", learning)

@@ -5,9 +5,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from amed_lightning.training.images import Draws
+from amed_lightning.training.order import Batches
 from amed_lightning.training.reading import ReadAhead
 from amed_lightning.training.resuming import FromHere, Resumable
-from amed_lightning.training.trajectories import Batches
 
 from ..teacher.stores import Member, Team
 

@@ -5,7 +5,7 @@ import torch
 
 from amed_lightning.config import InputError
 from amed_lightning.teacher.trajectories import roll_out
-from amed_lightning.training.trajectories import Batches
+from amed_lightning.training.order import Batches
 
 from ..teacher.stores import CPU, Member, Team
 from .runs import INTERVALS, ROWS, distillation, disturb, prepared

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from amed_lightning.config import InputError
-from amed_lightning.training.trajectories import Batches
+from amed_lightning.training.order import Batches
 
 from ..teacher.stores import Member, Team
 from .runs import BATCH, distillation, trainer, trajectories

@@ -1,0 +1,115 @@
+"""What all distillations share: a student, its teacher's trajectories, and the best on held-out seeds as the result."""
+
+import math
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+from torch.utils.data import DataLoader
+
+from amed_lightning.amed.files import save_learned
+from amed_lightning.config import InputError
+from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, learned_path
+from amed_lightning.seeds import Seeds
+from amed_lightning.solvers.learned import Learned
+from amed_lightning.training.exporting import Exporting
+from amed_lightning.training.source import Source
+
+
+class Distilling(Exporting, ABC):
+    """Learn something of a sampler from a teacher's trajectories.
+
+    Args:
+        student: the sampler that it will serve; it has nothing learned and no placer of its own.
+        export: where the result's ``.json`` goes, if not into the run's directory; the numbers go beside it.
+
+    Attributes:
+        parts: of the student.
+        taught: the parts whose levels the teacher's states are wanted at.
+        best: the lowest value on validation seeds, how it was made, and its ``weights``.
+
+    Raises:
+        InputError: something that does not exist or fit together, or a denoiser whose weights would learn.
+    """
+
+    def __init__(self, student: SamplerConfig, export: Path | None) -> None:
+        super().__init__(export)
+        self.automatic_optimization = False
+        if learned_path(student.solver) or student.solver.get("placer", "none") != "none":
+            raise InputError("model.student.solver: what is learned replaces its placer; leave it out")
+        self.parts = SamplerParts(student)
+        self.taught = self.parts
+        self.best: dict[str, Any] = {}
+        _require_frozen(self.parts)
+
+    @abstractmethod
+    def prepare(self, source: Source) -> None:
+        """Compute what is missing on disk."""
+
+    @abstractmethod
+    def batches(self, source: Source, seeds: Seeds, batch_size: int, seed: int | None) -> DataLoader[Any]:
+        """Return batches of some seeds, in an order that ``seed`` decides, or in theirs."""
+
+    @abstractmethod
+    def learned(self, weights: Any) -> Learned:
+        """Return what some weights come to."""
+
+    @abstractmethod
+    def last(self) -> dict[str, Any]:
+        """Return what is exported of a fit that has validated nothing."""
+
+    def setup(self, stage: str) -> None:
+        """Move the frozen denoiser, which is no part of this module, to the device."""
+        self.parts.model.to(self.device)
+
+    def judge(self, name: str, value: float, made: dict[str, Any]) -> None:
+        """Export what has been validated if this is a fit and it is the lowest so far.
+
+        Args:
+            name: of the value, which is logged.
+            value: the lower, the better.
+            made: how it was made, and its ``weights``.
+        """
+        self.log(f"val/{name}", value, prog_bar=True)
+        fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
+        if fitting and value < self.best.get(f"val_{name}", math.inf):
+            self.best = {f"val_{name}": value, "epoch": self.current_epoch} | made
+            self._write(self.best)
+
+    def on_fit_start(self) -> None:
+        """Let the file be the checkpoint's best, wherever an earlier start has put it and whatever it has looked at."""
+        super().on_fit_start()
+        if self.best:
+            self._write(self.best)
+
+    def on_train_end(self) -> None:
+        """Export the last weights of a fit that has validated none."""
+        if not self.best:
+            self._write({"epoch": self.current_epoch} | self.last())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the best."""
+        checkpoint["best"] = self.best
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with it."""
+        self.best = checkpoint["best"] if "weights" in checkpoint["best"] else {}
+
+    def _write(self, made: dict[str, Any]) -> None:
+        if not self.may_export:
+            return
+        facts = {name: value for name, value in made.items() if name != "weights"}
+        with self.exported() as path:
+            save_learned(path, self.learned(made["weights"]), self.parts.purpose, facts)
+
+
+def _require_frozen(parts: SamplerParts) -> None:
+    denoiser = parts.model.denoiser
+    learning = sum(weights.requires_grad for weights in denoiser.parameters()) if isinstance(denoiser, nn.Module) else 0
+    if learning:
+        raise InputError(
+            f"model '{parts.config.model.get('name')}': {learning} of its weights would learn; "
+            f"call requires_grad_(False) where it is loaded"
+        )
