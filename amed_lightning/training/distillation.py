@@ -6,7 +6,8 @@ intervals weigh. Each interval has an optimiser step of its own, or all of a bat
 
 The predictor of the lowest loss on validation seeds is exported as soon as it is there, and kept in the checkpoints.
 
-The published form is the route ``network`` with ``loss: published`` and a step per interval.
+The published form is the route ``network`` with ``loss: published`` and a step per interval. The route ``whole`` lets
+every loss see all of the student's runs before it: along the trajectory, or with ``loss: end_to_end`` at its end alone.
 """
 
 from collections.abc import Iterator
@@ -20,14 +21,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.config import Spec, build
+from amed_lightning.config import InputError, Spec, build
 from amed_lightning.sampling.finite import USUAL_CAUSE
 from amed_lightning.sampling.sampler import SamplerConfig
 from amed_lightning.seeds import Seeds
 from amed_lightning.tensors import is_finite
 from amed_lightning.training.baselines import Baselines
 from amed_lightning.training.distilling import Distilling
-from amed_lightning.training.objective import LossForm, Objective
+from amed_lightning.training.objective import OBJECTIVES, LossForm
 from amed_lightning.training.order import Batches
 from amed_lightning.training.resuming import FromHere
 from amed_lightning.training.route import Batch
@@ -46,7 +47,8 @@ class AMEDDistillation(Distilling):
         student: the sampler that the predictor will serve; its solver has no placer of its own.
         route: name and options of where the gradient comes from; ``network`` if none.
         loss: how the intervals weigh against one another, and by what the best predictor is told.
-        jointly: take one optimiser step per batch, on the sum of its intervals' losses, and not one per interval.
+        jointly: take one optimiser step per batch, on the sum of its intervals' losses, and not one per interval; the
+            route ``whole`` always does.
         scale_dir: bound of the direction scale's distance from 1.
         scale_time: bound of the time scale's distance from 1.
         learning_rate: of Adam.
@@ -72,7 +74,9 @@ class AMEDDistillation(Distilling):
         super().__init__(student, export)
         self.jointly, self.learning_rate = jointly, learning_rate
         self.route = build("route", ROUTES, route or {"name": "network"})
-        self.objective = Objective(loss, student.num_intervals)
+        if loss == "end_to_end" and not self.route.shares_graph:
+            raise InputError("model.loss is end_to_end, which only the route 'whole' has a gradient for; name that one")
+        self.loss, self.objective = loss, OBJECTIVES[loss](student.num_intervals)
         ratios = self.route.ratio_range(self.parts)
         self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time, ratios)
         self.student = Student(self.parts, self.predictor, scale_dir, scale_time)
@@ -119,15 +123,20 @@ class AMEDDistillation(Distilling):
         """Take one optimiser step per interval, or one in all."""
         optimizer = cast(torch.optim.Optimizer, self.optimizers())
         optimizer.zero_grad()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
         for interval in self.intervals(batch):
             loss = interval.losses.mean()
-            whole = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
-            self.manual_backward(loss * self.objective.scale(interval.number, cast(Tensor, whole)))
+            over_all = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
+            total = total + loss * self.objective.scale(interval.number, cast(Tensor, over_all))
+            self.log_dict({f"train/{name}_{interval.number}": value for name, value in _summary(interval).items()})
+            if self.route.shares_graph and interval.number < self.parts.config.num_intervals:
+                continue
+            self.manual_backward(total)
             self._require_finite_gradient(interval, batch)
+            total = torch.zeros_like(total)
             if not self.jointly:
                 optimizer.step()
                 optimizer.zero_grad()
-            self.log_dict({f"train/{name}_{interval.number}": value for name, value in _summary(interval).items()})
         if self.jointly:
             optimizer.step()
 
@@ -163,7 +172,7 @@ class AMEDDistillation(Distilling):
 
     @property
     def _recipe(self) -> dict[str, Any]:
-        return {"loss": self.objective.form, "learning_rate": self.learning_rate}
+        return {"loss": self.loss, "learning_rate": self.learning_rate}
 
     def _require_finite_gradient(self, interval: Interval, batch: Batch) -> None:
         gradients = torch.cat(

@@ -19,7 +19,14 @@ Order: TypeAlias = Sampler[list[int]]
 
 @runtime_checkable
 class Route(Protocol):
-    """How a predictor learns."""
+    """How a predictor learns.
+
+    Attributes:
+        shares_graph: whether the losses of all intervals have one graph, for one backward run.
+    """
+
+    @property
+    def shares_graph(self) -> bool: ...
 
     def ratio_range(self, parts: SamplerParts) -> tuple[float, float]:
         """Return the ratios between which a predictor may place a student's second evaluation."""

@@ -17,14 +17,15 @@ from amed_lightning.training.tables import TableRoute
 
 
 class Rollout:
-    """Run the student along the teacher's trajectories.
+    """Run the student beside the teacher's trajectories.
 
     Args:
-        arrive: takes its steps.
+        run: yields its intervals.
+        shares_graph: whether their losses have one graph.
     """
 
-    def __init__(self, arrive: Arrive) -> None:
-        self.arrive = arrive
+    def __init__(self, run: Callable[[Student, Trajectories], Iterator[Interval]], shares_graph: bool = False) -> None:
+        self.run, self.shares_graph = run, shares_graph
 
     def ratio_range(self, parts: SamplerParts) -> tuple[float, float]:
         """All of an interval."""
@@ -44,7 +45,7 @@ class Rollout:
     def intervals(self, student: Student, batch: Batch) -> Iterator[Interval]:
         """Yield the student's intervals."""
         assert isinstance(batch, Trajectories)
-        return (interval for interval, _ in student.intervals(batch, self.arrive))
+        return self.run(student, batch)
 
     def state(self) -> dict[str, Any]:
         """Nothing beside the predictor."""
@@ -55,13 +56,27 @@ class Rollout:
 
 
 def network() -> Route:
-    """Reverse mode through the frozen network."""
-    return Rollout(through_network)
+    """Reverse mode through the frozen network, interval by interval."""
+    return Rollout(_by(through_network))
 
 
 def differences(size: float = 3e-3) -> Route:
     """Central differences; ``size`` is their step in ratio and time scale."""
-    return Rollout(ByDifferences(size))
+    return Rollout(_by(ByDifferences(size)))
 
 
-ROUTES: dict[str, Callable[..., Route]] = {"network": network, "differences": differences, "table": TableRoute}
+def whole() -> Route:
+    """Reverse mode through all of the student's runs, from noise to samples."""
+    return Rollout(Student.whole, shares_graph=True)
+
+
+def _by(arrive: Arrive) -> Callable[[Student, Trajectories], Iterator[Interval]]:
+    return lambda student, teacher: (interval for interval, _ in student.intervals(teacher, arrive))
+
+
+ROUTES: dict[str, Callable[..., Route]] = {
+    "network": network,
+    "differences": differences,
+    "table": TableRoute,
+    "whole": whole,
+}

@@ -14,13 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amed_lightning.config import InputError, Spec
+from amed_lightning.denoisers.recomputed import Recomputed
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement, Placer
 from amed_lightning.solvers.state import Solver, SolverState
 from amed_lightning.teacher.trajectories import Trajectories
-from amed_lightning.tensors import Images, Level
+from amed_lightning.tensors import Images, Level, squared_distance
 
 Losses = Float[Tensor, "batch"]
 
@@ -119,3 +120,19 @@ class Student:
             yield Interval(number, place, losses), end
             if number < len(sigmas):
                 state = end.detach() if self.is_multistep else self.start(teacher, number)
+
+    def whole(self, teacher: Trajectories) -> Iterator[Interval]:
+        """Run from noise to samples as when sampling; every interval's losses have a gradient in all placements so far.
+
+        Args:
+            teacher: trajectories from the same noise.
+        """
+        flow = ProbabilityFlow(Recomputed(self.parts.model.denoiser), teacher.condition)
+        sigmas = self.sampler.sigmas.to(teacher.states.device)
+        x = teacher.states[:, 0]
+        state = self.solver.init(x, sigmas, self.sampler.known_at_start(x))
+        for number, sigma_next in enumerate(sigmas[1:], start=1):
+            here, nfe = state.evaluated(flow)
+            place = self.placer(here, state.sigma, sigma_next)
+            state = self.solver.step_at(flow, replace(state, known=here, nfe=nfe), sigma_next, place)
+            yield Interval(number, place, squared_distance(state.x, teacher.states[:, number]))

@@ -46,6 +46,8 @@ class TableRoute:
         ValueError: a number out of range.
     """
 
+    shares_graph = False
+
     def __init__(
         self,
         agreement: float = 0.05,

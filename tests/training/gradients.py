@@ -124,14 +124,21 @@ def in_double(teacher: Trajectories) -> Trajectories:
     return replace(teacher, **{name: getattr(teacher, name).double() for name in parts})
 
 
-def steps(model: DiffusionModel, num_intervals: int = 3, **solver: object) -> Iterator[Step]:
-    """The intervals of a student with an analytic first step, all in double precision."""
-    config = SamplerConfig({"name": "given"}, solver, {"name": "time_uniform"}, num_intervals, afs=True)
+def whole(network: str, solver: str, num_intervals: int = 3) -> tuple[Student, Trajectories]:
+    """A student with an analytic first step and its teacher, all in double precision."""
+    model = NETWORKS[network]()
+    config = SamplerConfig({"name": "given"}, {"name": solver}, {"name": "time_uniform"}, num_intervals, afs=True)
     parts = SamplerParts(config, model)
     recipe = recipe_for(parts, TeacherConfig({"name": "heun"}, 1, BATCH))
     teacher = in_double(roll_out(model, recipe, Seeds(Stream.tuning, 0, BATCH), torch.device("cpu")))
     model.denoiser.double()
-    student = Student(parts, Spread.leaves())
+    return Student(parts, Spread.leaves()), teacher
+
+
+def steps(network: str, solver: str, num_intervals: int = 3) -> Iterator[Step]:
+    """The intervals of a student with an analytic first step, all in double precision."""
+    student, teacher = whole(network, solver, num_intervals)
+    parts = student.parts
     found: list[Step] = []
 
     def arrive(solver, flow, start, sigma_next, place, target):

@@ -54,7 +54,7 @@ def teacher_batch(module, count=5):
 def along(module, teacher):
     """Each interval's losses and last state, without gradients."""
     with torch.no_grad():
-        return [(end, seen.losses) for seen, end in module.student.intervals(teacher, module.route.arrive)]
+        return [(end, seen.losses) for seen, end in module.student.intervals(teacher, through_network)]
 
 
 def squared_distances(a, b):
@@ -412,3 +412,24 @@ class TestResume:
         for name in ("predictor.json", "predictor.safetensors"):
             assert (tmp_path / "halves" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
         assert (tmp_path / "half.ckpt").stat().st_size < 2**20
+
+
+class TestWhole:
+    def test_a_fit_end_to_end_brings_the_samples_nearer_and_is_judged_by_them(self, tmp_path):
+        module = distillation(tmp_path, route={"name": "whole"}, loss="end_to_end", scale_dir=0.2, learning_rate=2e-2)
+        data = trajectories(tmp_path)
+        trainer(tmp_path, max_epochs=15).fit(module, data)
+        teacher = roll_out(module.parts.model, data.store(module.parts).recipe, data.val_seeds, CPU)
+
+        def distance(placer):
+            with torch.no_grad():
+                (*_, last) = Student(module.parts, placer).whole(teacher)
+            return float(last.losses.mean())
+
+        best = load_learned(tmp_path / "predictor.json", module.parts.purpose)
+        assert distance(best) == pytest.approx(module.best["val_loss"], rel=1e-3)
+        assert distance(best) < 0.5 * distance(FixedPlacement(0.5))
+
+    def test_another_route_has_no_gradient_for_it(self, tmp_path):
+        with pytest.raises(InputError, match="end_to_end, which only the route 'whole' has a gradient for"):
+            distillation(tmp_path, route={"name": "network"}, loss="end_to_end")
