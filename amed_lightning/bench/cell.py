@@ -88,7 +88,7 @@ class Cell:
     @cached_property
     def sampling(self) -> dict[str, Any]:
         """Everything that the images depend on, but for arithmetic and code."""
-        return identity(self.planned.config(self.sampler.model.denoiser.cost), self.sampler)
+        return identity(self.planned.config, self.sampler)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def _estimate(
     model, unknown = _facts(dataset.model)
     if model is not None:
         for cell in cells:
-            cell.config(model.denoiser.cost)
+            cell.intervals(model.denoiser.cost)
         if seconds_per_run is None:
             seconds_per_run, unknown = _timed(suite.arithmetic, dataset.model, batch_size, device)
     batches = suite.num_blocks * math.ceil(suite.block_size / batch_size)

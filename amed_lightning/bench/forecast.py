@@ -51,7 +51,7 @@ def totals(estimates: Sequence[Estimate], devices: int) -> Table:
 
 
 def _intervals(cell: Planned, cost: int | None) -> str:
-    return UNKNOWN if cost is None else str(cell.config(cost).num_intervals)
+    return UNKNOWN if cost is None else str(cell.intervals(cost))
 
 
 def _numbers(values: Sequence[int]) -> list[str]:

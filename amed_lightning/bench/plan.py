@@ -134,8 +134,14 @@ class Planned:
             **self.scored,
         }
 
-    def config(self, cost: int) -> SamplerConfig:
-        """Return the sampler, with as many intervals as its network runs allow.
+    @property
+    def config(self) -> SamplerConfig:
+        """The sampler, but for how it computes."""
+        parts = self.model, self.solver, self.schedule
+        return SamplerConfig(*parts, afs=self.afs, denoise_to_zero=self.denoise_to_zero, nfe=self.nfe)
+
+    def intervals(self, cost: int) -> int:
+        """Return the number of intervals that its network runs allow, before anything is loaded.
 
         Args:
             cost: the model's network runs per evaluation.
@@ -146,16 +152,14 @@ class Planned:
         try:
             evaluations = evaluations_for(self.nfe, cost) - self.denoise_to_zero
             if self.learned is not None and self.learned.is_file():
-                intervals = intervals_of(self.learned)
-            else:
-                # A placer doubles a one-evaluation solver's cost.
-                stand_in = FixedPlacement(0.5) if self._places else None
-                intervals = intervals_for(build("solver", SOLVERS, self.rule, placer=stand_in), evaluations, self.afs)
+                return intervals_of(self.learned)
+            # A placer doubles a one-evaluation solver's cost.
+            stand_in = FixedPlacement(0.5) if self._places else None
+            return intervals_for(build("solver", SOLVERS, self.rule, placer=stand_in), evaluations, self.afs)
         except InputError:
             raise
         except ValueError as error:
             raise InputError(f"solver '{self.rule['name']}' at {self.nfe} NFE: {error}") from error
-        return SamplerConfig(self.model, self.solver, self.schedule, intervals, self.afs, self.denoise_to_zero)
 
 
 def _placement(cell: Planned) -> Spec:

@@ -43,13 +43,13 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
     ranges = [protocol.blocks_of(number) for number in range(protocol.num_ranges)]
     kept = protocol.with_batches([int(fact["batch_size"]) for fact in facts])
     seconds, total = sum(fact["seconds"] for fact in facts), sum(int(part["count"]) for part in sums)
-    config = cell.planned.config(bench.model.denoiser.cost)
+    intervals = cell.planned.intervals(bench.model.denoiser.cost)
     return {
         "key": cell.key,
         **cell.planned.square,
         "nfe": int(facts[0]["nfe"]),
-        "num_intervals": config.num_intervals,
-        "stays_in_warm_up": config.num_intervals <= cell.sampler.solver.warm_up_intervals,
+        "num_intervals": intervals,
+        "stays_in_warm_up": intervals <= cell.sampler.solver.warm_up_intervals,
         "lacks_thresholding": cell.planned.lacks_thresholding,
         **scored(lambda: bench.examiner.scores(protocol.total), sums, ranges),
         "caveats": bench.caveats(protocol.total),

@@ -94,8 +94,10 @@ class TrainingCLI(LightningCLI):
         given = self.config[self.subcommand].get("ckpt_path")
         if given is not None and not Path(given).is_file():
             raise InputError(f"--ckpt_path {given}: no such file; name one that is here, an address is not read")
+        chosen = self.config[self.subcommand]
+        trainer = chosen.trainer
+        trainer.default_root_dir = _with_nfe(trainer.default_root_dir, chosen.model)
         self.given = self._parser(self.subcommand).dump(self.config[self.subcommand], skip_none=False)
-        trainer = self.config[self.subcommand].trainer
         folder = Path(trainer.default_root_dir or ".")
         if trainer.logger is None or trainer.logger is True:
             trainer.logger = _charts_in(folder) if self.subcommand == "fit" else False
@@ -198,6 +200,20 @@ class TrainingCLI(LightningCLI):
         source["charts"] = [each.log_dir for each in self.trainer.loggers if isinstance(each, TensorBoardLogger)]
         source["result"] = result and run.name_of(result)
         write_run_record(run.folder, read_yaml(self.given), digests, source, restart)
+
+
+def _with_nfe(folder: Any, model: Namespace) -> Any:
+    """Put the student's network runs in the place of ``{nfe}``.
+
+    Raises:
+        InputError: they are not told.
+    """
+    if "{nfe}" not in str(folder):
+        return folder
+    nfe = model.init_args.get("student.nfe")
+    if nfe is None:
+        raise InputError(f"trainer.default_root_dir: {folder} has {{nfe}}; tell the network runs as model.student.nfe")
+    return str(folder).replace("{nfe}", str(nfe))
 
 
 def _charts_in(folder: Path) -> Namespace:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from amed_lightning.amed.files import LEARNED, learned_digest, load_learned
+from amed_lightning.amed.files import LEARNED, intervals_of, learned_digest, load_learned
 from amed_lightning.config import InputError, Spec, build, canonical_json, complete
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import load
@@ -22,7 +22,7 @@ from amed_lightning.noise.schedules import SCHEDULES, Grid, levels
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned, Steps
 from amed_lightning.solvers.placement import FixedPlacement, Placer
-from amed_lightning.solvers.registry import SOLVERS, network_runs
+from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for, network_runs
 from amed_lightning.solvers.state import Solver, SolverState, trajectory
 from amed_lightning.tensors import Images
 
@@ -39,19 +39,21 @@ class SamplerConfig:
         solver: name and options; besides these ``learned``, the path of what a fit has learned for it, or ``placer``,
             which is none or ``{fixed: r}``.
         schedule: name and options.
-        num_intervals: intervals of the time grid.
+        num_intervals: intervals of the time grid; or else ``nfe``.
         afs: replace the first evaluation by the analytic one.
         denoise_to_zero: end with the denoiser's answer at sigma_min, one more evaluation.
         arithmetic: precision and what else moves the last digits.
+        nfe: network runs per sample, guidance's included, which the intervals follow from.
     """
 
     model: Spec
     solver: Spec
     schedule: Spec
-    num_intervals: int
+    num_intervals: int | None = None
     afs: bool = False
     denoise_to_zero: bool = False
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    nfe: int | None = None
 
 
 @dataclass(frozen=True)
@@ -223,18 +225,19 @@ class SamplerParts:
     Args:
         config: what to build.
         model: the configured model, where it is loaded already.
+        placed: whether a placer is still to be learned, which counts for ``nfe``.
 
     Raises:
         InputError: an unknown part or option, or parts that do not fit together.
         ValueError: the given model was told to compute otherwise.
     """
 
-    def __init__(self, config: SamplerConfig, model: DiffusionModel | None = None) -> None:
+    def __init__(self, config: SamplerConfig, model: DiffusionModel | None = None, placed: bool = False) -> None:
         self.config = config
         self.model = config.arithmetic.applied(load(config.model) if model is None else model)
         self.schedule = build("schedule", SCHEDULES, config.schedule)
         try:
-            self.sigmas = levels(self.schedule, config.num_intervals, self.model.noise_range)
+            self.sigmas = levels(self.schedule, self._intervals(placed), self.model.noise_range)
         except (ValueError, ArithmeticError) as error:
             raise InputError(f"schedule {config.schedule}: {error}") from error
         self._check_use()
@@ -246,11 +249,32 @@ class SamplerParts:
         return {
             "model": self.model.digest,
             "solver": rule_of(self.config.solver),
-            "num_intervals": self.config.num_intervals,
+            "num_intervals": self.num_intervals,
             "schedule": self.config.schedule["name"],
             "sigmas": self.sigmas.tolist(),
             "afs": self.config.afs,
         }
+
+    @property
+    def num_intervals(self) -> int:
+        """Intervals of the time grid."""
+        return len(self.sigmas) - 1
+
+    def _intervals(self, placed: bool) -> int:
+        """Return the number of intervals that is told, or that takes the network runs that are."""
+        config, path = self.config, learned_path(self.config.solver)
+        if (config.num_intervals is None) == (config.nfe is None):
+            raise InputError("a sampler has either num_intervals or nfe; give one of them")
+        if config.num_intervals is not None:
+            return config.num_intervals
+        if path is not None:
+            return intervals_of(path)
+        placer = FixedPlacement(0.5) if placed else _placer(config.solver.get("placer"))
+        try:
+            evaluations = evaluations_for(config.nfe or 0, self.model.denoiser.cost) - config.denoise_to_zero
+            return intervals_for(self.solver(placer), evaluations, config.afs)
+        except ValueError as error:
+            raise InputError(f"solver '{config.solver['name']}' at {config.nfe} NFE: {error}") from error
 
     def _check_use(self) -> None:
         """Refuse levels above those that the model knows, and levels that were found for another use.
@@ -295,7 +319,16 @@ class SamplerParts:
         return self._with(learned.steps(self.solver, self.sigmas, self.config.afs))
 
     def _with(self, steps: Steps) -> Sampler:
-        return Sampler(self.model, denoise_to_zero=self.config.denoise_to_zero, **steps._asdict())
+        """Build the sampler of some steps.
+
+        Raises:
+            InputError: it does not take as many network runs as are told.
+        """
+        sampler = Sampler(self.model, denoise_to_zero=self.config.denoise_to_zero, **steps._asdict())
+        if self.config.nfe not in (None, sampler.nfe):
+            named = learned_path(self.config.solver) or f"solver '{self.config.solver['name']}'"
+            raise InputError(f"{named}: it takes {sampler.nfe} network runs, not nfe {self.config.nfe}")
+        return sampler
 
 
 def _placer(form: Any) -> Placer | None:

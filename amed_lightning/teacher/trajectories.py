@@ -117,7 +117,7 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
             f"teacher.schedule starts at {starts[0]:g}, the student at {starts[1]:g}; a student starts from pure "
             "noise, which the teacher's state there is not: give both one start"
         )
-    sigmas = levels(kept.schedule, kept.config.num_intervals * (teacher.inner_levels + 1), parts.model.noise_range)
+    sigmas = levels(kept.schedule, kept.num_intervals * (teacher.inner_levels + 1), parts.model.noise_range)
     return TeacherRecipe(
         model=parts.model.digest,
         shape=parts.model.shape,
@@ -125,7 +125,7 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
         conditions=parts.model.conditions_digest(Stream.training),
         solver=complete("solver", SOLVERS, teacher.solver, hidden=["placer"]),
         sigmas=tuple(sigmas.tolist()),
-        num_intervals=kept.config.num_intervals,
+        num_intervals=kept.num_intervals,
         batch_size=teacher.batch_size,
         afs=teacher.afs,
         dtype=teacher.dtype or str(arithmetic.state_dtype).removeprefix("torch."),
@@ -155,7 +155,7 @@ def _check(parts: SamplerParts, teacher: TeacherConfig) -> None:
 def _kept_grid(parts: SamplerParts, teacher: TeacherConfig) -> SamplerParts:
     if teacher.schedule is None or teacher.num_intervals is None:
         return parts
-    own = replace(parts.config, schedule=teacher.schedule, num_intervals=teacher.num_intervals)
+    own = replace(parts.config, schedule=teacher.schedule, num_intervals=teacher.num_intervals, nfe=None)
     return SamplerParts(own, parts.model)
 
 

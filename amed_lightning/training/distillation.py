@@ -71,12 +71,12 @@ class AMEDDistillation(Distilling):
         learning_rate: float = 5e-3,
         export: Path | None = None,
     ) -> None:
-        super().__init__(student, export)
+        super().__init__(student, export, placed=True)
         self.jointly, self.learning_rate = jointly, learning_rate
         self.route = build("route", ROUTES, route or {"name": "network"})
         if loss == "end_to_end" and not self.route.shares_graph:
             raise InputError("model.loss is end_to_end, which only the route 'whole' has a gradient for; name that one")
-        self.loss, self.objective = loss, OBJECTIVES[loss](student.num_intervals)
+        self.loss, self.objective = loss, OBJECTIVES[loss](self.parts.num_intervals)
         ratios = self.route.ratio_range(self.parts)
         self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time, ratios)
         self.student = Student(self.parts, self.predictor, scale_dir, scale_time)
@@ -129,7 +129,7 @@ class AMEDDistillation(Distilling):
             over_all = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
             total = total + loss * self.objective.scale(interval.number, cast(Tensor, over_all))
             self.log_dict({f"train/{name}_{interval.number}": value for name, value in _summary(interval).items()})
-            if self.route.shares_graph and interval.number < self.parts.config.num_intervals:
+            if self.route.shares_graph and interval.number < self.parts.num_intervals:
                 continue
             self.manual_backward(total)
             self._require_finite_gradient(interval, batch)
@@ -155,7 +155,7 @@ class AMEDDistillation(Distilling):
     def on_validation_epoch_end(self) -> None:
         """Log the objective, by which the predictor is judged."""
         metrics = self.trainer.callback_metrics
-        losses = [float(metrics[f"val/loss_{number + 1}"]) for number in range(self.parts.config.num_intervals)]
+        losses = [float(metrics[f"val/loss_{number + 1}"]) for number in range(self.parts.num_intervals)]
         self.judge(
             "loss", self.objective.judge(losses), {"val_losses": losses, "weights": self.validated} | self._recipe
         )

@@ -24,6 +24,7 @@ class Distilling(Exporting, ABC):
     Args:
         student: the sampler that it will serve; it has nothing learned and no placer of its own.
         export: where the result's ``.json`` goes, if not into the run's directory; the numbers go beside it.
+        placed: whether it is a placer that is learned.
 
     Attributes:
         parts: of the student.
@@ -34,12 +35,12 @@ class Distilling(Exporting, ABC):
         InputError: something that does not exist or fit together, or a denoiser whose weights would learn.
     """
 
-    def __init__(self, student: SamplerConfig, export: Path | None) -> None:
+    def __init__(self, student: SamplerConfig, export: Path | None, placed: bool = False) -> None:
         super().__init__(export)
         self.automatic_optimization = False
         if learned_path(student.solver) or student.solver.get("placer", "none") != "none":
             raise InputError("model.student.solver: what is learned replaces its placer; leave it out")
-        self.parts = SamplerParts(student)
+        self.parts = SamplerParts(student, placed=placed)
         self.taught = self.parts
         self.best: dict[str, Any] = {}
         _require_frozen(self.parts)

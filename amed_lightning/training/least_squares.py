@@ -73,7 +73,7 @@ class LeastSquares(Distilling):
             if not value > 0:
                 raise InputError(f"model.{name} is {value}; it must be above 0")
         levels = self.parts.sigmas[[0, -1]].tolist()
-        ends = replace(student, schedule={"name": "explicit", "levels": levels}, num_intervals=1, afs=False)
+        ends = replace(student, schedule={"name": "explicit", "levels": levels}, num_intervals=1, nfe=None, afs=False)
         self.taught = SamplerParts(ends, self.parts.model)
         self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
         start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)

@@ -87,7 +87,7 @@ class TestModels:
     def test_a_card_tells_intervals_and_the_size_of_decoded_images(self, tmp_path):
         expected = estimate(tmp_path, entry(PLUGIN, 12), model={"name": "pretrained", "card": "ms_coco"})
         assert expected.image_bytes == 48 * 3 * 512 * 512 * 4
-        assert [cell.config(expected.cost).num_intervals for cell in expected.cells] == [3, 3]
+        assert [cell.intervals(expected.cost) for cell in expected.cells] == [3, 3]
 
     def test_seconds_that_are_given_make_hours_without_weights(self, tmp_path):
         assert estimate(tmp_path, model={"name": "file", "path": "nowhere.json"}).hours > 0

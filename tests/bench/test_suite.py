@@ -111,7 +111,7 @@ class TestCells:
     def test_an_entry_is_the_product_of_its_lists_and_the_reference_comes_first(self, tmp_path):
         bench = bench_of(tmp_path)
         facts = [
-            (cell.planned.label, cell.nfe, cell.planned.afs, cell.planned.config(1).num_intervals)
+            (cell.planned.label, cell.nfe, cell.planned.afs, cell.planned.intervals(1))
             for cell in bench.cells
         ]
         assert facts == [
@@ -463,7 +463,7 @@ class TestPredictors:
 
     def test_one_made_for_another_number_of_intervals_is_refused(self, tmp_path):
         self.predictor(tmp_path / "p.json", 0)
-        with pytest.raises(InputError, match="it takes 4 network runs, not 6 as the suite"):
+        with pytest.raises(InputError, match="it takes 4 network runs, not nfe 6"):
             bench_of(tmp_path, self.placed(tmp_path / "p.json") | {"nfe": [6]})
 
     def test_a_fixed_ratio_needs_none(self, tmp_path):

@@ -253,6 +253,23 @@ class TestBuilding:
         )
         assert left_out.solver == none.solver
 
+    @pytest.mark.parametrize(
+        ("solver", "nfe", "more", "intervals"),
+        [
+            ({"name": "euler"}, 4, {}, 4),
+            ({"name": "euler"}, 4, {"afs": True, "denoise_to_zero": True}, 4),
+            ({"name": "heun"}, 5, {"afs": True}, 3),
+            ({"name": "euler", "placer": {"fixed": 0.5}}, 4, {}, 2),
+        ],
+    )
+    def test_intervals_follow_from_network_runs(self, solver, nfe, more, intervals):
+        parts = SamplerParts(config(solver=solver, num_intervals=None, nfe=nfe, **more))
+        assert parts.num_intervals == intervals
+        assert parts.configured().nfe == nfe
+
+    def test_they_do_from_what_a_placer_yet_to_be_learned_will_take(self):
+        assert SamplerParts(config(solver={"name": "euler"}, num_intervals=None, nfe=4), placed=True).num_intervals == 2
+
     @pytest.mark.parametrize("ratio", [0.25, 1])
     def test_a_fixed_ratio_reaches_the_solver(self, ratio):
         assert build_sampler(
@@ -305,6 +322,12 @@ WRONG = {
     "discrete schedule without a table": (
         {"schedule": {"name": "discrete"}},
         r"'discrete' needs a model with a table of alphas",
+    ),
+    "neither intervals nor network runs": ({"num_intervals": None}, r"either num_intervals or nfe; give one"),
+    "intervals and network runs": ({"nfe": 6}, r"either num_intervals or nfe; give one"),
+    "network runs that no number of intervals takes": (
+        {"num_intervals": None, "nfe": 5, "solver": {"name": "heun"}},
+        r"solver 'heun' at 5 NFE: 5 evaluations are not possible without .* nearest are 4 and 6",
     ),
     "no interval": ({"num_intervals": 0}, r"at least one interval, got 0"),
     "ratio of zero": (
