@@ -29,7 +29,8 @@ from amed_lightning.solvers.tabulated import table_of
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.tensors import Images, is_finite
 from amed_lightning.training.exporting import Exporting
-from amed_lightning.training.normal_equations import NormalEquations, Replay, normal_equations
+from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, normal_equations
+from amed_lightning.training.trajectories import TeacherTrajectories
 
 EASIER, HARDER = 0.2, 8.0
 """Factors of the damping after a step that was taken, and after one that was not."""
@@ -42,6 +43,8 @@ class LeastSquares(Exporting):
     Args:
         student: the classical sampler to begin at; its solver has no placer.
         groups: what learns, see :mod:`amed_lightning.amed.learned_table`; all if none.
+        at_once: number of network runs in the place of each of the student's, which do not see one another; one if
+            none.
         radius: of the pseudo-Huber loss, in root mean square distance from the teacher's sample.
         first_trajectories: that the first epochs see.
         first_epochs: how many those are.
@@ -58,6 +61,7 @@ class LeastSquares(Exporting):
         self,
         student: SamplerConfig,
         groups: list[str] | None = None,
+        at_once: list[int] | None = None,
         radius: float = 0.3,
         first_trajectories: int = 64,
         first_epochs: int = 12,
@@ -75,12 +79,13 @@ class LeastSquares(Exporting):
         self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
         start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)
         try:
-            self.table = LearnedTable.beginning_at(start, float(self.parts.sigmas[-1]), groups or GROUPS)
+            self.table = LearnedTable.beginning_at(start, float(self.parts.sigmas[-1]), groups or GROUPS, at_once)
         except ValueError as error:
-            raise InputError(f"model.groups: {error}") from error
+            raise InputError(f"model: {error}") from error
         self.damping, self.runs = damping, 0
         self.best: dict[str, Tensor] = {}
         self.exported_best: dict[str, Any] = {}
+        self.linear: Linear | None = None
         self.sums: list[Tensor] = []
         self.squares: list[Tensor] = []
 
@@ -98,9 +103,11 @@ class LeastSquares(Exporting):
         Raises:
             FloatingPointError: a number is not finite.
         """
-        if self.current_epoch < self.first_epochs and int(batch.seeds[0]) >= self.first_trajectories:
+        begins = cast(TeacherTrajectories, cast(Any, self.trainer).datamodule).train_seeds.start
+        if self.current_epoch < self.first_epochs and int(batch.seeds[0]) >= begins + self.first_trajectories:
             return
-        equations = normal_equations(self.table, self.parts.model.denoiser, *self._ends(batch), self.radius)
+        self.linear = self.linear or Linear.at(self.table)
+        equations = normal_equations(self.linear, self.parts.model.denoiser, *self._ends(batch), self.radius)
         if not is_finite(equations.sums):
             seeds = f"{int(batch.seeds[0])} to {int(batch.seeds[-1])}"
             raise FloatingPointError(f"the cost of training seeds {seeds} is not finite; {USUAL_CAUSE}")
@@ -109,7 +116,7 @@ class LeastSquares(Exporting):
     def on_train_epoch_end(self) -> None:
         """Take the step or take it back, and try the next one."""
         equations = NormalEquations.added(self._in_order(self.sums))
-        self.sums, begins = [], self.current_epoch in (0, self.first_epochs)
+        self.sums, self.linear, begins = [], None, self.current_epoch in (0, self.first_epochs)
         self.runs += equations.runs
         if begins or equations.cost < NormalEquations(self.best["sums"]).cost:
             self.best = {"sums": equations.sums, "numbers": self.table.numbers}
@@ -191,5 +198,7 @@ class LeastSquares(Exporting):
         table = deepcopy(self.table)
         table.set(made["numbers"])
         facts = {name: value for name, value in made.items() if name != "numbers"}
+        cost = self.parts.model.denoiser.cost
         with self.exported() as path:
-            save_predictor(path, table, self.parts.purpose, facts | {"radius": self.radius})
+            costs = {"nfe": len(table.told) * cost, "depth": len(table.at_once) * cost, "numbers": len(made["numbers"])}
+            save_predictor(path, table, self.parts.purpose, facts | costs | {"radius": self.radius})
