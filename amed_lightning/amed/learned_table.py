@@ -5,16 +5,16 @@ It starts exactly at a classical solver. With slopes ``d_j = (x_j - D_j) / q_j``
     ``x_i = x_b + (q_i - q_b) (sum_(j<i) u_ij d_j + v_i n)``,
 
 where b is the last of those from which the start needs the fewest slopes (the state before of a multistep solver, the
-interval's first of a two-stage one), at another level if one is; a step between levels that meet is 1. v_i is what an analytic first step leaves of the noise in the history, 0 without one, and the
-network is told ``q_i e^(k_i)``. What learns, by groups:
+interval's first of a two-stage one), at another level if one is; a step between levels that meet is 1. What an analytic
+first step leaves of the noise in the history is v_i, 0 without one. The network is told ``q_i e^(k_i)``. What learns:
 
-| group | numbers | of N runs, one at a time |
+| group | numbers | of N runs |
 | --- | --- | --- |
 | ``levels`` | logarithms of the gaps between the ln q, whose sum is that from the first to the last | N - 1 |
 | ``query`` | k, bounded by 1.5 tanh | N |
-| ``weights`` | u, of all slopes so far; a row's newest makes up for the others, so that their sum stays the start's | N (N - 1) / 2 |
-| ``sums`` | what the sum may change by, added to the newest | N |
-| ``first`` | the logarithm of a factor of q_1 and of x_1 together: the first run is asked about ``s n`` at level ``s`` | 1 |
+| ``weights`` | u, of all slopes so far; the newest makes up for the others: a row's sum stays | N (N - 1) / 2 |
+| ``sums`` | what a row's sum changes by, added to the newest | N |
+| ``first`` | the logarithm of a factor of q_1 and x_1: the first run is asked about ``s n`` at level ``s`` | 1 |
 
 Without ``sums`` and ``first``, what a constant answer becomes does not change. Levels that meet at the start stay so.
 
