@@ -30,7 +30,7 @@ from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.tensors import Images, is_finite
 from amed_lightning.training.distilling import Distilling
-from amed_lightning.training.normal_equations import NormalEquations, Replay, normal_equations
+from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, normal_equations
 from amed_lightning.training.order import Blocks
 from amed_lightning.training.resuming import FromHere
 from amed_lightning.training.source import Source
@@ -46,6 +46,8 @@ class LeastSquares(Distilling):
     Args:
         student: the classical sampler to begin at; its solver has no placer.
         groups: what learns, see :mod:`amed_lightning.amed.learned_table`; all if none.
+        at_once: number of network runs in the place of each of the student's, which do not see one another; one if
+            none.
         radius: of the pseudo-Huber loss, in root mean square distance from the teacher's sample.
         first_trajectories: that the first epochs see.
         first_epochs: how many those are.
@@ -62,6 +64,7 @@ class LeastSquares(Distilling):
         self,
         student: SamplerConfig,
         groups: list[str] | None = None,
+        at_once: list[int] | None = None,
         radius: float = 0.3,
         first_trajectories: int = 64,
         first_epochs: int = 12,
@@ -78,17 +81,21 @@ class LeastSquares(Distilling):
         self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
         start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)
         try:
-            self.table = LearnedTable.beginning_at(start, float(self.parts.sigmas[-1]), groups or GROUPS)
+            self.table = LearnedTable.beginning_at(start, float(self.parts.sigmas[-1]), groups or GROUPS, at_once)
         except ValueError as error:
-            raise InputError(f"model.groups: {error}") from error
-        self.form = "+".join(self.table.groups) if self.table.groups != GROUPS else "union"
+            raise InputError(f"model: {error}") from error
+        parallel = " parallel" if max(self.table.at_once) > 1 else ""
+        self.form = ("union" if self.table.groups == GROUPS else "+".join(self.table.groups)) + parallel
         self.damping, self.runs = damping, 0
+        self.begins = 0
+        self.linear: Linear | None = None
         self.lowest: dict[str, Tensor] = {}
         self.sums: list[Tensor] = []
         self.squares: list[Tensor] = []
 
     def prepare(self, source: Source) -> None:
         """Complete the trajectories."""
+        self.begins = source.train_seeds.start
         source.precompute(self.taught)
 
     def batches(self, source: Source, seeds: Seeds, batch_size: int, seed: int | None) -> DataLoader[Any]:
@@ -120,7 +127,7 @@ class LeastSquares(Distilling):
 
     def last(self) -> dict[str, Any]:
         """Return the numbers of the lowest cost."""
-        return {"weights": self.lowest["numbers"], "runs": self.runs, "radius": self.radius}
+        return self._made(self.lowest["numbers"])
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Use none: the numbers are solved for."""
@@ -132,9 +139,10 @@ class LeastSquares(Distilling):
         Raises:
             FloatingPointError: a number is not finite.
         """
-        if self.current_epoch < self.first_epochs and int(batch.seeds[0]) >= self.first_trajectories:
+        if self.current_epoch < self.first_epochs and int(batch.seeds[0]) >= self.begins + self.first_trajectories:
             return
-        equations = normal_equations(self.table, self.parts.model.denoiser, *self._ends(batch), self.radius)
+        self.linear = self.linear or Linear.at(self.table)
+        equations = normal_equations(self.linear, self.parts.model.denoiser, *self._ends(batch), self.radius)
         if not is_finite(equations.sums):
             seeds = f"{int(batch.seeds[0])} to {int(batch.seeds[-1])}"
             raise FloatingPointError(f"the cost of training seeds {seeds} is not finite; {USUAL_CAUSE}")
@@ -143,7 +151,7 @@ class LeastSquares(Distilling):
     def on_train_epoch_end(self) -> None:
         """Take the step or take it back, and try the next one."""
         equations = NormalEquations.added(self._in_order(self.sums))
-        self.sums, begins = [], self.current_epoch in (0, self.first_epochs)
+        self.sums, self.linear, begins = [], None, self.current_epoch in (0, self.first_epochs)
         self.runs += equations.runs
         if begins or equations.cost < NormalEquations(self.lowest["sums"]).cost:
             self.lowest = {"sums": equations.sums, "numbers": self.table.numbers}
@@ -169,7 +177,7 @@ class LeastSquares(Distilling):
         distance = float(squares.mean().sqrt())
         if not math.isfinite(distance):
             raise FloatingPointError(f"the distance of the validation samples is not finite; {USUAL_CAUSE}")
-        self.judge("rmse", distance, {"weights": self.table.numbers, "runs": self.runs, "radius": self.radius})
+        self.judge("rmse", distance, self._made(self.table.numbers))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep where the fit stands, with the sums of all processes since the epoch began."""
@@ -202,3 +210,9 @@ class LeastSquares(Distilling):
         own = torch.stack(of_blocks)
         gathered = cast(Tensor, self.all_gather(own)).reshape(self.trainer.world_size, *own.shape)
         return gathered.transpose(0, 1).flatten(0, 1)
+
+    def _made(self, numbers: Tensor) -> dict[str, Any]:
+        """Return numbers, what they cost, and the network runs of a sample, of which some may be at once."""
+        cost = self.parts.model.denoiser.cost
+        costs = {"nfe": len(self.table.told) * cost, "depth": len(self.table.at_once) * cost, "numbers": len(numbers)}
+        return {"weights": numbers, "runs": self.runs, "radius": self.radius} | costs

@@ -87,32 +87,63 @@ class Replay:
         return table.state(len(table.told), self.noise, answers), answers
 
 
+@dataclass(frozen=True)
+class Linear:
+    """A table, and its derivative along each of the numbers that learn.
+
+    Attributes:
+        table: where the numbers stand.
+        along: the derivatives, as tables.
+    """
+
+    table: Table
+    along: list[Table]
+
+    @classmethod
+    def at(cls, learned: LearnedTable) -> "Linear":
+        """Take the derivative where the numbers stand."""
+        numbers = {name: value.detach() for name, value in learned.named_parameters() if value.requires_grad}
+
+        def entries(given: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+            table = functional_call(learned, given)
+            return table.told, table.noise, table.answers
+
+        told, noise, answers = jacrev(entries)(numbers)
+        along = [
+            Table(told[name][..., index], noise[name][..., index], answers[name][..., index])
+            for name, value in numbers.items()
+            for index in range(value.numel())
+        ]
+        return cls(Table(*(entry.detach() for entry in entries(numbers))), along)
+
+    def moved(self, along: Table) -> Table:
+        """Return the table after a small step along one of the derivatives."""
+        return Table(
+            self.table.told + DIFFERENCE * along.told,
+            self.table.noise + DIFFERENCE * along.noise,
+            self.table.answers + DIFFERENCE * along.answers,
+        )
+
+
 def normal_equations(
-    learned: LearnedTable, denoiser: Denoiser, noise: Images, condition: Condition | None, target: Images, radius: float
+    linear: Linear, denoiser: Denoiser, noise: Images, condition: Condition | None, target: Images, radius: float
 ) -> NormalEquations:
     """Sum over a block of samples.
 
     Args:
-        learned: where the numbers stand.
+        linear: the table and its derivative.
         denoiser: the network.
         noise: standard normal.
         condition: labels, or None.
         target: the teacher's samples of the same noise.
         radius: of the loss, in root mean square.
     """
-    table, slopes = learned(), _slopes(learned)
     replay = Replay(denoiser, noise, condition)
     with torch.inference_mode():
-        end, answers = replay.end(table, [])
+        end, answers = replay.end(linear.table, [])
         columns = []
-        for told, of_noise, of_answers in slopes:
-            first = _first_run(told, of_noise, of_answers)
-            moved = Table(
-                table.told + DIFFERENCE * told,
-                table.noise + DIFFERENCE * of_noise,
-                table.answers + DIFFERENCE * of_answers,
-            )
-            other, _ = replay.end(moved, answers[:first])
+        for along in linear.along:
+            other, _ = replay.end(linear.moved(along), answers[: _first_run(along)])
             columns.append(((other - end).double() / DIFFERENCE).flatten(1))
         residual = (end.double() - target.double()).flatten(1)
         pixels = residual.shape[1]
@@ -129,23 +160,7 @@ def normal_equations(
         return NormalEquations(torch.cat(sums))
 
 
-def _slopes(learned: LearnedTable) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return the derivative of the table along each of the numbers."""
-    numbers = {name: value.detach() for name, value in learned.named_parameters() if value.requires_grad}
-
-    def entries(given: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        table = functional_call(learned, given)
-        return table.told, table.noise, table.answers
-
-    along = jacrev(entries)(numbers)
-    return [
-        (along[0][name][..., index], along[1][name][..., index], along[2][name][..., index])
-        for name, value in numbers.items()
-        for index in range(value.numel())
-    ]
-
-
-def _first_run(told: Tensor, noise: Tensor, answers: Tensor) -> int:
+def _first_run(along: Table) -> int:
     """Return the first run that feels a change; the number of runs if only the sample does."""
-    felt = (noise[:-1] != 0) | (answers[:-1] != 0).any(1) | (told != 0)
-    return int(felt.nonzero()[0]) if felt.any() else len(told)
+    felt = (along.noise[:-1] != 0) | (along.answers[:-1] != 0).any(1) | (along.told != 0)
+    return int(felt.nonzero()[0]) if felt.any() else len(along.told)

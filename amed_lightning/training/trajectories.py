@@ -36,6 +36,7 @@ class TeacherTrajectories(pl.LightningDataModule):
         seed: of the order.
         memory_share: of the free memory, the device's and then the machine's, that trajectories may take to be read
             once; what does not fit is read during training, and with 0 everything is.
+        first_seed: the first of the training seeds.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class TeacherTrajectories(pl.LightningDataModule):
         batch_size: int = 64,
         seed: int = 0,
         memory_share: float = 0.5,
+        first_seed: int = 0,
     ) -> None:
         super().__init__()
         for name, number in (("trajectories", trajectories), ("validation_trajectories", validation_trajectories)):
@@ -60,7 +62,7 @@ class TeacherTrajectories(pl.LightningDataModule):
         )
         self.root, self.batch_size, self.seed = root, batch_size, seed
         self.memory_share = memory_share
-        self.train_seeds = Seeds(Stream.training, 0, trajectories)
+        self.train_seeds = Seeds(Stream.training, first_seed, first_seed + trajectories)
         self.val_seeds = Seeds(Stream.validation, 0, validation_trajectories)
 
     def store(self, parts: SamplerParts) -> TrajectoryStore:

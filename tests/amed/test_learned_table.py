@@ -1,24 +1,30 @@
 import pytest
 import torch
 
-from amed_lightning.amed.learned_table import GROUPS, LearnedTable
+from amed_lightning.amed.learned_table import GROUPS, LearnedTable, in_slopes
 from amed_lightning.flow.model import Denoised
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
-from amed_lightning.solvers.tabulated import Tabulated, table_of
+from amed_lightning.solvers.tabulated import Table, Tabulated, table_of
 
-from ..solvers.problems import RANGE, start
+from ..solvers.problems import RANGE, mixture, start
 
 RUNS = 5
 SIGMAS = levels(Polynomial(), RUNS, RANGE)
 END = float(SIGMAS[-1])
 
 
-def learned(groups=GROUPS, solver="ipndm", afs=False, **options):
-    sigmas = levels(Polynomial(), RUNS + afs, RANGE)
-    return LearnedTable.beginning_at(table_of(SOLVERS[solver](**options), sigmas, afs), END, groups)
+def classical(solver="ipndm", afs=False, **options):
+    """A table of five runs, or of a two-stage solver's six."""
+    solver = SOLVERS[solver](**options)
+    intervals = -(-(RUNS + afs) // solver.evaluations_per_interval)
+    return table_of(solver, levels(Polynomial(), intervals, RANGE), afs)
+
+
+def learned(groups=GROUPS, solver="ipndm", afs=False, at_once=None, **options):
+    return LearnedTable.beginning_at(classical(solver, afs, **options), END, groups, at_once)
 
 
 def disturbed(table, size=0.3):
@@ -40,18 +46,44 @@ class Constant:
 
 
 @pytest.mark.parametrize("afs", [False, True], ids=["no afs", "afs"])
-@pytest.mark.parametrize(
-    ("solver", "options"), [("euler", {}), ("ipndm", {"order": 3}), ("deis", {}), ("dpm_solver_pp", {}), ("unipc", {})]
-)
-def test_zeros_are_the_classical_solver(solver, options, afs):
-    sigmas = levels(Polynomial(), RUNS + afs, RANGE)
-    expected = table_of(SOLVERS[solver](**options), sigmas, afs)
-    table = learned(solver=solver, afs=afs, **options)()
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_zeros_are_the_classical_solver(solver, afs):
+    expected, table = classical(solver, afs), learned(solver=solver, afs=afs)()
     for name in ("told", "noise", "answers"):
-        torch.testing.assert_close(getattr(table, name), getattr(expected, name), rtol=0, atol=1e-12)
+        torch.testing.assert_close(getattr(table, name), getattr(expected, name), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("groups", "count"), [(["levels"], 4), (["query"], 5), (["weights"], 10), (["first"], 1)])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_its_derivative_is_finite_where_levels_meet_too(solver):
+    table = learned(solver=solver)
+    told, noise, answers = table().told, table().noise, table().answers
+    (told.sum() + noise.sum() + answers.sum()).backward()
+    assert all(numbers.grad.isfinite().all() for numbers in table.learning)
+
+
+def test_levels_that_do_not_fall_are_refused():
+    start = classical()
+    with pytest.raises(ValueError, match="levels must fall"):
+        LearnedTable.beginning_at(Table(start.told.flip(0), start.noise, start.answers), END)
+
+
+@pytest.mark.parametrize(
+    ("solver", "afs", "bases"),
+    [
+        ("ipndm", False, [0, 1, 2, 3, 4]),
+        ("ipndm", True, [0, 1, 2, 3, 4]),
+        ("dpm_solver_2", False, [0, 0, 2, 2, 4, 4]),
+        ("heun", False, [0, 0, 2, 2, 4, 4]),
+        ("dpm_solver_2", True, [0, 1, 1, 3, 3]),
+    ],
+)
+def test_a_state_goes_on_from_where_its_solver_did(solver, afs, bases):
+    assert in_slopes(classical(solver, afs), END)[0] == bases
+
+
+@pytest.mark.parametrize(
+    ("groups", "count"), [(["levels"], 4), (["query"], 5), (["weights"], 10), (["sums"], 5), (["first"], 1)]
+)
 def test_a_group_is_so_many_numbers_and_the_others_stay(groups, count):
     table = disturbed(learned(groups))
     assert len(table.numbers) == count
@@ -85,10 +117,65 @@ def test_a_query_scale_moves_what_is_told_alone_and_stays_in_its_bound():
     torch.testing.assert_close(table().answers, before().answers, rtol=0, atol=0)
 
 
-def test_the_first_state_has_its_factor():
+def test_the_first_state_and_its_level_have_one_factor():
     table = learned(["first"])
     table.set(torch.tensor([0.5], dtype=torch.float64).log())
     torch.testing.assert_close(table().noise[0], SIGMAS[0] / 2)
+    torch.testing.assert_close(table().told[0], SIGMAS[0] / 2)
+    # The gaps between logarithms keep their proportions.
+    moved, before = table.levels_of_runs().detach().log().diff(), SIGMAS.log().diff()
+    torch.testing.assert_close(moved / moved.sum(), before / before.sum())
+
+
+def test_a_sum_changes_by_its_number_and_the_newest_slope_by_as_much():
+    table, before = learned(["sums"], solver="euler"), learned(["sums"], solver="euler")()
+    table.set(torch.tensor([0.0, 0.25, 0.0, 0.0, 0.0], dtype=torch.float64))
+    with torch.no_grad():
+        # x_2 = x_1 + 1.25 (q_2 - q_1) (x_1 - D_1) / q_1
+        step = table().answers[2] - before.answers[1], table().noise[2] - before.noise[1]
+        own = before.answers[2] - before.answers[1], before.noise[2] - before.noise[1]
+    torch.testing.assert_close(step, (1.25 * own[0], 1.25 * own[1]), rtol=1e-12, atol=1e-12)
+
+
+AT_ONCE = [1, 3, 1, 2, 1]
+
+
+@pytest.mark.parametrize(("solver", "afs"), [("ipndm", False), ("ipndm", True), ("dpm_solver_2", True), ("heun", True)])
+def test_more_runs_at_once_begin_at_the_same_sampler(solver, afs):
+    plain, wide = learned(solver=solver, afs=afs)(), learned(solver=solver, afs=afs, at_once=AT_ONCE)()
+    noise = start() / RANGE.sigma_max
+    ends = [
+        solve(
+            Tabulated(table), ProbabilityFlow(mixture()), noise * table.told[0], torch.cat([table.told, SIGMAS[-1:]])
+        ).x
+        for table in (plain, wide)
+    ]
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-12)
+
+
+def test_runs_at_once_do_not_see_one_another_whatever_was_learnt():
+    answers = disturbed(learned(at_once=AT_ONCE))().answers
+    turn = torch.tensor([turn for turn, count in enumerate(AT_ONCE) for _ in range(count)])
+    sees = turn[:, None] > turn[None, :]
+    assert (answers[:-1][sees] != 0).all()
+    assert (answers[:-1][~sees] == 0).all()
+    assert (answers[-1] != 0).all()
+
+
+def test_the_others_are_asked_between_the_level_and_the_next_on_the_line():
+    wide, plain = learned(solver="euler", at_once=AT_ONCE)(), classical("euler")
+    for other in (1, 2):
+        share = other / 3
+        told = plain.told[1] ** (1 - share) * plain.told[2] ** share
+        torch.testing.assert_close(wide.told[1 + other], told)
+        # x_0 + (q - q_0) d_0
+        torch.testing.assert_close(wide.noise[1 + other], told, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("at_once", [[1, 2], [1, 0, 1, 1, 1]], ids=str)
+def test_numbers_of_runs_at_once_that_do_not_fit_are_refused(at_once):
+    with pytest.raises(ValueError, match="runs at once"):
+        learned(at_once=at_once)
 
 
 def test_it_samples_as_its_table_says():

@@ -130,7 +130,7 @@ def test_headlines_are_cells_and_are_marked(square, fid, published):
 @pytest.mark.parametrize("name", SUITES)
 def test_predictors_are_those_that_the_recipes_export_for_this_use(name):
     exported = {}
-    for path in (ROOT / "configs" / name).glob("*.yaml"):
+    for path in (ROOT / "configs" / name).glob("*-*.yaml"):
         fit = yaml.safe_load(path.read_text())
         made = Path(fit["trainer"]["default_root_dir"], AMEDDistillation.result_name)
         exported[made] = fit["model"]["init_args"]["student"]

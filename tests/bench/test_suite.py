@@ -110,10 +110,7 @@ class TestLoading:
 class TestCells:
     def test_an_entry_is_the_product_of_its_lists_and_the_reference_comes_first(self, tmp_path):
         bench = bench_of(tmp_path)
-        facts = [
-            (cell.planned.label, cell.nfe, cell.planned.afs, cell.planned.intervals(1))
-            for cell in bench.cells
-        ]
+        facts = [(cell.planned.label, cell.nfe, cell.planned.afs, cell.planned.intervals(1)) for cell in bench.cells]
         assert facts == [
             ("heun", 12, False, 6),
             *[("euler", 3, False, 3), ("euler", 4, False, 4), ("euler", 3, True, 4), ("euler", 4, True, 5)],

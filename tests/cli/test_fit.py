@@ -25,7 +25,7 @@ from ..teacher.stores import records
 from .command import call, start
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-CONTENTS = {path: yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "digits").glob("*.yaml"))}
+CONTENTS = {path: yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "digits").rglob("*.yaml"))}
 FITS = [path for path, content in CONTENTS.items() if "model" in content]
 SAMPLERS = [path for path, content in CONTENTS.items() if "sampler" in content]
 SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]
@@ -124,7 +124,7 @@ class TestConfigs:
 
 class TestHomes:
     def test_each_recipe_has_a_directory_of_its_own_where_all_that_it_makes_lies(self):
-        recipes = {path: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.glob("*/*.yaml"))}
+        recipes = {path: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.rglob("*.yaml"))}
         fits = {path: content for path, content in recipes.items() if "trainer" in content}
         for path, content in fits.items():
             name = {"digits/amed": "digits/amed-5"}.get(identity(path.with_suffix("")), identity(path.with_suffix("")))
@@ -205,14 +205,16 @@ class TestFit:
 
     @pytest.mark.slow
     def test_a_learned_table_is_the_same_bit_for_bit_on_any_number_of_processes(self, folder):
-        config = CONFIGS / "digits" / "table-3.yaml"
+        config = CONFIGS / "digits" / "learned" / "union-3.yaml"
         few = {"trajectories": 32, "validation_trajectories": 32, "batch_size": 8, "teacher.batch_size": 8}
         options = [f"--data.{name}={number}" for name, number in few.items()]
         options += ["--model.first_trajectories=32", "--model.first_epochs=2", "--trainer.max_epochs=3"]
         for processes in (1, 2, 4):
             (folder / str(processes)).mkdir()
             start(folder / str(processes), "fit", "--config", config, *options, f"--trainer.devices={processes}")
-        one, *others = [(folder / name / "runs/digits/table-3/table.safetensors").read_bytes() for name in "124"]
+        one, *others = [
+            (folder / name / "runs/digits/learned/union-3/table.safetensors").read_bytes() for name in "124"
+        ]
         assert all(other == one for other in others)
 
     def in_both(self, folder, pattern):

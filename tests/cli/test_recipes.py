@@ -11,6 +11,7 @@ from amed_lightning.denoisers.registry import outline
 from amed_lightning.denoisers.zoo import card as card_module
 from amed_lightning.denoisers.zoo import local as local_module
 from amed_lightning.denoisers.zoo.card import card_names
+from amed_lightning.sampling.sampler import SamplerConfig, build_sampler
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, network_runs
 
@@ -23,6 +24,8 @@ FOUND = {
     for name in card_names()
     for path in sorted((CONFIGS / name).glob("*.yaml"))
 }
+UNIONS = {name: FOUND.pop(name) for name in list(FOUND) if name.endswith("/union")}
+"""Learned tables, one file for all network runs."""
 
 HEUN, MIDPOINT = {"name": "heun"}, {"name": "dpm_solver_2"}
 IPNDM = {"name": "ipndm", "order": 4}
@@ -130,6 +133,30 @@ class TestRecipes:
         assert ("analytic first step" in first) == FOUND[name]["model"]["init_args"]["student"]["afs"]
 
 
+class TestUnions:
+    def test_every_model_has_one(self):
+        assert sorted(UNIONS) == [f"{name}/union" for name in card_names()]
+
+    @pytest.mark.parametrize("name", UNIONS)
+    def test_they_differ_in_the_model_its_levels_and_its_batches_alone(self, name):
+        card, _, _ = name.partition("/")
+        found, first = copy.deepcopy(UNIONS[name]), copy.deepcopy(UNIONS["cifar10/union"])
+        guided = RUNS_PER_EVALUATION.get(card, 1)
+        for content in (found, first):
+            student, data = content["model"]["init_args"]["student"], content["data"]["init_args"]
+            schedule = student.pop("schedule")
+            assert data["teacher"].pop("schedule") == schedule
+            assert schedule in (UNIFORM, POLYNOMIAL, DISCRETE)
+            assert 512 % data["teacher"].pop("batch_size") == 0
+        first["model"]["init_args"]["student"] |= {
+            "model": {"name": "pretrained", "card": card},
+            "nfe": 5 * guided,
+            "afs": guided == 1,
+        }
+        first["trainer"]["default_root_dir"] = f"runs/{card}/union-{{nfe}}"
+        assert found == first
+
+
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """Cards of tiny networks, and the cache that has their files."""
@@ -144,14 +171,36 @@ class TestRuns:
         [pytest.param(name, marks=[] if name in ONE_OF_EACH_FAMILY else [pytest.mark.slow]) for name in EXPECTED],
     )
     def test_a_fit_takes_a_step_on_a_tiny_network_of_its_family_and_exports(self, name, places, tmp_path, monkeypatch):
+        self.offline(places, tmp_path, monkeypatch)
+        assert call("fit", "--config", CONFIGS / f"{name}.yaml", *self.short(4)) == 0
+        assert (tmp_path / "runs" / name / "predictor.json").is_file()
+
+    @pytest.mark.parametrize("name", UNIONS)
+    def test_a_table_takes_a_step_and_samples_with_the_network_runs_that_are_asked_for(
+        self, name, places, tmp_path, monkeypatch
+    ):
+        card, _, _ = name.partition("/")
+        cost = RUNS_PER_EVALUATION.get(card, 1)
+        self.offline(places, tmp_path, monkeypatch)
+        for runs in (3, 4, 5, 6, 8) if card in ("cifar10", "ms_coco") else (3,):
+            asked = f"--model.student.nfe={runs * cost}"
+            few = ("--model.first_trajectories=4", "--model.first_epochs=1")
+            assert call("fit", "--config", CONFIGS / f"{name}.yaml", *self.short(4), *few, asked) == 0
+            path = tmp_path / "runs" / card / f"union-{runs * cost}" / "table.json"
+            student = UNIONS[name]["model"]["init_args"]["student"] | {"nfe": runs * cost}
+            student["solver"] = student["solver"] | {"learned": str(path)}
+            assert build_sampler(SamplerConfig(**student)).nfe == runs * cost
+
+    def short(self, size):
+        once = ("max_epochs", "limit_train_batches", "limit_val_batches", "log_every_n_steps")
+        options = [f"--trainer.{option}=1" for option in once] + ["--trainer.accelerator=cpu"]
+        options += [f"--data.{option}={size}" for option in ("trajectories", "validation_trajectories", "batch_size")]
+        return [*options, f"--data.teacher.batch_size={size}"]
+
+    def offline(self, places, tmp_path, monkeypatch):
         zoo, cache = places
         for module in (card_module, local_module):
             monkeypatch.setattr(module, "ZOO", zoo)
         monkeypatch.setenv("AMED_CACHE", str(cache))
         monkeypatch.setenv("AMED_OFFLINE", "1")
         monkeypatch.chdir(tmp_path)
-        once = ("max_epochs", "limit_train_batches", "limit_val_batches", "log_every_n_steps")
-        options = [f"--trainer.{option}=1" for option in once] + ["--trainer.accelerator=cpu"]
-        options += [f"--data.{option}=4" for option in ("trajectories", "validation_trajectories", "batch_size")]
-        assert call("fit", "--config", CONFIGS / f"{name}.yaml", *options, "--data.teacher.batch_size=4") == 0
-        assert (tmp_path / "runs" / name / "predictor.json").is_file()

@@ -11,7 +11,7 @@ from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.teacher.trajectories import TeacherConfig
 from amed_lightning.training.least_squares import LeastSquares
-from amed_lightning.training.normal_equations import Replay
+from amed_lightning.training.normal_equations import Linear, Replay
 from amed_lightning.training.order import Blocks
 from amed_lightning.training.trajectories import TeacherTrajectories
 
@@ -37,11 +37,11 @@ def ends(folder, **changes):
     return TeacherTrajectories(teacher, folder / "store", **(plain | changes))
 
 
-def fit(folder, learning=None, **options):
+def fit(folder, learning=None, data=None, **options):
     learning = learning or module()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*no optimizer")
-        trainer(folder, max_epochs=6, **options).fit(learning, datamodule=ends(folder.parent))
+        trainer(folder, **({"max_epochs": 6} | options)).fit(learning, datamodule=ends(folder.parent, **(data or {})))
     return learning
 
 
@@ -83,11 +83,41 @@ def test_a_placer_of_the_solver_is_refused_and_not_left_out():
         LeastSquares(student(solver=solver, num_intervals=4))
 
 
-def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path):
-    learning = module(first_epochs=6)
+@pytest.mark.parametrize("first_seed", [0, COUNT])
+def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path, first_seed):
+    learning, seen = module(first_epochs=6), []
+    original = learning._ends
+    learning._ends = lambda batch: seen.extend(batch.seeds.tolist()) or original(batch)
+    fit(tmp_path / "run", learning, {"first_seed": first_seed}, limit_val_batches=0)
+    assert learning.lowest["sums"][-2] == FIRST
+    assert {*seen} == {*range(first_seed, first_seed + FIRST)}
+
+
+def test_its_file_tells_what_it_costs(tmp_path):
+    fit(tmp_path / "run", module(at_once=[1, 2, 1, 2]), max_epochs=1)
+    facts = json.loads((tmp_path / "run" / "table.json").read_text())["training"]
+    assert (facts["nfe"], facts["depth"]) == (6, 4)
+    # Levels, query scales, weights, sums, first: rows behind the first one see 1, 1, 3, 4, 4 and 6.
+    assert facts["numbers"] == 5 + 6 + (0 + 0 + 2 + 3 + 3 + 5) + 6 + 1
+
+
+def test_the_derivative_of_the_table_is_taken_once_an_epoch(tmp_path, monkeypatch):
+    taken, learning = [], module()
+    original = Linear.at.__func__
+    monkeypatch.setattr(
+        Linear, "at", classmethod(lambda cls, table: taken.append(table.numbers) or original(cls, table))
+    )
     fit(tmp_path / "run", learning)
-    samples = learning.lowest["sums"][-2]
-    assert samples == FIRST
+    assert len(taken) == 6
+    assert len({tuple(numbers.tolist()) for numbers in taken}) == 6
+
+
+def test_a_student_whose_levels_meet_learns(tmp_path):
+    """Heun's method asks twice at a level."""
+    learning = LeastSquares(student(solver={"name": "heun"}, num_intervals=3, afs=True), first_trajectories=FIRST)
+    fit(tmp_path / "run", learning)
+    facts = json.loads((tmp_path / "run" / "table.json").read_text())["training"]
+    assert facts["epoch"] > 0
 
 
 def test_a_step_that_made_it_worse_is_taken_back(tmp_path):
@@ -125,7 +155,7 @@ def test_an_option_out_of_range_is_refused(option):
 
 
 def test_an_unknown_group_is_refused():
-    with pytest.raises(InputError, match=r"model\.groups"):
+    with pytest.raises(InputError, match="group"):
         module(groups=["slopes"])
 
 

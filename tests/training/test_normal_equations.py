@@ -10,7 +10,7 @@ from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 from amed_lightning.solvers.tabulated import table_of
-from amed_lightning.training.normal_equations import NormalEquations, Replay, normal_equations
+from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, normal_equations
 
 from ..solvers.problems import RANGE, Watched, mixture, start
 
@@ -34,7 +34,7 @@ def target():
 
 
 def equations(table, rows=slice(None)):
-    return normal_equations(table, mixture(), NOISE[rows], None, target()[rows], RADIUS)
+    return normal_equations(Linear.at(table), mixture(), NOISE[rows], None, target()[rows], RADIUS)
 
 
 def exactly(table):
@@ -53,7 +53,7 @@ def exactly(table):
     return matrix, gradient, RADIUS**2 * ((1 + square / RADIUS**2).sqrt() - 1).mean()
 
 
-@pytest.mark.parametrize("groups", [GROUPS, ["levels"], ["query"], ["weights"], ["first"]], ids=str)
+@pytest.mark.parametrize("groups", [GROUPS, ["levels"], ["query"], ["weights"], ["sums"], ["first"]], ids=str)
 def test_differences_agree_with_automatic_differentiation(groups):
     table = learned(groups)
     found, count = equations(table), len(table.numbers)
@@ -83,7 +83,7 @@ def test_blocks_add_up_to_the_whole():
 
 def test_the_last_rows_numbers_cost_no_run_and_the_others_those_behind_them():
     watched, table = Watched(mixture()), learned(["weights"])
-    found = normal_equations(table, watched, NOISE, None, target(), RADIUS)
+    found = normal_equations(Linear.at(table), watched, NOISE, None, target(), RADIUS)
     # Rows 3, 4 and the sample's have 1, 2 and 3 numbers, and 2, 1 and 0 runs behind them.
     expected = RUNS + 1 * 2 + 2 * 1
     assert len(watched.levels) == expected
