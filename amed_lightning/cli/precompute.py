@@ -7,6 +7,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 from amed_lightning.cli.training import TrainingCLI, distillation
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance, write_run_record
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.teacher.accuracy import accuracy
+
+FEW = 64
+"""Samples that tell how good a teacher is."""
 
 
 class PrecomputeCLI(TrainingCLI):
@@ -34,4 +39,6 @@ def run(verb: str, arguments: Sequence[str]) -> int:
         digests = {"model": module.parts.model.digest, "recipe": store.recipe.digest}
         write_run_record(store.folder, store.recipe, digests, provenance(fabric.device, fabric.world_size))
         print(f"complete: {store.folder}")
+        few = Seeds(Stream.validation, 0, min(store.recipe.batch_size, FEW, len(data.val_seeds)))
+        print("\n".join(accuracy(module.parts, store.recipe, module.nfe, few, fabric.device).lines()))
     return 0

@@ -91,6 +91,11 @@ class AMEDDistillation(Distilling):
         order = FromHere(Batches(len(seeds), batch_size, source.processes, seed))
         return self.route.loader(self.student, source, seeds, order)
 
+    @property
+    def nfe(self) -> int:
+        """Network runs per sample of the student."""
+        return self.student.sampler.nfe
+
     def learned(self, weights: dict[str, Tensor]) -> AMEDPredictor:
         """Return the predictor of some weights."""
         predictor = deepcopy(self.predictor)

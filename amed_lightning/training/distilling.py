@@ -53,6 +53,11 @@ class Distilling(Exporting, ABC):
     def batches(self, source: Source, seeds: Seeds, batch_size: int, seed: int | None) -> DataLoader[Any]:
         """Return batches of some seeds, in an order that ``seed`` decides, or in theirs."""
 
+    @property
+    @abstractmethod
+    def nfe(self) -> int:
+        """Network runs per sample of the student."""
+
     @abstractmethod
     def learned(self, weights: Any) -> Learned:
         """Return what some weights come to."""

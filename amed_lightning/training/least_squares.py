@@ -119,6 +119,11 @@ class LeastSquares(Distilling):
         order = FromHere(Blocks(len(seeds), batch_size, source.processes))
         return source.loader(self.taught, seeds, order)
 
+    @property
+    def nfe(self) -> int:
+        """Network runs per sample of the student."""
+        return len(self.table.told) * self.parts.model.denoiser.cost
+
     def learned(self, weights: Tensor) -> Tabulated:
         """Return the table that some numbers come to."""
         table = deepcopy(self.table)
@@ -213,6 +218,6 @@ class LeastSquares(Distilling):
 
     def _made(self, numbers: Tensor) -> dict[str, Any]:
         """Return numbers, what they cost, and the network runs of a sample, of which some may be at once."""
-        cost = self.parts.model.denoiser.cost
-        costs = {"nfe": len(self.table.told) * cost, "depth": len(self.table.at_once) * cost, "numbers": len(numbers)}
+        depth = len(self.table.at_once) * self.parts.model.denoiser.cost
+        costs = {"nfe": self.nfe, "depth": depth, "numbers": len(numbers)}
         return {"weights": numbers, "runs": self.runs, "radius": self.radius} | costs
