@@ -1,6 +1,7 @@
 """What `make demo` has left is what README says of it."""
 
 import csv
+import math
 
 import pytest
 
@@ -17,7 +18,7 @@ def fid():
 
     def lowest(label, nfe, schedule=None):
         wanted = {"label": label, "nfe": str(nfe)} | ({} if schedule is None else {"schedule": schedule})
-        return min(float(cell["fid"]) for cell in cells if cell.items() >= wanted.items())
+        return min((float(cell["fid"]) for cell in cells if cell.items() >= wanted.items()), default=math.inf)
 
     return lowest
 
@@ -40,6 +41,12 @@ def test_amed_has_a_lower_fid_than(solver, nfe, fid):
 @pytest.mark.parametrize("nfe", [3, 5])
 def test_amed_has_at_most_half_of_the_fid_that_constants_have(nfe, fid):
     assert fid("amed", nfe) <= fid("amed + constants", nfe) / 2
+
+
+@pytest.mark.parametrize("nfe", [3, 5, 6])
+def test_a_learned_table_has_the_lowest_fid_of_all(nfe, fid):
+    others = "amed", "ipndm-3", "ipndm-4", "ipndm-4 + plugin", "dpm_solver_pp-3", "euler"
+    assert fid("ipndm-3 + union", nfe) < min(fid(label, nfe) for label in others)
 
 
 def test_the_plugin_has_at_most_half_of_the_fid_of_its_base_solver_on_its_schedule(fid):
