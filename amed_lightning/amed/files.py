@@ -13,6 +13,7 @@ import safetensors.torch
 from torch import Tensor
 
 from amed_lightning.amed.constants import READERS
+from amed_lightning.amed.placed_table import PredictedTable
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import (
     InputError,
@@ -33,7 +34,10 @@ from amed_lightning.tensors import not_finite
 
 Reader: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mapping[str, Any]], Learned]
 """Builds what a file holds out of its options, its numbers and what it was made for."""
-LEARNED: dict[str, Reader] = {"predictor": AMEDPredictor.read, "table": Tabulated.read, **READERS}
+LEARNED: dict[str, Reader] = {
+    **{each.kind: each.read for each in (AMEDPredictor, Tabulated, PredictedTable)},
+    **READERS,
+}
 """By what files hold; constants and coefficients are written as tables now."""
 IMPLIED_KIND = "predictor"
 """What a file leaves out: the first ones held nothing else, and their digests name results."""

@@ -21,9 +21,11 @@ from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, an
 from amed_lightning.noise.schedules import SCHEDULES, Grid, levels
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned, Steps
+from amed_lightning.solvers.placed_table import PlacedTable
 from amed_lightning.solvers.placement import FixedPlacement, Placer
 from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for, network_runs
 from amed_lightning.solvers.state import Solver, SolverState, trajectory
+from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.tensors import Images
 
 SUPPLIED = ("placer", "learned")
@@ -300,8 +302,14 @@ class SamplerParts:
         return build("solver", SOLVERS, rule_of(self.config.solver), placer=placer)
 
     def sampler(self, placer: Placer | None) -> Sampler:
-        """Build the sampler around a placer."""
-        return self._with(Steps(self.solver(placer), self.sigmas, self.config.afs, placer))
+        """Build the sampler around a placer, or that of the table that was learned for it."""
+        path = learned_path(self.config.solver)
+        if path is None or placer is None:
+            return self._with(Steps(self.solver(placer), self.sigmas, self.config.afs, placer))
+        steps = self._steps(load_learned(path, self.purpose))
+        if not isinstance(steps.solver, Tabulated):
+            raise InputError(f"{path}: a placer goes with a table, and this is none")
+        return self._with(steps.around(PlacedTable(steps.solver, placer), placer))
 
     def configured(self) -> Sampler:
         """Build the sampler with what was learned for it, or around the placer that the configuration names.
@@ -316,7 +324,10 @@ class SamplerParts:
 
     def with_learned(self, learned: Learned) -> Sampler:
         """Build the sampler with what was learned for it."""
-        return self._with(learned.steps(self.solver, self.sigmas, self.config.afs))
+        return self._with(self._steps(learned))
+
+    def _steps(self, learned: Learned) -> Steps:
+        return learned.steps(self.solver, self.sigmas, self.config.afs)
 
     def _with(self, steps: Steps) -> Sampler:
         """Build the sampler of some steps.

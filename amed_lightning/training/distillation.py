@@ -20,11 +20,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from amed_lightning.amed.placed_table import PredictedTable
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, Spec, build
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerConfig, learned_path
 from amed_lightning.seeds import Seeds
+from amed_lightning.solvers.learned import Learned
+from amed_lightning.solvers.placed_table import PlacedTable
 from amed_lightning.tensors import is_finite
 from amed_lightning.training.baselines import Baselines
 from amed_lightning.training.distilling import Distilling
@@ -74,12 +77,16 @@ class AMEDDistillation(Distilling):
         super().__init__(student, export, placed=True)
         self.jointly, self.learning_rate = jointly, learning_rate
         self.route = build("route", ROUTES, route or {"name": "network"})
+        if learned_path(student.solver) and not self.route.shares_graph:
+            raise InputError("model.student.solver.learned: a predictor on top of a table learns by the route 'whole'")
         if loss == "end_to_end" and not self.route.shares_graph:
             raise InputError("model.loss is end_to_end, which only the route 'whole' has a gradient for; name that one")
-        self.loss, self.objective = loss, OBJECTIVES[loss](self.parts.num_intervals)
         ratios = self.route.ratio_range(self.parts)
         self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time, ratios)
         self.student = Student(self.parts, self.predictor, scale_dir, scale_time)
+        self.taught = self.student.taught
+        self.num_intervals = self.taught.num_intervals
+        self.loss, self.objective = loss, OBJECTIVES[loss](self.num_intervals)
         self.validated: dict[str, Tensor] = {}
 
     def prepare(self, source: Source) -> None:
@@ -96,11 +103,12 @@ class AMEDDistillation(Distilling):
         """Network runs per sample of the student."""
         return self.student.sampler.nfe
 
-    def learned(self, weights: dict[str, Tensor]) -> AMEDPredictor:
-        """Return the predictor of some weights."""
+    def learned(self, weights: dict[str, Tensor]) -> Learned:
+        """Return the predictor of some weights, with the table that it is on top of."""
         predictor = deepcopy(self.predictor)
         predictor.load_state_dict(weights)
-        return predictor
+        solver = self.student.solver
+        return PredictedTable(solver.base, predictor) if isinstance(solver, PlacedTable) else predictor
 
     def last(self) -> dict[str, Any]:
         """Return the present weights."""
@@ -134,7 +142,7 @@ class AMEDDistillation(Distilling):
             over_all = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
             total = total + loss * self.objective.scale(interval.number, cast(Tensor, over_all))
             self.log_dict({f"train/{name}_{interval.number}": value for name, value in _summary(interval).items()})
-            if self.route.shares_graph and interval.number < self.parts.num_intervals:
+            if self.route.shares_graph and interval.number < self.num_intervals:
                 continue
             self.manual_backward(total)
             self._require_finite_gradient(interval, batch)
@@ -160,7 +168,7 @@ class AMEDDistillation(Distilling):
     def on_validation_epoch_end(self) -> None:
         """Log the objective, by which the predictor is judged."""
         metrics = self.trainer.callback_metrics
-        losses = [float(metrics[f"val/loss_{number + 1}"]) for number in range(self.parts.num_intervals)]
+        losses = [float(metrics[f"val/loss_{number + 1}"]) for number in range(self.num_intervals)]
         self.judge(
             "loss", self.objective.judge(losses), {"val_losses": losses, "weights": self.validated} | self._recipe
         )

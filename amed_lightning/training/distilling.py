@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from amed_lightning.amed.files import save_learned
 from amed_lightning.config import InputError
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, learned_path
+from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned
 from amed_lightning.training.exporting import Exporting
@@ -22,7 +22,7 @@ class Distilling(Exporting, ABC):
     """Learn something of a sampler from a teacher's trajectories.
 
     Args:
-        student: the sampler that it will serve; it has nothing learned and no placer of its own.
+        student: the sampler that it will serve; it has no placer of its own.
         export: where the result's ``.json`` goes, if not into the run's directory; the numbers go beside it.
         placed: whether it is a placer that is learned.
 
@@ -38,7 +38,7 @@ class Distilling(Exporting, ABC):
     def __init__(self, student: SamplerConfig, export: Path | None, placed: bool = False) -> None:
         super().__init__(export)
         self.automatic_optimization = False
-        if learned_path(student.solver) or student.solver.get("placer", "none") != "none":
+        if student.solver.get("placer", "none") != "none":
             raise InputError("model.student.solver: what is learned replaces its placer; leave it out")
         self.parts = SamplerParts(student, placed=placed)
         self.taught = self.parts

@@ -24,7 +24,7 @@ from amed_lightning.amed.learned_table import GROUPS, LearnedTable
 from amed_lightning.config import InputError
 from amed_lightning.flow.model import Condition
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories
@@ -75,6 +75,8 @@ class LeastSquares(Distilling):
         for name, value in (("radius", radius), ("damping", damping), ("first_trajectories", first_trajectories)):
             if not value > 0:
                 raise InputError(f"model.{name} is {value}; it must be above 0")
+        if learned_path(student.solver):
+            raise InputError("model.student.solver.learned: a table begins at a solver; leave it out")
         levels = self.parts.sigmas[[0, -1]].tolist()
         ends = replace(student, schedule={"name": "explicit", "levels": levels}, num_intervals=1, nfe=None, afs=False)
         self.taught = SamplerParts(ends, self.parts.model)

@@ -33,11 +33,11 @@ class Rollout:
 
     def prepare(self, student: Student, source: Source) -> None:
         """Complete the trajectories."""
-        source.precompute(student.parts)
+        source.precompute(student.taught)
 
     def loader(self, student: Student, source: Source, seeds: Seeds, order: Order) -> DataLoader[Trajectories]:
         """Return the trajectories themselves."""
-        return source.loader(student.parts, seeds, order)
+        return source.loader(student.taught, seeds, order)
 
     def begin_epoch(self, epoch: int) -> None:
         """Nothing to do."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from amed_lightning.config import InputError, Spec
 from amed_lightning.denoisers.recomputed import Recomputed
 from amed_lightning.flow.probability_flow import ProbabilityFlow
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.sampler import Sampler, SamplerParts, rule_of
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement, Placer
 from amed_lightning.solvers.state import Solver, SolverState
@@ -69,6 +69,16 @@ def placed(solver: Solver, spec: Spec) -> PlacedSolver:
     return solver
 
 
+def _at_levels(parts: SamplerParts, sampler: Sampler) -> SamplerParts:
+    """Return the parts at whose levels a sampler stops, from where the teacher starts; a table has its own."""
+    if sampler.sigmas.equal(parts.sigmas):
+        return parts
+    levels = [*parts.sigmas[:1].tolist(), *sampler.sigmas[1:].tolist()]
+    solver, schedule = rule_of(parts.config.solver), {"name": "explicit", "levels": levels}
+    told = replace(parts.config, solver=solver, schedule=schedule, num_intervals=len(levels) - 1, nfe=None, afs=False)
+    return SamplerParts(told, parts.model)
+
+
 class Student:
     """A sampler's parts around a placer.
 
@@ -77,6 +87,9 @@ class Student:
         placer: learns.
         scale_dir: bound of its direction scales' distance from 1.
         scale_time: bound of its time scales' distance from 1.
+
+    Attributes:
+        taught: the parts at whose levels it is compared with the teacher.
 
     Raises:
         InputError: the solver has nothing to place.
@@ -87,6 +100,7 @@ class Student:
         self.scale_dir, self.scale_time = scale_dir, scale_time
         self.sampler = parts.sampler(placer)
         self.solver = placed(self.sampler.solver, parts.config.solver)
+        self.taught = _at_levels(parts, self.sampler)
 
     @property
     def is_multistep(self) -> bool:
@@ -129,7 +143,7 @@ class Student:
         """
         flow = ProbabilityFlow(Recomputed(self.parts.model.denoiser), teacher.condition)
         sigmas = self.sampler.sigmas.to(teacher.states.device)
-        x = teacher.states[:, 0]
+        x = teacher.states[:, 0] * (sigmas[0] / self.parts.sigmas[0]).to(teacher.states)
         state = self.solver.init(x, sigmas, self.sampler.known_at_start(x))
         for number, sigma_next in enumerate(sigmas[1:], start=1):
             here, nfe = state.evaluated(flow)
