@@ -20,10 +20,13 @@ def test_constants_and_coefficients_are_rows_of_every_scheme_with_a_table_and_of
         Scheme("somebody's own", {"name": "table"}, 16, 2),
         Scheme("the same again", {"name": "table"}, 16, 2, again=True),
     ]
-    case = Case("few digits", {"name": "digits"}, batch_size=16, held_out=16, schemes=schemes, looks=2)
+    case = Case("few digits", {"name": "digits"}, batch_size=16, held_out=16, schemes=schemes, looks=2, ends=16)
     rows = Comparison(case, tmp_path, torch.device("cpu")).rows()
     assert [row["name"] for row in rows] == [
         *("published", "stored", "somebody's own", "somebody's own: constants", "somebody's own: coefficients"),
-        "the same again",
+        *("the same again", "least squares, as near as published", "least squares, best"),
     ]
-    assert rows[-1]["forward"] == 0, "no network run on a table that is there"
+    assert rows[5]["forward"] == 0, "no network run on a table that is there"
+    assert 0 < rows[6]["forward"] <= rows[7]["forward"]
+    assert rows[7]["roll_out_rmse"] <= rows[6]["roll_out_rmse"]
+    assert rows[7]["backward"] == 0
