@@ -214,7 +214,8 @@ class TestFit:
         for processes in (1, 2, 4):
             (folder / str(processes)).mkdir()
             start(folder / str(processes), "fit", "--config", config, *options, f"--trainer.devices={processes}")
-        one, *others = [(folder / name / "runs/digits/learned/union-3/table.safetensors").read_bytes() for name in "124"]
+        file = "runs/digits/learned/union-3/table.safetensors"
+        one, *others = [(folder / name / file).read_bytes() for name in "124"]
         assert all(other == one for other in others)
 
     def in_both(self, folder, pattern):
