@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from amed_lightning.amed.learned_table import GROUPS, LearnedTable, in_slopes
+from amed_lightning.amed.learned_table import GROUPS, LearnedTable, in_slopes, levels_of
 from amed_lightning.flow.model import Denoised
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Polynomial, levels
@@ -59,6 +59,13 @@ def test_its_derivative_is_finite_where_levels_meet_too(solver):
     told, noise, answers = table().told, table().noise, table().answers
     (told.sum() + noise.sum() + answers.sum()).backward()
     assert all(numbers.grad.isfinite().all() for numbers in table.learning)
+
+
+def test_levels_that_meet_but_for_rounding_are_one():
+    for other in (0.5 * (1 + 1e-15), 0.5 * (1 - 1e-15)):
+        told = torch.tensor([1.0, 0.5, other], dtype=torch.float64)
+        found = levels_of(Table(told, torch.ones(4, dtype=torch.float64), torch.zeros(4, 3, dtype=torch.float64)), 0.1)
+        assert found.tolist() == [1.0, 0.5, 0.5, 0.1]
 
 
 def test_levels_that_do_not_fall_are_refused():

@@ -121,6 +121,13 @@ FAULTS = (
         "training/test_least_squares.py",
         ("a worse step is taken", "or equations.cost < Normal", "or equations.cost > Normal"),
         ("the first epochs see all trajectories", "self.current_epoch < self.first_epochs and", "False and"),
+        ("the first trajectories are those of seed 0", "begins + self.first_trajectories", "self.first_trajectories"),
+        (
+            "the derivative is that of the first epoch",
+            "self.sums, self.linear, begins = [], None,",
+            "self.sums, self.linear, begins = [], self.linear,",
+        ),
+        ("runs at once count one by one", '"depth": len(table.at_once)', '"depth": len(table.told)'),
         (
             "noise has the first level's size",
             "batch.states[:, 0] / self.parts.sigmas[0]",
@@ -130,9 +137,30 @@ FAULTS = (
     *in_file(
         "amed/learned_table.py",
         "amed/test_learned_table.py",
-        ("a row's sum moves", "own + moved - torch.diag(moved.sum(1))", "own + moved"),
+        ("a row's sum moves", "self.sums - held)", "self.sums)"),
+        ("the first level stays where its state moves", "top = start[:1] + self.first", "top = start[:1]"),
+        ("where levels meet is no step", "torch.where(to == start, 1.0, to - start)", "to - start"),
+        ("levels that meet but for rounding do not", "level > before * (1 - NOTHING)", "level > before"),
+        ("levels may rise", "if level > before * (1 + NOTHING):", "if level > 9 * before:"),
+        (
+            "a state goes on from the first that will do",
+            "row - 1 - int(needed.flip(0).argmin())",
+            "int(needed.argmin())",
+        ),
+        ("a state goes on from one at its level", " + len(q) * (q[row] == q[:row])", ""),
+        ("runs at once see one another", "sum(at_once[:turn])", "sum(at_once[: turn + 1])"),
+        (
+            "runs at once are asked at one level",
+            "told[row] = q[run] ** (1 - share) * q[run + 1] ** share",
+            "told[row] = q[run]",
+        ),
+        (
+            "runs at once leave the line",
+            "noise[row] = of_noise + along * (table.noise[run] - of_noise)",
+            "noise[row] = table.noise[run]",
+        ),
         ("a query scale has no bound", "(QUERY_BOUND * (self.query / QUERY_BOUND).tanh()).exp()", "self.query.exp()"),
-        ("what the first step left is forgotten", " + leftover[run] * units[0]", ""),
+        ("what the first step left is forgotten", " + leftover[row] * units[0]", ""),
         ("levels do not fill the range", "gaps.softmax(0).cumsum(0)", "gaps.softmax(0)"),
     ),
     *in_file(
