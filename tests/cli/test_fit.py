@@ -14,6 +14,7 @@ from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.bench.plan import plan
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, learned_path
+from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.training import constants as constants_module
 from amed_lightning.training import source as source_module
@@ -65,6 +66,9 @@ FIT = {
     },
 }
 
+PLAIN = {"solver": {"name": "ipndm", "order": 3}}
+"""What a table begins at, of the fits on top of one."""
+
 
 def identity(path):
     return str(path.relative_to(CONFIGS))
@@ -93,6 +97,12 @@ class TestConfigs:
         # Typing keeps one `int | float` for both orders: here a 1 may be read as 1.0, which is all batches.
         options += [f"--trainer.limit_{part}_batches=2" for part in ("train", "val")]
         content = CONTENTS[path]
+        if (
+            base := learned_path(content["model"].get("init_args", {}).get("student", {}).get("solver", {}))
+        ) is not None:
+            student = SamplerParts(SamplerConfig(**content["model"]["init_args"]["student"] | PLAIN))
+            table = table_of(student.solver(None), student.sigmas, afs=True)
+            save_learned(base, Tabulated(table), student.purpose, {})
         if "teacher" in content["data"].get("init_args", {}):
             options += [f"--data.{name}=8" for name in ("trajectories", "validation_trajectories", "batch_size")]
             options += ["--data.teacher.batch_size=8"]
