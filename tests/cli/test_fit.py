@@ -97,18 +97,17 @@ class TestConfigs:
         # Typing keeps one `int | float` for both orders: here a 1 may be read as 1.0, which is all batches.
         options += [f"--trainer.limit_{part}_batches=2" for part in ("train", "val")]
         content = CONTENTS[path]
-        if (
-            base := learned_path(content["model"].get("init_args", {}).get("student", {}).get("solver", {}))
-        ) is not None:
-            student = SamplerParts(SamplerConfig(**content["model"]["init_args"]["student"] | PLAIN))
-            table = table_of(student.solver(None), student.sigmas, afs=True)
-            save_learned(base, Tabulated(table), student.purpose, {})
+        student = content["model"].get("init_args", {}).get("student", {})
+        if (base := learned_path(student.get("solver", {}))) is not None:
+            parts = SamplerParts(SamplerConfig(**student | PLAIN))
+            save_learned(base, Tabulated(table_of(parts.solver(None), parts.sigmas, afs=True)), parts.purpose, {})
         if "teacher" in content["data"].get("init_args", {}):
             options += [f"--data.{name}=8" for name in ("trajectories", "validation_trajectories", "batch_size")]
             options += ["--data.teacher.batch_size=8"]
         assert call("fit", "--config", path, *options) == 0
         *_, name = content["model"]["class_path"].split(".")
-        assert (folder / content["trainer"]["default_root_dir"] / RESULTS[name]).is_file()
+        home = content["trainer"]["default_root_dir"].replace("{nfe}", str(student.get("nfe")))
+        assert (folder / home / RESULTS[name]).is_file()
         (record,) = (json.loads(path.read_text()) for path in folder.rglob("run.json"))
         assert record["config"]["trainer"]["max_epochs"] == 1
         stores = {path.parent.name for path in folder.rglob("trajectories/*/recipe.json")}
