@@ -85,8 +85,7 @@ def _watch(ended: threading.Event) -> None:
     while not ended.wait(SECONDS_BETWEEN_LOOKS):
         alone = alone + 1 if is_orphan() else 0  # before there is a group, too; work that looks at signals ends sooner
         if others is None and (group := _group()) is not None and group.get_world_size() > 1:
-            store = group.distributed_c10d._get_default_store().clone()  # a connection of this thread's own
-            others = Others(store, group.get_rank(), group.get_world_size())
+            others = Others(group.distributed_c10d._get_default_store(), group.get_rank(), group.get_world_size())
         if others is not None and look.is_alive():  # the store does not answer
             silent += 1
             others.missed = {rank: missed + (rank == KEEPER) for rank, missed in others.missed.items()}
@@ -111,7 +110,7 @@ class Others:
 
     def __init__(self, store: Any, rank: int, size: int) -> None:
         self.store, self.rank = store, rank
-        self.store.set_timeout(timedelta(seconds=SECONDS_TO_ANSWER))
+        self.own: Any = None
         self.seen = {rank: b"" for rank in range(size) if rank != self.rank}
         self.missed = dict.fromkeys(self.seen, 0)
         self.count = 0
@@ -121,8 +120,9 @@ class Others:
         """Count, and return the first process that has not counted for too long; without the store, its keeper."""
         self.count += 1
         try:
-            self.store.set(_key(self.rank), str(self.count))
-            counts = {rank: self.store.get(_key(rank)) if self.store.check([_key(rank)]) else b"" for rank in self.seen}
+            store = self._connected()
+            store.set(_key(self.rank), str(self.count))
+            counts = {rank: store.get(_key(rank)) if store.check([_key(rank)]) else b"" for rank in self.seen}
         except RuntimeError:
             counts = dict.fromkeys(self.seen, b"")
             counts |= {rank: self.seen[rank] + b"?" for rank in self.seen if rank != KEEPER}  # nothing is known of them
@@ -131,6 +131,14 @@ class Others:
             self.seen[rank] = count
         self.gone = next((rank for rank, missed in self.missed.items() if missed >= LOOKS_OF_PATIENCE), None)
         return self.gone
+
+    def _connected(self) -> Any:
+        """Return a connection of the looks' own, which a keeper that hangs leaves without an answer from the start."""
+        if self.own is None:
+            own = self.store.clone()
+            own.set_timeout(timedelta(seconds=SECONDS_TO_ANSWER))
+            self.own = own
+        return self.own
 
 
 def _key(rank: int) -> str:
