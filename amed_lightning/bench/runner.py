@@ -77,9 +77,6 @@ def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Proc
     def has_failed(cell: Cell) -> bool:
         return results.error(cell.key).is_file()
 
-    def is_scored(key: str) -> bool:
-        return results.row(key).is_file() or results.error(key).is_file()
-
     while True:
         share(
             f"bench {bench.name}",
@@ -88,8 +85,8 @@ def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Proc
             folder,
             processes,
         )
-        share(f"rows of {bench.name}", rows, is_scored, folder, processes, "rows")
-        if all(map(is_scored, rows)):  # a block may have turned out to be damaged
+        share(f"rows of {bench.name}", rows, results.is_scored, folder, processes, "rows")
+        if all(map(results.is_scored, rows)):  # a block may have turned out to be damaged
             return
 
 
@@ -120,7 +117,7 @@ def _complete(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]
         except DamagedFileError as damaged:
             damaged.path.unlink(missing_ok=True)
             return
-        write_json(results.row(cell.key), row)
+        results.write_row(row)
         for error in results.errors(cell.key):
             error.unlink(missing_ok=True)
 
