@@ -19,7 +19,7 @@ from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.network import keep_offline
 from amed_lightning.runtime.signals import listening
 from amed_lightning.runtime.trouble import first_line, told
-from amed_lightning.runtime.watch import AGAIN, is_of_a_lost_process, leave, meet, watching
+from amed_lightning.runtime.watch import AGAIN, is_of_a_lost_process, is_of_a_meeting, leave, meet, watching
 
 OUTPUT = "standard output"
 NIGHT = ["bench", "nightly"]
@@ -91,7 +91,7 @@ def _run(verb: str, rest: list[str]) -> int:
     sys.path.append(_working_folder())  # a user's own classes are found as `python -m` finds them
     keep_offline()
     os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
-    with listening() if verb in INTERRUPTIBLE else nullcontext(), watching():
+    with listening() if verb in INTERRUPTIBLE else nullcontext(), watching(_blameless([verb, *rest])):
         code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
         meet()
         return code
@@ -107,13 +107,21 @@ def _ending(command: list[str], error: Exception) -> ExitCode:
         return ExitCode.failed
     if is_of_a_lost_process(error):
         _say(f"error: another process of this job is gone ({first_line(error)}); {AGAIN}")
-        return ExitCode.failed
+        return _blameless(command)
+    if is_of_a_meeting(error):
+        _say(f"error: the processes of this job have not found each other ({first_line(error)}); {AGAIN}")
+        return _blameless(command)
     if (trouble := told(error)) is None:
         raise error
     if not (isinstance(error, BrokenPipeError) and (error.filename == OUTPUT or _is_unread())):  # who left knows it
         _say(f"error: {command[0]}: {trouble}; what is finished is kept, and the same command goes on")
     with suppress(OSError):
         _flush()
+    return _blameless(command)
+
+
+def _blameless(command: list[str]) -> ExitCode:
+    """Return the exit code of a failure that is not the code's."""
     return ExitCode.undecided if command[:2] == NIGHT else ExitCode.failed
 
 

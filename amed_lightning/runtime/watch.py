@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,10 +32,14 @@ AGAIN = "this one ends too; the same command goes on"
 
 
 @contextmanager
-def watching() -> Iterator[None]:
-    """Look after the other processes of a group, once there is one, in this block."""
+def watching(code: ExitCode = ExitCode.failed) -> Iterator[None]:
+    """Look after the other processes of a group, once there is one, in this block.
+
+    Args:
+        code: to end this process with, where another is gone.
+    """
     ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=[ended], daemon=True)
+    thread = threading.Thread(target=_watch, args=[ended, code], daemon=True)
     thread.start()
     try:
         yield
@@ -73,13 +78,18 @@ def is_of_a_lost_process(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and _group() is not None and bool(LOST.search(" ".join(str(error).split())))
 
 
+def is_of_a_meeting(error: Exception) -> bool:
+    """Whether an error has come while the processes of a job were looking for one another."""
+    return any(frame.name == "init_process_group" for frame in traceback.extract_tb(error.__traceback__))
+
+
 def _group() -> Any:
     """Return torch's module, if it is loaded and there is a group."""
     distributed = sys.modules.get("torch.distributed")
     return distributed if distributed is not None and distributed.is_initialized() else None
 
 
-def _watch(ended: threading.Event) -> None:
+def _watch(ended: threading.Event, code: ExitCode) -> None:
     others: Others | None = None
     look, silent, alone = threading.Thread(), 0, 0
     while not ended.wait(SECONDS_BETWEEN_LOOKS):
@@ -96,7 +106,7 @@ def _watch(ended: threading.Event) -> None:
         gone = KEEPER if is_alone else None if others is None else others.gone
         if gone is not None and not ended.is_set():
             print(f"process {gone} of this job is gone; {AGAIN}", file=sys.stderr, flush=True)
-            os._exit(ExitCode.failed)
+            os._exit(code)
 
 
 class Others:

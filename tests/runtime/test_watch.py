@@ -8,6 +8,7 @@ import pytest
 import torch.distributed as dist
 
 from amed_lightning.runtime import watch
+from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.watch import LOOKS_OF_PATIENCE, Others
 
 
@@ -73,11 +74,11 @@ def test_a_keeper_that_hangs_before_the_first_look_is_missed(monkeypatch, capsys
     monkeypatch.setattr(watch, "_group", lambda: group)
     monkeypatch.setattr(watch, "SECONDS_BETWEEN_LOOKS", 0.01)
     monkeypatch.setattr(watch.os, "_exit", lambda code: (codes.append(code), ended.set()))
-    watcher = threading.Thread(target=watch._watch, args=[ended], daemon=True)
+    watcher = threading.Thread(target=watch._watch, args=[ended, ExitCode.undecided], daemon=True)
     watcher.start()
     watcher.join(10)
     answer.set()
-    assert codes == [1]
+    assert codes == [ExitCode.undecided]
     assert "process 0 of this job is gone" in capsys.readouterr().err
 
 
