@@ -5,6 +5,7 @@ images, because the others are compared with them. A cell that fails leaves an e
 the next run tries it again. No collective touches a score, and none runs while there is work.
 """
 
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -104,7 +105,7 @@ def _attempt(
             assert bench.reference is not None
             if results.error(bench.reference.key).is_file():
                 raise
-            damaged.path.unlink(missing_ok=True)
+            _take_away(damaged)
             compute_block(bench, bench.reference, *where)
             compute_block(bench, cell, *where)
 
@@ -115,11 +116,16 @@ def _complete(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]
         try:
             row = finished_row(bench, cell, results, source)
         except DamagedFileError as damaged:
-            damaged.path.unlink(missing_ok=True)
+            _take_away(damaged)
             return
         results.write_row(row)
         for error in results.errors(cell.key):
             error.unlink(missing_ok=True)
+
+
+def _take_away(damaged: DamagedFileError) -> None:
+    print(f"{damaged}; it is made again", file=sys.stderr)
+    damaged.path.unlink(missing_ok=True)
 
 
 @contextmanager

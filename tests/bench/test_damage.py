@@ -51,7 +51,7 @@ def of_another(path, other):
 
 @pytest.mark.parametrize("damage", [cut_off, with_a_bit_flipped, deleted, of_another])
 @pytest.mark.parametrize("part", ["sums", "images"])
-def test_a_block_is_made_again_before_its_cell_is_scored(made, results, damage, part):
+def test_a_block_is_made_again_before_its_cell_is_scored(made, results, damage, part, capsys):
     bench, folder = made
     reference, euler, other = bench.cells
     if part == "sums":
@@ -61,6 +61,7 @@ def test_a_block_is_made_again_before_its_cell_is_scored(made, results, damage, 
         results.sums(euler.key, 0).unlink()
     results.row(euler.key).unlink()
     assert fill(bench, results.folder) == []
+    assert damage is deleted or "it is made again" in capsys.readouterr().err
     assert values(results.folder) == values(folder)
 
 
