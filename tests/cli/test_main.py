@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -154,6 +155,34 @@ class TestEndings:
         self.verb(monkeypatch, run)
         call("a-verb")
         assert not dist.is_initialized()
+
+    def test_ctrl_c_while_the_group_ends_changes_nothing(self, monkeypatch):
+        ended = dist.destroy_process_group
+
+        def slowly():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+            ended()
+
+        monkeypatch.setattr(dist, "destroy_process_group", slowly)
+        self.verb(
+            monkeypatch, lambda *_: dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1) or 0
+        )
+        monkeypatch.setitem(VERBS, "fit", VERBS["a-verb"])
+        assert call("fit") == 0
+        assert not dist.is_initialized()
+
+    def test_ctrl_c_while_python_ends_prints_nothing(self, tmp_path):
+        (tmp_path / "late.py").write_text(
+            "import atexit, os, signal, sys\n"
+            "from amed_lightning.cli.main import main\n"
+            "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+            "sys.argv = ['amed-lightning', '--version']\n"
+            "main()\n"
+        )
+        done = subprocess.run([sys.executable, tmp_path / "late.py"], capture_output=True, text=True, timeout=60)
+        assert done.returncode == -signal.SIGINT
+        assert done.stderr == ""
 
 
 def changed(path, value):
