@@ -117,8 +117,7 @@ class Night:
         return "".join(lines)
 
     def _rows(self, cells: Sequence[Cell]) -> list[Row]:
-        paths = [self.results.row(cell.key) for cell in cells]
-        return [read_json(path) for path in paths if path.is_file()]
+        return [row for cell in cells if (row := self.results.finished(cell.key)) is not None]
 
     def _failures(self, cells: Sequence[Cell]) -> dict[str, Any]:
         errors = {square_name(cell.planned.square): self.results.errors(cell.key) for cell in cells}

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from amed_lightning.bench.cell import Cell
-from amed_lightning.config import InputError, content_of, write_atomically
+from amed_lightning.config import InputError, content_of, digest, write_atomically
 from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.slurm import job_name
-from amed_lightning.runtime.tensor_file import DamagedFileError, Facts, read_tensors, read_with_facts
+from amed_lightning.runtime.tensor_file import DamagedFileError, Facts, read_with_facts
 from amed_lightning.seeds import Seeds
 from amed_lightning.tensors import Bytes
 
@@ -55,15 +55,28 @@ class Results:
         """Return a cell's row, if it has one; what is no such row is taken away, to be made again."""
         path = self.row(key)
         try:
-            row = read_json(path) if path.is_file() else None
-            if row is None or row["key"] == key:
+            row: Row | None = read_json(path) if path.is_file() else None
+            if row is None:
+                return None
+            written, name = row.pop("sha256", None), row["key"]  # rows of before had no checksum
+            if name == key and written in (None, digest(row)):
                 return row
-            reason = f"it is the row of {row['key']}"
-        except (InputError, TypeError, KeyError) as error:
+            reason = (
+                "its checksum is not the one that it was written with" if name == key else f"it is the row of {name}"
+            )
+        except (InputError, AttributeError, TypeError, KeyError) as error:
             reason = str(error)
         print(f"{path}: not this cell's row ({reason}); it is made again", file=sys.stderr)
         path.unlink(missing_ok=True)
         return None
+
+    def write_row(self, row: Row) -> None:
+        """Write a finished cell's row, with a checksum."""
+        write_json(self.row(row["key"]), row | {"sha256": digest(row)})
+
+    def is_scored(self, key: str) -> bool:
+        """Whether a cell has a row, or an error of this job."""
+        return self.row(key).is_file() or self.error(key).is_file()
 
     def sums(self, key: str, block: int) -> Path:
         """Return where a block's sums are."""
@@ -78,9 +91,18 @@ class Results:
         return self.folder / "images" / key / f"{seed:06d}.png"
 
     def samples(self, key: str) -> Bytes | None:
-        """Return a cell's images of the first seeds, which its first block keeps, if it is there."""
+        """Return a cell's images of the first seeds, which its first block keeps, if it is there.
+
+        A block that is damaged is taken away with the cell's row, to be made again.
+        """
         path = self.sums(key, 0)
-        return read_tensors(path).get("samples") if path.is_file() else None
+        try:
+            return read_block(self.sums, key, 0)[0].get("samples") if path.is_file() else None
+        except DamagedFileError as damaged:
+            print(f"{damaged}; it is made again", file=sys.stderr)
+            self.row(key).unlink(missing_ok=True)  # first: a cell without a row looks after its blocks
+            path.unlink(missing_ok=True)
+            return None
 
     def is_done(self, cell: Cell, block: int) -> bool:
         """Whether everything that a block leaves is there."""

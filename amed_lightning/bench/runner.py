@@ -5,6 +5,7 @@ images, because the others are compared with them. A cell that fails leaves an e
 the next run tries it again. No collective touches a score, and none runs while there is work.
 """
 
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -77,9 +78,6 @@ def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Proc
     def has_failed(cell: Cell) -> bool:
         return results.error(cell.key).is_file()
 
-    def is_scored(key: str) -> bool:
-        return results.row(key).is_file() or results.error(key).is_file()
-
     while True:
         share(
             f"bench {bench.name}",
@@ -88,8 +86,8 @@ def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Proc
             folder,
             processes,
         )
-        share(f"rows of {bench.name}", rows, is_scored, folder, processes, "rows")
-        if all(map(is_scored, rows)):  # a block may have turned out to be damaged
+        share(f"rows of {bench.name}", rows, results.is_scored, folder, processes, "rows")
+        if all(map(results.is_scored, rows)):  # a block may have turned out to be damaged
             return
 
 
@@ -107,7 +105,7 @@ def _attempt(
             assert bench.reference is not None
             if results.error(bench.reference.key).is_file():
                 raise
-            damaged.path.unlink(missing_ok=True)
+            _take_away(damaged)
             compute_block(bench, bench.reference, *where)
             compute_block(bench, cell, *where)
 
@@ -118,11 +116,16 @@ def _complete(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]
         try:
             row = finished_row(bench, cell, results, source)
         except DamagedFileError as damaged:
-            damaged.path.unlink(missing_ok=True)
+            _take_away(damaged)
             return
-        write_json(results.row(cell.key), row)
+        results.write_row(row)
         for error in results.errors(cell.key):
             error.unlink(missing_ok=True)
+
+
+def _take_away(damaged: DamagedFileError) -> None:
+    print(f"{damaged}; it is made again", file=sys.stderr)
+    damaged.path.unlink(missing_ok=True)
 
 
 @contextmanager

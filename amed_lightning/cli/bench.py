@@ -55,18 +55,21 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
         for bench in benches:
             for note in [*bench.examiner.reference.notes, *bench.caveats(suite.num_blocks * suite.block_size)]:
                 print(f"note: {bench.name}: {note}", file=sys.stderr)
-    failed = fill(benches, results, fabric, fabric.device)
-    if fabric.is_global_zero:
-        digests = {f"{bench.name} model": bench.model.digest for bench in benches}
-        digests |= {f"{bench.name} examiner": bench.examiner.digest for bench in benches}
-        write_run_record(results.folder, suite, digests, provenance(fabric.device, fabric.world_size))
-        for cell in failed:
-            what = f"{cell.planned.dataset}, {cell.planned.label} at {cell.nfe} NFE"
-            print(f"failed: {what}, see {results.error(cell.key)}", file=sys.stderr)
-        if len(failed) < sum(len(bench.cells) for bench in benches):
-            _tabulate(results, published)
-            _draw(results)
-    return 1 if failed else 0
+    cells = [cell for bench in benches for cell in bench.cells]
+    while True:
+        failed = fill(benches, results, fabric, fabric.device)
+        if fabric.is_global_zero:
+            digests = {f"{bench.name} model": bench.model.digest for bench in benches}
+            digests |= {f"{bench.name} examiner": bench.examiner.digest for bench in benches}
+            write_run_record(results.folder, suite, digests, provenance(fabric.device, fabric.world_size))
+            for cell in failed:
+                what = f"{cell.planned.dataset}, {cell.planned.label} at {cell.nfe} NFE"
+                print(f"failed: {what}, see {results.error(cell.key)}", file=sys.stderr)
+            if len(failed) < len(cells):
+                _tabulate(results, published)
+                _draw(results)
+        if fabric.broadcast(all(results.is_scored(cell.key) for cell in cells)):  # who drew may have found damage
+            return 1 if failed else 0
 
 
 def _table(verb: str, arguments: Sequence[str]) -> int:

@@ -17,9 +17,9 @@ from amed_lightning import __version__
 from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.network import keep_offline
-from amed_lightning.runtime.signals import listening
+from amed_lightning.runtime.signals import let_go, listening
 from amed_lightning.runtime.trouble import first_line, told
-from amed_lightning.runtime.watch import AGAIN, is_of_a_lost_process, leave, meet, watching
+from amed_lightning.runtime.watch import AGAIN, is_of_a_lost_process, is_of_a_meeting, leave, meet, watching
 
 OUTPUT = "standard output"
 NIGHT = ["bench", "nightly"]
@@ -63,6 +63,18 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.environ["AMED_OFFLINE"] = "1"
         verb, *rest = rest or ["--help"]
     before, threading.excepthook = threading.excepthook, _of_a_thread
+    try:
+        with listening() if verb in INTERRUPTIBLE else nullcontext():
+            code = _ended(verb, rest)
+    finally:
+        threading.excepthook = before
+        if arguments is None:
+            let_go()
+    sys.exit(code)
+
+
+def _ended(verb: str, rest: list[str]) -> int:
+    """Do what the verb says, leave the other processes, and return the exit code."""
     code: int = ExitCode.failed
     try:
         code = _run(verb, rest)
@@ -74,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = _ending([verb, *rest], error)
     finally:
         leave(getattr(sys.exc_info()[1], "code", code))
-        threading.excepthook = before
-    sys.exit(code)
+    return code
 
 
 def _run(verb: str, rest: list[str]) -> int:
@@ -91,7 +102,7 @@ def _run(verb: str, rest: list[str]) -> int:
     sys.path.append(_working_folder())  # a user's own classes are found as `python -m` finds them
     keep_offline()
     os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
-    with listening() if verb in INTERRUPTIBLE else nullcontext(), watching():
+    with watching(_blameless([verb, *rest])):
         code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
         meet()
         return code
@@ -107,13 +118,21 @@ def _ending(command: list[str], error: Exception) -> ExitCode:
         return ExitCode.failed
     if is_of_a_lost_process(error):
         _say(f"error: another process of this job is gone ({first_line(error)}); {AGAIN}")
-        return ExitCode.failed
+        return _blameless(command)
+    if is_of_a_meeting(error):
+        _say(f"error: the processes of this job have not found each other ({first_line(error)}); {AGAIN}")
+        return _blameless(command)
     if (trouble := told(error)) is None:
         raise error
     if not (isinstance(error, BrokenPipeError) and (error.filename == OUTPUT or _is_unread())):  # who left knows it
         _say(f"error: {command[0]}: {trouble}; what is finished is kept, and the same command goes on")
     with suppress(OSError):
         _flush()
+    return _blameless(command)
+
+
+def _blameless(command: list[str]) -> ExitCode:
+    """Return the exit code of a failure that is not the code's."""
     return ExitCode.undecided if command[:2] == NIGHT else ExitCode.failed
 
 

@@ -62,6 +62,12 @@ def listen() -> None:
             signal.signal(number, _raise_flag)
 
 
+def let_go() -> None:
+    """Let Ctrl-C end the process without a word: nothing is left to do, and Python would print where it is."""
+    if signal.SIGINT not in _IGNORED:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def asked() -> ExitCode | None:
     """Return the code to stop with, if this process was asked to stop."""
     if is_orphan():

@@ -48,15 +48,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Facts | None
     write_atomically(path, safetensors.torch.save(content, {"about": json.dumps(told)}))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read tensors.
-
-    Raises:
-        DamagedFileError: the file is gone, cut off or changed, or has a number that is not finite.
-    """
-    return read_with_facts(path)[0]
-
-
 def read_with_facts(path: Path) -> tuple[dict[str, Tensor], Facts]:
     """Read tensors and the facts about them.
 

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,10 +32,14 @@ AGAIN = "this one ends too; the same command goes on"
 
 
 @contextmanager
-def watching() -> Iterator[None]:
-    """Look after the other processes of a group, once there is one, in this block."""
+def watching(code: ExitCode = ExitCode.failed) -> Iterator[None]:
+    """Look after the other processes of a group, once there is one, in this block.
+
+    Args:
+        code: to end this process with, where another is gone.
+    """
     ended = threading.Event()
-    thread = threading.Thread(target=_watch, args=[ended], daemon=True)
+    thread = threading.Thread(target=_watch, args=[ended, code], daemon=True)
     thread.start()
     try:
         yield
@@ -73,20 +78,24 @@ def is_of_a_lost_process(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and _group() is not None and bool(LOST.search(" ".join(str(error).split())))
 
 
+def is_of_a_meeting(error: Exception) -> bool:
+    """Whether an error has come while the processes of a job were looking for one another."""
+    return any(frame.name == "init_process_group" for frame in traceback.extract_tb(error.__traceback__))
+
+
 def _group() -> Any:
     """Return torch's module, if it is loaded and there is a group."""
     distributed = sys.modules.get("torch.distributed")
     return distributed if distributed is not None and distributed.is_initialized() else None
 
 
-def _watch(ended: threading.Event) -> None:
+def _watch(ended: threading.Event, code: ExitCode) -> None:
     others: Others | None = None
     look, silent, alone = threading.Thread(), 0, 0
     while not ended.wait(SECONDS_BETWEEN_LOOKS):
         alone = alone + 1 if is_orphan() else 0  # before there is a group, too; work that looks at signals ends sooner
         if others is None and (group := _group()) is not None and group.get_world_size() > 1:
-            store = group.distributed_c10d._get_default_store().clone()  # a connection of this thread's own
-            others = Others(store, group.get_rank(), group.get_world_size())
+            others = Others(group.distributed_c10d._get_default_store(), group.get_rank(), group.get_world_size())
         if others is not None and look.is_alive():  # the store does not answer
             silent += 1
             others.missed = {rank: missed + (rank == KEEPER) for rank, missed in others.missed.items()}
@@ -97,7 +106,7 @@ def _watch(ended: threading.Event) -> None:
         gone = KEEPER if is_alone else None if others is None else others.gone
         if gone is not None and not ended.is_set():
             print(f"process {gone} of this job is gone; {AGAIN}", file=sys.stderr, flush=True)
-            os._exit(ExitCode.failed)
+            os._exit(code)
 
 
 class Others:
@@ -111,7 +120,7 @@ class Others:
 
     def __init__(self, store: Any, rank: int, size: int) -> None:
         self.store, self.rank = store, rank
-        self.store.set_timeout(timedelta(seconds=SECONDS_TO_ANSWER))
+        self.own: Any = None
         self.seen = {rank: b"" for rank in range(size) if rank != self.rank}
         self.missed = dict.fromkeys(self.seen, 0)
         self.count = 0
@@ -121,8 +130,9 @@ class Others:
         """Count, and return the first process that has not counted for too long; without the store, its keeper."""
         self.count += 1
         try:
-            self.store.set(_key(self.rank), str(self.count))
-            counts = {rank: self.store.get(_key(rank)) if self.store.check([_key(rank)]) else b"" for rank in self.seen}
+            store = self._connected()
+            store.set(_key(self.rank), str(self.count))
+            counts = {rank: store.get(_key(rank)) if store.check([_key(rank)]) else b"" for rank in self.seen}
         except RuntimeError:
             counts = dict.fromkeys(self.seen, b"")
             counts |= {rank: self.seen[rank] + b"?" for rank in self.seen if rank != KEEPER}  # nothing is known of them
@@ -131,6 +141,14 @@ class Others:
             self.seen[rank] = count
         self.gone = next((rank for rank, missed in self.missed.items() if missed >= LOOKS_OF_PATIENCE), None)
         return self.gone
+
+    def _connected(self) -> Any:
+        """Return a connection of the looks' own, which a keeper that hangs leaves without an answer from the start."""
+        if self.own is None:
+            own = self.store.clone()
+            own.set_timeout(timedelta(seconds=SECONDS_TO_ANSWER))
+            self.own = own
+        return self.own
 
 
 def _key(rank: int) -> str:

@@ -9,6 +9,7 @@ number of processes; a killed run goes on with the blocks that it left.
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -22,7 +23,7 @@ from torch import Tensor
 from amed_lightning.config import InputError, Spec, content_of, digest, file_digest, write_atomically
 from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.runtime.tensor_file import DamagedFileError, read_with_facts, write_tensors
+from amed_lightning.runtime.tensor_file import DamagedFileError, Facts, read_with_facts, write_tensors
 from amed_lightning.runtime.work import share
 from amed_lightning.sampling.finite import NotFiniteError, first_broken
 from amed_lightning.seeds import Seeds
@@ -31,7 +32,6 @@ from amed_lightning.teacher.step_table import StepTable, joined
 from amed_lightning.teacher.tabulate import Agreement
 
 TENSORS = ("gram", "features", "past")
-CURE = "delete it and run `amed-lightning precompute` again"
 
 
 @dataclass(frozen=True)
@@ -116,17 +116,18 @@ class TableFile:
                 few.
         """
         tensors_path = self.path.with_suffix(".safetensors")
+        cure = f"delete {self.path} and run `amed-lightning precompute` again"
         try:
             manifest = parse_json(content_of(self.path))
             written, there = (manifest["digest"], manifest["sha256"]), file_digest(tensors_path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self.path}: not a table ({error!r}); {CURE}") from error
+            raise InputError(f"{self.path}: not a table ({error!r}); {cure}") from error
         if written != (self.recipe.digest, there):
-            raise InputError(f"{tensors_path}: not the table that {self.path.name} describes; {CURE}")
+            raise InputError(f"{tensors_path}: not the table that {self.path.name} describes; {cure}")
         try:
-            tables = _read(tensors_path)
+            tables, _ = _read(tensors_path)
         except DamagedFileError as error:
-            raise InputError(f"{error}; {CURE}") from error
+            raise InputError(f"{error}; {cure}") from error
         for number, table in enumerate(tables, start=(self.recipe.interval or 0) + 1):
             if not table.disagreement <= self.recipe.agreement.bound:
                 raise InputError(
@@ -141,23 +142,32 @@ class TableFile:
     def _block(self, name: str) -> Path:
         return self.blocks / f"{name}.safetensors"
 
+    def _told(self, block: Seeds) -> str:
+        """Return what a block's file calls itself."""
+        return f"{self.path.stem}/{_name(block)}"
+
     def _compute(self, compute: Callable[[Seeds], list[StepTable]], block: Seeds) -> None:
         tables = compute(block)
         for number, table in enumerate(tables, start=(self.recipe.interval or 0) + 1):
             row = first_broken(*(getattr(table, name) for name in TENSORS))
             if row is not None:
                 raise NotFiniteError("table", block, row, f"interval {number}")
-        _write(self._block(_name(block)), tables)
+        _write(self._block(_name(block)), tables, {"block": self._told(block)})
 
     def _join(self, blocks: list[Seeds]) -> None:
-        """Join the blocks; one that is damaged is removed, to be made again, and nothing is written."""
+        """Join the blocks; one that is damaged, or another's, is removed, to be made again, and nothing is written."""
         parts = []
         for block in blocks:
+            path = self._block(_name(block))
             try:
-                parts.append(_read(self._block(_name(block))))
-            except DamagedFileError:
-                self._block(_name(block)).unlink(missing_ok=True)
+                tables, facts = _read(path)
+                if facts.get("block") != self._told(block):
+                    raise DamagedFileError(path, f"it is block {facts.get('block')}")
+            except DamagedFileError as damaged:
+                print(f"{damaged}; it is made again", file=sys.stderr)
+                path.unlink(missing_ok=True)
                 return
+            parts.append(tables)
         tables = [joined(list(of_interval)) for of_interval in zip(*parts, strict=True)]
         tensors_path = self.path.with_suffix(".safetensors")
         _write(tensors_path, tables)
@@ -183,15 +193,15 @@ def _description(table: StepTable) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, tables: list[StepTable]) -> None:
+def _write(path: Path, tables: list[StepTable], facts: Facts | None = None) -> None:
     tensors = {f"{index}.{name}": getattr(table, name) for index, table in enumerate(tables) for name in TENSORS}
-    write_tensors(path, tensors, {"intervals": [_description(table) for table in tables]})
+    write_tensors(path, tensors, {"intervals": [_description(table) for table in tables], **(facts or {})})
 
 
-def _read(path: Path) -> list[StepTable]:
+def _read(path: Path) -> tuple[list[StepTable], Facts]:
     tensors, facts = read_with_facts(path)
     try:
-        return [_table(tensors, index, described) for index, described in enumerate(facts["intervals"])]
+        return [_table(tensors, index, described) for index, described in enumerate(facts["intervals"])], facts
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise DamagedFileError(path, error) from error
 

@@ -18,7 +18,7 @@ from amed_lightning.data.picture import record_in, to_pixels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.noise.schedules import Polynomial, levels
-from amed_lightning.runtime.tensor_file import read_tensors, read_with_facts
+from amed_lightning.runtime.tensor_file import read_with_facts
 from amed_lightning.sampling.sampler import Sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import ipndm
@@ -40,7 +40,7 @@ class TestSamples:
         for cell in bench.cells:
             expected = torch.cat([quantise(cell.sampler.sample(noise(at, at + 12)).x) for at in (0, 12)])[:16]
             assert Results(tmp_path).samples(cell.key).equal(expected)
-            assert "samples" not in read_tensors(Results(tmp_path).sums(cell.key, 1))
+            assert "samples" not in read_with_facts(Results(tmp_path).sums(cell.key, 1))[0]
 
     def test_a_cell_that_has_not_begun_has_none(self, tmp_path):
         assert Results(tmp_path).samples("0123456789abcdef") is None

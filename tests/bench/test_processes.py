@@ -8,7 +8,7 @@ import torch
 
 from amed_lightning.bench.prepare import prepare
 from amed_lightning.bench.suite import load_suite
-from amed_lightning.runtime.tensor_file import read_tensors
+from amed_lightning.runtime.tensor_file import read_with_facts
 
 from ..cli.command import start
 from .forks import begin, end, kill
@@ -21,7 +21,7 @@ def same_blocks(one, other):
     """Whether every block of one folder has the bits of the other's."""
     paths = list((one / "blocks").glob("[!.]*"))
     for path in paths:
-        mine, others = read_tensors(path), read_tensors(other / "blocks" / path.name)
+        mine, others = read_with_facts(path)[0], read_with_facts(other / "blocks" / path.name)[0]
         assert mine.keys() == others.keys()
         assert all(value.equal(others[name]) for name, value in mine.items())
     return len(paths)

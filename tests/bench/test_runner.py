@@ -12,7 +12,7 @@ import torch
 from amed_lightning.bench import runner
 from amed_lightning.bench.results import Results
 from amed_lightning.metrics.reference import examiner
-from amed_lightning.runtime.tensor_file import read_tensors
+from amed_lightning.runtime.tensor_file import read_with_facts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers import registry
 from amed_lightning.solvers.multistep import Multistep
@@ -107,7 +107,7 @@ class TestRows:
 
     def test_the_finer_reference_is_what_images_are_compared_with(self, run):
         bench, results, found = run
-        kept = read_tensors(results.images(bench.reference.key, 1))["images"]
+        kept = read_with_facts(results.images(bench.reference.key, 1))[0]["images"]
         expected = bench.reference.sampler.sample(Seeds(Stream.evaluation, 24, 36).noise((1, 8, 8))).x
         assert kept[:12].equal(expected)
         errors = [found[cell.key]["values"]["rmse"] for cell in bench.cells[1:]]
@@ -353,5 +353,6 @@ class TestProcesses:
         assert len(computed) == 2 * CELLS * 3
         assert values(tmp_path / "1") == values(tmp_path / str(processes))
         for path in (tmp_path / "1" / "blocks").iterdir():
-            one, several = read_tensors(path), read_tensors(tmp_path / str(processes) / "blocks" / path.name)
+            one = read_with_facts(path)[0]
+            several = read_with_facts(tmp_path / str(processes) / "blocks" / path.name)[0]
             assert all(value.equal(several[name]) for name, value in one.items() if name != "seconds")

@@ -113,6 +113,12 @@ class Command:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pids[rank], number)
 
+    def has_ended(self, rank: int) -> bool:
+        """Whether a process has ended; the code of one whose parent has stopped is known once that is gone."""
+        self.is_over()
+        status = Path(f"/proc/{self.pids[rank]}/stat")
+        return rank in self.codes or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
     def is_over(self) -> bool:
         """Whether all its processes have ended."""
         for rank, pid in enumerate(self.pids):

@@ -25,8 +25,8 @@ def lose(folder: Path, rank: int, number: int) -> dict[str, Any]:
         pass
     began = time.monotonic()
     started.send(number, [rank])
-    while 1 - rank not in started.codes and time.monotonic() - began < SECONDS:
-        started.wait(0.1)
+    while not started.has_ended(1 - rank) and time.monotonic() - began < SECONDS:
+        time.sleep(0.1)
     seconds = time.monotonic() - began
     started.end()
     case = {"signal": signal.Signals(number).name, "rank": rank, "seconds": seconds}

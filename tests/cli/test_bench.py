@@ -82,6 +82,17 @@ class TestRun:
         assert "nowhere.json: no such file" in line
         assert not (tmp_path / "small").exists()
 
+    def test_the_first_block_of_a_finished_cell_that_is_damaged_is_made_again(self, tmp_path, suite, capsys):
+        assert run(suite, tmp_path) == 0
+        before, folder = values(tmp_path / "small"), tmp_path / "small" / "blocks"
+        for path in folder.glob("*-0.safetensors"):
+            path.write_bytes(path.read_bytes()[:-40])
+        assert run(suite, tmp_path) == 0
+        assert capsys.readouterr().err.count("it is made again") == 3
+        assert values(tmp_path / "small") == before
+        assert run(suite, tmp_path) == 0
+        assert "made again" not in capsys.readouterr().err
+
 
 class TestJobs:
     @pytest.mark.slow

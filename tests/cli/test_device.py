@@ -6,7 +6,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from amed_lightning.runtime.tensor_file import read_tensors
+from amed_lightning.runtime.tensor_file import read_with_facts
 from amed_lightning.training import constants
 
 from ..pretended.device import PretendedDevice
@@ -81,7 +81,7 @@ def _short(monkeypatch):
 def _content(path):
     """What is there but for where and how fast it was made, which pictures and blocks say too."""
     if path.parent.name == "blocks":
-        return {name: tensor.tolist() for name, tensor in read_tensors(path).items()}
+        return {name: tensor.tolist() for name, tensor in read_with_facts(path)[0].items()}
     return Image.open(path).tobytes() if path.suffix == ".png" else path.read_bytes()
 
 

@@ -2,9 +2,12 @@
 
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 
 import pytest
 import torch.distributed as dist
@@ -110,6 +113,35 @@ class TestEndings:
         self.verb(monkeypatch, run)
         assert refusal(capsys, "a-verb") == "error: --such and such: use another"
 
+    @pytest.mark.parametrize(("command", "code"), [(["nightly"], 3), (["run"], 1)])
+    def test_processes_that_do_not_find_each_other_end_in_a_line(self, monkeypatch, capsys, command, code):
+        """The first waits in vain for the second, which was killed before."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            for name, value in {"ADDR": "127.0.0.1", "PORT": str(free.getsockname()[1])}.items():
+                monkeypatch.setenv(f"MASTER_{name}", value)
+
+        def run(verb, rest):
+            dist.init_process_group("gloo", rank=0, world_size=2, timeout=timedelta(seconds=1))
+
+        self.verb(monkeypatch, run)
+        monkeypatch.setitem(VERBS, "bench", VERBS["a-verb"])
+        assert call("bench", *command) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: the processes of this job have not found each other (Timed out after")
+
+    @pytest.mark.parametrize(("command", "code"), [(["nightly"], 3), (["run"], 1)])
+    def test_a_process_that_is_gone_is_told_in_a_line_and_no_regression(self, monkeypatch, capsys, command, code):
+        def run(verb, rest):
+            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+            raise RuntimeError("Connection closed by peer [127.0.0.1]:4711")
+
+        self.verb(monkeypatch, run)
+        monkeypatch.setitem(VERBS, "bench", VERBS["a-verb"])
+        assert call("bench", *command) == code
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: another process of this job is gone (Connection closed by peer")
+
     @pytest.mark.parametrize("ends", [None, SystemExit(85), main_module.InputError("no")])
     def test_a_group_of_processes_does_not_outlive_the_verb(self, monkeypatch, ends):
         """Gloo's threads abort the process where it does, one time in five."""
@@ -123,6 +155,34 @@ class TestEndings:
         self.verb(monkeypatch, run)
         call("a-verb")
         assert not dist.is_initialized()
+
+    def test_ctrl_c_while_the_group_ends_changes_nothing(self, monkeypatch):
+        ended = dist.destroy_process_group
+
+        def slowly():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+            ended()
+
+        monkeypatch.setattr(dist, "destroy_process_group", slowly)
+        self.verb(
+            monkeypatch, lambda *_: dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1) or 0
+        )
+        monkeypatch.setitem(VERBS, "fit", VERBS["a-verb"])
+        assert call("fit") == 0
+        assert not dist.is_initialized()
+
+    def test_ctrl_c_while_python_ends_prints_nothing(self, tmp_path):
+        (tmp_path / "late.py").write_text(
+            "import atexit, os, signal, sys\n"
+            "from amed_lightning.cli.main import main\n"
+            "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+            "sys.argv = ['amed-lightning', '--version']\n"
+            "main()\n"
+        )
+        done = subprocess.run([sys.executable, tmp_path / "late.py"], capture_output=True, text=True, timeout=60)
+        assert done.returncode == -signal.SIGINT
+        assert done.stderr == ""
 
 
 def changed(path, value):

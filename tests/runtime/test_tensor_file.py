@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from amed_lightning.runtime import tensor_file
-from amed_lightning.runtime.tensor_file import DamagedFileError, read_tensors, read_with_facts, write_tensors
+from amed_lightning.runtime.tensor_file import DamagedFileError, read_with_facts, write_tensors
 
 TENSORS = {"sums": torch.arange(6, dtype=torch.float64).reshape(2, 3), "count": torch.tensor(7)}
 FACTS = {"seconds": 1.5, "nfe": 5}
@@ -38,10 +38,10 @@ def test_any_changed_or_missing_byte_is_noticed(path):
     for number in range(0, len(whole), 5):
         path.write_bytes(whole[:number] + bytes([whole[number] ^ 4]) + whole[number + 1 :])
         with pytest.raises(DamagedFileError, match=r"block\.safetensors: not readable"):
-            read_tensors(path)
+            read_with_facts(path)
         path.write_bytes(whole[:number])
         with pytest.raises(DamagedFileError):
-            read_tensors(path)
+            read_with_facts(path)
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
@@ -52,12 +52,12 @@ def test_a_number_that_is_not_finite_is_not_read(tmp_path, monkeypatch, wrong):
     with pytest.raises(
         DamagedFileError, match=r"block\.safetensors: not readable \('error' has a NaN or an infinity\)$"
     ):
-        read_tensors(tmp_path / "block.safetensors")
+        read_with_facts(tmp_path / "block.safetensors")
 
 
 def test_one_that_is_gone_is_named(tmp_path):
     with pytest.raises(DamagedFileError, match=r"gone\.safetensors: not readable"):
-        read_tensors(tmp_path / "gone.safetensors")
+        read_with_facts(tmp_path / "gone.safetensors")
 
 
 def test_one_that_the_system_does_not_open_is_not_called_damaged(path):
@@ -68,10 +68,10 @@ def test_one_that_the_system_does_not_open_is_not_called_damaged(path):
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
     try:
         with pytest.raises(OSError, match=r"Too many open files: .*block\.safetensors"):
-            read_tensors(path)
+            read_with_facts(path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert read_tensors(path)["count"] == 7
+    assert read_with_facts(path)[0]["count"] == 7
 
 
 def test_what_nobody_would_read_is_not_written(tmp_path):

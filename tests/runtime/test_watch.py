@@ -1,11 +1,14 @@
 """A process that is gone, or hangs, is seen by the others; one that is only slow is not missed."""
 
 import socket
+import threading
+from types import SimpleNamespace
 
 import pytest
 import torch.distributed as dist
 
 from amed_lightning.runtime import watch
+from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.watch import LOOKS_OF_PATIENCE, Others
 
 
@@ -55,6 +58,28 @@ def test_without_the_store_the_process_that_keeps_it_is_gone():
     assert looks(others, keeper, times=2) == [None] * 4
     del server, keeper
     assert looks(others)[-1] == 0
+
+
+def test_a_keeper_that_hangs_before_the_first_look_is_missed(monkeypatch, capsys):
+    """Then even a connection to the store waits for ever."""
+    answer, ended, codes = threading.Event(), threading.Event(), []
+
+    def clone():
+        answer.wait()
+        raise RuntimeError("Connection closed by peer")
+
+    store = SimpleNamespace(clone=clone)
+    group = SimpleNamespace(get_world_size=lambda: 2, get_rank=lambda: 1, distributed_c10d=SimpleNamespace())
+    group.distributed_c10d._get_default_store = lambda: store
+    monkeypatch.setattr(watch, "_group", lambda: group)
+    monkeypatch.setattr(watch, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(watch.os, "_exit", lambda code: (codes.append(code), ended.set()))
+    watcher = threading.Thread(target=watch._watch, args=[ended, ExitCode.undecided], daemon=True)
+    watcher.start()
+    watcher.join(10)
+    answer.set()
+    assert codes == [ExitCode.undecided]
+    assert "process 0 of this job is gone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,8 @@ OTHER = {
     "advanced_by": ("ef56",),
 }
 SOLVER = amed()
+NAMES = ("000000004-000000008", "000000008-000000012")
+"""Of blocks."""
 
 
 def tabulated(block, bound=0.05):
@@ -63,6 +65,18 @@ def complete(root, processes=1, recipe=RECIPE, compute=tabulated):
     file = TableFile(root, recipe)
     Team(processes).run(lambda member: file.complete(SEEDS, compute, member))
     return file
+
+
+def killed(root):
+    """Make all blocks but the last."""
+
+    def until_the_last(block):
+        if block.start == 12:
+            raise KeyboardInterrupt
+        return tabulated(block)
+
+    with pytest.raises(KeyboardInterrupt):
+        TableFile(root, RECIPE).complete(SEEDS, until_the_last, Member(Team(1), 0))
 
 
 def contents(root):
@@ -104,18 +118,34 @@ class TestWriting:
         assert sorted(block.start for block in made) == [4, 8, 12]
 
     def test_a_killed_run_goes_on_with_the_blocks_that_it_left(self, tmp_path):
-        def killed(block):
-            if block.start == 12:
-                raise KeyboardInterrupt
-            return tabulated(block)
-
-        with pytest.raises(KeyboardInterrupt):
-            TableFile(tmp_path, RECIPE).complete(SEEDS, killed, Member(Team(1), 0))
+        killed(tmp_path)
         with pytest.raises(InputError, match="not a table"):
             TableFile(tmp_path, RECIPE).read()
         made = []
         complete(tmp_path, compute=lambda block: (made.append(block.start), tabulated(block))[1])
         assert made == [12]
+        complete(tmp_path / "at once")
+        at_once = contents(tmp_path / "at once")
+        assert {path: contents(tmp_path)[path] for path in at_once} == at_once
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda path, other: path.write_bytes(path.read_bytes()[:-40]),
+            lambda path, other: path.write_bytes(b""),
+            lambda path, other: path.write_bytes(path.read_bytes()[:-9] + b"\x40" + path.read_bytes()[-8:]),
+            lambda path, other: path.write_bytes(other.read_bytes()),
+        ],
+        ids=["cut off", "empty", "another byte", "another block"],
+    )
+    def test_a_block_that_is_damaged_is_made_again(self, tmp_path, damage, capsys):
+        killed(tmp_path)
+        blocks = [tmp_path / f".{RECIPE.digest[:16]}.blocks" / f"{name}.safetensors" for name in NAMES]
+        damage(*blocks)
+        made = []
+        complete(tmp_path, compute=lambda block: (made.append(block.start), tabulated(block))[1])
+        assert made == [12, 4]
+        assert f"{blocks[0]}: not readable" in capsys.readouterr().err
         complete(tmp_path / "at once")
         at_once = contents(tmp_path / "at once")
         assert {path: contents(tmp_path)[path] for path in at_once} == at_once
@@ -142,8 +172,12 @@ class TestReading:
     def test_what_is_not_as_it_was_written_is_refused(self, tmp_path, damage, message):
         file = complete(tmp_path)
         damage(file.path)
-        with pytest.raises(InputError, match=f"{message}.*delete it and run `amed-lightning precompute` again"):
+        with pytest.raises(
+            InputError, match=rf"{message}.*; delete {file.path} and run `amed-lightning precompute` again"
+        ):
             file.read()
+        file.path.unlink(missing_ok=True)
+        complete(tmp_path).read()
 
     @pytest.mark.parametrize(("name", "wrong"), [("0.gram", torch.nan), ("1.features", torch.inf)])
     def test_a_number_that_is_not_finite_is_refused_whatever_the_checksums_say(
@@ -159,7 +193,7 @@ class TestReading:
         manifest = json.loads(file.path.read_text()) | {"sha256": file_digest(tensors_path)}
         file.path.write_text(json.dumps(manifest))
         with pytest.raises(
-            InputError, match=rf"{tensors_path.name}: .*'{name}' has a NaN or an infinity.*delete it and"
+            InputError, match=rf"{tensors_path.name}: .*'{name}' has a NaN or an infinity.*delete {file.path} and"
         ):
             file.read()
 
