@@ -18,11 +18,10 @@ from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.tensors import Images, dequantise, is_finite
 from amed_lightning.training.exporting import ExportingAtTheEnd
 from amed_lightning.training.images import require_images
-from amed_lightning.training.optimizers import with_cosine_decay
+from amed_lightning.training.optimizers import MEMORY_FORMATS, with_cosine_decay
 from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
 LabelledBytes = Sequence[Tensor]
-MEMORY_FORMATS = {False: torch.contiguous_format, True: torch.channels_last}
 
 
 def edm_loss(
