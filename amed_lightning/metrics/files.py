@@ -21,15 +21,8 @@ CLASSIFIERS: dict[str, Callable[..., ImageClassifier]] = {
     "fashion_mnist": FashionMNISTClassifier,
 }
 """The classifiers that are trained here; each is the detector of its images."""
-
-
-def shipped(name: str) -> Path:
-    """Return where the package keeps a classifier's weights.
-
-    Args:
-        name: a key of ``CLASSIFIERS``.
-    """
-    return ASSETS / name / "classifier.safetensors"
+DIGITS, FASHION_MNIST = (ASSETS / name / "classifier.safetensors" for name in CLASSIFIERS)
+"""Where the package keeps their weights."""
 
 
 def save_detector(path: Path, classifier: ImageClassifier) -> None:
@@ -44,12 +37,12 @@ def save_detector(path: Path, classifier: ImageClassifier) -> None:
     write_atomically(path, safetensors.torch.save(weights))
 
 
-def digits_classifier(path: Path = shipped("digits")) -> tuple[Detector, str]:
+def digits_classifier(path: Path = DIGITS) -> tuple[Detector, str]:
     """Load the digits' classifier, see :func:`trained_classifier`."""
     return trained_classifier("digits", path)
 
 
-def fashion_mnist_classifier(path: Path = shipped("fashion_mnist")) -> tuple[Detector, str]:
+def fashion_mnist_classifier(path: Path = FASHION_MNIST) -> tuple[Detector, str]:
     """Load Fashion-MNIST's classifier, see :func:`trained_classifier`."""
     return trained_classifier("fashion_mnist", path)
 

@@ -2,7 +2,7 @@
 
 ``{"seconds": 7200.0, "batches": 20000, "curve": [{"batches": 1000, "val/loss": 0.21}, ...], "starts": [...]}``
 
-Seconds are those of all starts of a run, validation included, and end with the last checkpoint where a start was killed.
+Seconds are those of all starts of a run, with validation; of a start that was killed, up to its last checkpoint.
 A start says after how many batches it was, and its versions, device and commit.
 The result itself holds none of this, so that a run that is repeated exports the same bytes.
 """

@@ -101,7 +101,7 @@ class TestExaminer:
             (
                 DIGITS,
                 {"name": "mnist"},
-                "unknown dataset 'mnist': use one of digits, images, torchvision, statistics, published",
+                "unknown dataset 'mnist': use one of digits, fashion_mnist, images, torchvision, statistics, published",
             ),
         ],
     )

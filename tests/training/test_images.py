@@ -9,13 +9,14 @@ from amed_lightning.data.digits import digits
 from amed_lightning.denoisers.files import ModelCard, load_model
 from amed_lightning.metrics.files import digits_classifier
 from amed_lightning.tensors import dequantise
-from amed_lightning.training.classifier import MAX_SHIFT, ClassifierTraining, augment
+from amed_lightning.training.classifier import ClassifierTraining, augment
 from amed_lightning.training.denoiser import DenoiserTraining, edm_loss
-from amed_lightning.training.images import DigitsImages
+from amed_lightning.training.images import Images
 
 from .runs import trainer
 
 STEPS = 30
+DIGITS = {"name": "digits"}
 CARD = ModelCard(
     {"img_resolution": 8, "img_channels": 1, "label_dim": 10, "model_channels": 8, "channel_mult": [1]}
     | {"num_blocks": 1, "attn_resolutions": [], "dropout": 0.0, "bottleneck_resolution": 8},
@@ -24,7 +25,7 @@ CARD = ModelCard(
 
 
 def data(**changes):
-    return DigitsImages(**({"batch_size": 32, "steps_per_epoch": STEPS} | changes))
+    return Images(**({"dataset": DIGITS, "batch_size": 32, "steps_per_epoch": STEPS} | changes))
 
 
 def denoising_loss(denoiser):
@@ -92,7 +93,7 @@ class TestDenoiser:
 
 class TestClassifier:
     def test_a_few_steps_teach_it_something_and_export_it(self, tmp_path):
-        module = ClassifierTraining()
+        module = ClassifierTraining(DIGITS)
         run = trainer(tmp_path)
         run.fit(module, data(steps_per_epoch=60, hold_out=True))
         assert run.callback_metrics["val/accuracy"] > 0.5
@@ -102,21 +103,20 @@ class TestClassifier:
 
     def test_the_learning_rate_ends_at_zero(self, tmp_path):
         run = trainer(tmp_path, limit_val_batches=0, max_epochs=2)
-        run.fit(ClassifierTraining(), data(steps_per_epoch=3))
+        run.fit(ClassifierTraining(DIGITS), data(steps_per_epoch=3))
         assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
         assert run.optimizers[0].param_groups[0]["initial_lr"] == 2e-3
 
-    def test_augmented_images_are_shifted_by_a_pixel_at_most_and_a_little_noisy(self):
+    def test_augmented_images_are_shifted_by_so_much_at_most_and_a_little_noisy(self):
         images = torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
         images[0, 0, 4, 4] = 200
         places = set()
         for _ in range(60):
-            changed = augment(images)
+            changed = augment(images, 1, 8.0)
             assert changed.dtype == torch.uint8
             places.add(divmod(int(changed.flatten().argmax()), 8))
         assert {row for row, _ in places} == {column for _, column in places} == {3, 4, 5}
-        assert MAX_SHIFT == 1
-        assert 2 < augment(torch.full((8, 1, 8, 8), 128, dtype=torch.uint8)).float().std() < 20
+        assert 2 < augment(torch.full((8, 1, 8, 8), 128, dtype=torch.uint8), 0, 8.0).float().std() < 20
 
 
 class TestImages:
@@ -125,7 +125,7 @@ class TestImages:
         split.setup("fit")
         assert len(split.train_set) + len(split.val_set) == 1797
         assert len(split.val_set) == 300
-        train, held = (subset.tensors[0].flatten(1).float() for subset in (split.train_set, split.val_set))
+        train, held = (subset.images.flatten(1).float() for subset in (split.train_set, split.val_set))
         images = digits()[0].flatten(1).float()
         assert held.equal(images[::6])
         assert torch.cat([train, held]).sum() == images.sum()
