@@ -1,7 +1,6 @@
 """A small classifier as a detector: the layer before the last gives the features, the last the logits."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -22,9 +21,9 @@ class ImageClassifier(nn.Module, ABC):
         image_shape: channels, height and width of the only images it takes.
     """
 
-    feature_size: ClassVar[int]
-    num_classes: ClassVar[int]
-    image_shape: ClassVar[tuple[int, int, int]]
+    feature_size: int
+    num_classes: int
+    image_shape: tuple[int, ...] | None
 
     def __init__(self) -> None:
         super().__init__()

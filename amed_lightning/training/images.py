@@ -89,7 +89,8 @@ def in_memory(images: ImageSet) -> tuple[Bytes, Int[Tensor, "batch"]]:
     size, free = images.count * math.prod(images.shape), free_memory(torch.device("cpu"))
     if size > free:
         raise InputError(f"{images.name(0)}: {images.count} such images take {size} bytes, and {free} are free")
-    read, labels = torch.empty(images.count, *images.shape, dtype=torch.uint8), []
+    read = torch.empty(images.count, *images.shape, dtype=torch.uint8)
+    labels: list[int] = []
     with progress("images", images.count, "images") as advance:
         for batch, told in images.batches(READ_AT_ONCE):
             read[len(labels) : len(labels) + len(batch)] = batch
@@ -98,19 +99,19 @@ def in_memory(images: ImageSet) -> tuple[Bytes, Int[Tensor, "batch"]]:
     return read, torch.tensor(labels)
 
 
-def require_images(batch: Sequence[Tensor], shape: tuple[int, ...], classes: int) -> None:
+def require_images(batch: Sequence[Tensor], shape: tuple[int, ...] | None, classes: int) -> None:
     """Refuse images that a network was not made for.
 
     Args:
         batch: images and labels.
-        shape: channels, height and width that it takes.
+        shape: channels, height and width that it takes; None for any.
         classes: that it knows; 0 where it looks at no labels.
 
     Raises:
         InputError: another shape, or a label beyond its classes.
     """
     images, labels = batch
-    if (found := tuple(images.shape[1:])) != shape:
+    if (found := tuple(images.shape[1:])) != shape and shape is not None:
         raise InputError(f"data: images of shape {found}, and the network takes {shape}; change the one or the other")
     if classes and (largest := int(labels.max())) >= classes:
         raise InputError(f"data: an image has label {largest}, and the network knows 0 to {classes - 1}")

@@ -8,8 +8,7 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from amed_lightning.teacher.trajectories import TeacherConfig
-from amed_lightning.training import constants
-from amed_lightning.training import record
+from amed_lightning.training import constants, record
 from amed_lightning.training.classifier import ClassifierTraining
 from amed_lightning.training.denoiser import DenoiserTraining
 
