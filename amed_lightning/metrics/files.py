@@ -16,7 +16,7 @@ from amed_lightning.runtime.foreign import read_safetensors
 from amed_lightning.tensors import not_finite
 
 ASSETS = Path(__file__).parent.parent / "assets"
-CLASSIFIERS: dict[str, Callable[..., ImageClassifier]] = {
+CLASSIFIERS: dict[str, type[ImageClassifier]] = {
     "digits": DigitsClassifier,
     "fashion_mnist": FashionMNISTClassifier,
 }

@@ -7,11 +7,11 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from amed_lightning.config import Spec, build
+from amed_lightning.config import InputError, Spec, build
 from amed_lightning.metrics.files import CLASSIFIERS, save_detector
 from amed_lightning.tensors import Bytes, is_finite
 from amed_lightning.training.exporting import ExportingAtTheEnd
-from amed_lightning.training.images import require_images
+from amed_lightning.training.images import OPEN, require_images
 from amed_lightning.training.optimizers import MEMORY_FORMATS, with_cosine_decay
 from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
@@ -70,6 +70,8 @@ class ClassifierTraining(ExportingAtTheEnd):
         """Return the loss of a batch of image bytes and labels."""
         require_images(batch, self.classifier.image_shape, self.classifier.num_classes)
         images, labels = batch
+        if int(labels.min()) == OPEN:
+            raise InputError("data: an image has no label, and a classifier learns from labels; give each its own")
         loss = self.classifier.loss(augment(images, self.max_shift, self.noise), labels)
         self.log("train/loss", loss)
         return loss

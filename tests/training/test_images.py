@@ -239,6 +239,11 @@ class TestClothes:
         ):
             fashion_mnist_classifier(tmp_path / "classifier.safetensors")
 
+    def test_images_without_labels_teach_it_nothing(self, tmp_path):
+        images = few(tmp_path / "images", dataset=pictures_of(tmp_path / "bare", 4, labels=False))
+        with pytest.raises(InputError, match="data: an image has no label, and a classifier learns from labels"):
+            trainer(tmp_path, limit_val_batches=0).fit(ClassifierTraining(CLOTHES), images)
+
     def test_an_unknown_classifier_is_refused(self):
         with pytest.raises(InputError, match="unknown classifier 'shoes': use one of digits, fashion_mnist"):
             ClassifierTraining({"name": "shoes"})
