@@ -68,17 +68,14 @@ class ClassifierTraining(ExportingAtTheEnd):
 
     def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
         """Return the loss of a batch of image bytes and labels."""
-        require_images(batch, self.classifier.image_shape, self.classifier.num_classes)
-        images, labels = batch
-        if int(labels.min()) == OPEN:
-            raise InputError("data: an image has no label, and a classifier learns from labels; give each its own")
+        images, labels = self._fitting(batch)
         loss = self.classifier.loss(augment(images, self.max_shift, self.noise), labels)
         self.log("train/loss", loss)
         return loss
 
     def validation_step(self, batch: LabelledBytes, batch_idx: int) -> None:
         """Log the accuracy on held-out images."""
-        images, labels = batch
+        images, labels = self._fitting(batch)
         logits = self.classifier(images).logits
         if not is_finite(logits):
             raise FloatingPointError(f"the logits are not finite in epoch {self.current_epoch}: lower learning_rate")
@@ -92,3 +89,9 @@ class ClassifierTraining(ExportingAtTheEnd):
     def write(self, path: Path) -> None:
         """Write the weights."""
         save_detector(path, self.classifier)
+
+    def _fitting(self, batch: LabelledBytes) -> LabelledBytes:
+        require_images(batch, self.classifier.image_shape, self.classifier.num_classes)
+        if int(batch[1].min()) == OPEN:
+            raise InputError("data: an image has no label, and a classifier learns from labels; give each its own")
+        return batch

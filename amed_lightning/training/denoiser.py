@@ -82,8 +82,7 @@ class DenoiserTraining(ExportingAtTheEnd):
 
     def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
         """Return the loss of a batch of image bytes and labels."""
-        require_images(batch, self.card.shape, self.denoiser.model.label_dim)
-        images, labels = batch
+        images, labels = self._fitting(batch)
         open_class = torch.rand(len(labels), device=labels.device) < self.label_dropout
         loss = edm_loss(self.denoiser, dequantise(images), labels.masked_fill(open_class, -1), *self.log_sigma)
         self.log("train/loss", loss)
@@ -91,7 +90,7 @@ class DenoiserTraining(ExportingAtTheEnd):
 
     def validation_step(self, batch: LabelledBytes, batch_idx: int) -> None:
         """Log the loss of the averaged weights."""
-        images, labels = batch
+        images, labels = self._fitting(batch)
         loss = edm_loss(self.denoiser, dequantise(images), labels, *self.log_sigma)
         if not is_finite(loss):
             raise FloatingPointError(f"val/loss is {float(loss)} in epoch {self.current_epoch}: lower learning_rate")
@@ -104,3 +103,7 @@ class DenoiserTraining(ExportingAtTheEnd):
     def write(self, path: Path) -> None:
         """Write the weights (the averaged ones, when the run averages them)."""
         save_model(path, self.denoiser, self.card)
+
+    def _fitting(self, batch: LabelledBytes) -> LabelledBytes:
+        require_images(batch, self.card.shape, self.denoiser.model.label_dim)
+        return batch

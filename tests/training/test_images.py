@@ -196,6 +196,9 @@ class TestAnySet:
         smaller = few(tmp_path, dataset=pictures_of(tmp_path / "small", size=8))
         with pytest.raises(InputError, match=r"data: images of shape \(1, 8, 8\), and the network takes \(1, 28, 28\)"):
             trainer(tmp_path, limit_val_batches=0).fit(make(), smaller)
+        other = few(tmp_path / "trained_on", validation=smaller.dataset)
+        with pytest.raises(InputError, match=r"data: images of shape \(1, 8, 8\)"):
+            trainer(tmp_path).fit(make(), other)
         images = few(tmp_path / "images")
         images.setup("fit")
         images.setup = lambda stage: None
