@@ -18,12 +18,12 @@ from amed_lightning.config import InputError, Spec, complete
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import DENOISERS, load, outline
 from amed_lightning.flow.model import DiffusionModel
-from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.feature_metrics import FEATURE_METRICS
+from amed_lightning.metrics.files import CLASSIFIERS
 from amed_lightning.runtime.network import offline
 from amed_lightning.seeds import Seeds, Stream
 
-FEATURES = {"digits": DigitsClassifier.feature_size}
+FEATURES = {name: classifier.feature_size for name, classifier in CLASSIFIERS.items()}
 INCEPTION_FEATURES = 2048
 """Of a detector that is not among ``FEATURES``."""
 SECONDS_PER_HOUR = 3600.0

@@ -72,11 +72,11 @@ class StoredModel:
         Raises:
             InputError: an impossible card, or weights that are not such a network's.
         """
-        denoiser, options = self.denoiser(), self.card.network
+        denoiser = self.denoiser()
         return DiffusionModel(
             denoiser=denoiser,
             digest=self.digest,
-            shape=(options["img_channels"], options["img_resolution"], options["img_resolution"]),
+            shape=self.card.shape,
             noise_range=self.card.noise_range,
             feature_size=denoiser.model.feature_size,
             num_classes=denoiser.model.label_dim,

@@ -89,6 +89,12 @@ class ModelCard:
         return NoiseRange(self.sigma_min, self.sigma_max, table)
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images."""
+        side = self.network["img_resolution"]
+        return self.network["img_channels"], side, side
+
+    @property
     def is_classifier(self) -> bool:
         """Whether the network tells classes instead of denoising."""
         return self.architecture == "noisy_classifier"

@@ -9,42 +9,73 @@ import torch
 from amed_lightning.config import InputError, Spec, build, file_digest, write_atomically
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.fashion_mnist_classifier import FashionMNISTClassifier
+from amed_lightning.metrics.image_classifier import ImageClassifier
 from amed_lightning.metrics.inception import inception
 from amed_lightning.runtime.foreign import read_safetensors
 from amed_lightning.tensors import not_finite
 
 ASSETS = Path(__file__).parent.parent / "assets"
-DIGITS_CLASSIFIER = ASSETS / "digits" / "classifier.safetensors"
+CLASSIFIERS: dict[str, type[ImageClassifier]] = {
+    "digits": DigitsClassifier,
+    "fashion_mnist": FashionMNISTClassifier,
+}
+"""The classifiers that are trained here; each is the detector of its images."""
+DIGITS, FASHION_MNIST = (ASSETS / name / "classifier.safetensors" for name in CLASSIFIERS)
+"""Where the package keeps their weights."""
 
 
-def save_detector(path: Path, classifier: DigitsClassifier) -> None:
+def save_detector(path: Path, classifier: ImageClassifier) -> None:
     """Write a classifier's weights.
 
     Raises:
         FloatingPointError: one is not finite.
     """
-    if name := not_finite(classifier.state_dict()):
+    weights = {name: value.contiguous() for name, value in classifier.state_dict().items()}
+    if name := not_finite(weights):
         raise FloatingPointError(f"{path}: not written, its weights '{name}' have a NaN or an infinity")
-    write_atomically(path, safetensors.torch.save(classifier.state_dict()))
+    write_atomically(path, safetensors.torch.save(weights))
 
 
-def digits_classifier(path: Path = DIGITS_CLASSIFIER) -> tuple[Detector, str]:
-    """Load the digits' classifier, frozen, with the SHA-256 of its weights.
+def digits_classifier(path: Path = DIGITS) -> tuple[Detector, str]:
+    """Load the digits' classifier, see :func:`trained_classifier`."""
+    return trained_classifier("digits", path)
+
+
+def fashion_mnist_classifier(path: Path = FASHION_MNIST) -> tuple[Detector, str]:
+    """Load Fashion-MNIST's classifier, see :func:`trained_classifier`."""
+    return trained_classifier("fashion_mnist", path)
+
+
+def trained_classifier(name: str, path: Path) -> tuple[ImageClassifier, str]:
+    """Load a classifier, frozen, with the SHA-256 of its weights.
+
+    Args:
+        name: a key of ``CLASSIFIERS``.
+        path: of its weights.
 
     Raises:
-        InputError: the file is missing, or a weight is not finite.
+        InputError: the file is missing, its weights are another network's, or one is not finite.
     """
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file; train it with `lightning fit --config configs/digits/classifier.yaml`")
-    weights = read_safetensors(Path(path))
-    if name := not_finite(weights):
-        raise InputError(f"{path}: its weights '{name}' have a NaN or an infinity; train it anew")
-    classifier = DigitsClassifier()
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; train it with `lightning fit --config configs/{name}/classifier.yaml`")
+    weights = read_safetensors(path)
+    if wrong := not_finite(weights):
+        raise InputError(f"{path}: its weights '{wrong}' have a NaN or an infinity; train it anew")
+    classifier = CLASSIFIERS[name]()
+    expected = {key: value.shape for key, value in classifier.state_dict().items()}
+    if expected != {key: value.shape for key, value in weights.items()}:
+        raise InputError(f"{path}: not the weights of the classifier '{name}'; train it anew")
     classifier.load_state_dict(weights)
-    return classifier.eval().requires_grad_(False), file_digest(Path(path))
+    return classifier.eval().requires_grad_(False), file_digest(path)
 
 
-DETECTORS: dict[str, Callable[..., tuple[Detector, str]]] = {"digits": digits_classifier, "inception": inception}
+DETECTORS: dict[str, Callable[..., tuple[Detector, str]]] = {
+    "digits": digits_classifier,
+    "fashion_mnist": fashion_mnist_classifier,
+    "inception": inception,
+}
 """The detectors that configurations call by name; each comes with the digest of all that its features depend on."""
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from amed_lightning.config import InputError, Spec, build, digest
+from amed_lightning.config import InputError, Spec, build, digest, registered
 from amed_lightning.data.images import ImageSet
 from amed_lightning.data.registry import DATASETS
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.feature_metrics import FEATURE_METRICS, KID_SUBSET_SIZE, NEIGHBOURS
-from amed_lightning.metrics.files import load_detector
+from amed_lightning.metrics.files import ASSETS, load_detector
 from amed_lightning.metrics.inception_score import NUM_SPLITS
 from amed_lightning.metrics.scores import METRICS, GenerationScores
 from amed_lightning.metrics.statistics import Statistics, read_statistics, statistics_of
@@ -33,10 +33,25 @@ def published_statistics(card: str) -> Statistics:
     return read_statistics(fetch(described.files["reference"], described.folder))
 
 
+def shipped_statistics(dataset: str) -> Statistics:
+    """Return statistics that come with the package, made by the detector of the same name: no images are needed.
+
+    Args:
+        dataset: a key of ``SHIPPED``.
+
+    Raises:
+        InputError: there are none of this set.
+    """
+    return read_statistics(registered("shipped statistics", SHIPPED, dataset))
+
+
+SHIPPED = {"fashion_mnist": ASSETS / "fashion_mnist" / "train.npz"}
+"""Statistics in the package: of the 60,000 images of Fashion-MNIST to train on."""
 REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {
     **DATASETS,
     "statistics": read_statistics,
     "published": published_statistics,
+    "shipped": shipped_statistics,
 }
 """What real images can be given as: themselves, or the statistics that a detector made of them."""
 

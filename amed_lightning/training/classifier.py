@@ -1,4 +1,4 @@
-"""Training the digits' detector: cross-entropy on images shifted by a pixel, with a little noise."""
+"""Training a detector: cross-entropy on images shifted by a pixel or more, with a little noise."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,40 +7,60 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from amed_lightning.metrics.digits_classifier import DigitsClassifier
-from amed_lightning.metrics.files import save_detector
+from amed_lightning.config import InputError, Spec, build
+from amed_lightning.metrics.files import CLASSIFIERS, save_detector
 from amed_lightning.tensors import Bytes, is_finite
 from amed_lightning.training.exporting import ExportingAtTheEnd
-from amed_lightning.training.optimizers import with_cosine_decay
+from amed_lightning.training.images import OPEN, require_images
+from amed_lightning.training.optimizers import MEMORY_FORMATS, with_cosine_decay
 from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
 LabelledBytes = Sequence[Tensor]
-MAX_SHIFT = 1
-NOISE = 8
-"""Standard deviation of the augmentation's noise, in grey levels."""
 
 
-def augment(images: Bytes) -> Bytes:
-    """Shift each batch by up to a pixel and add noise, so that the features do not hang on single pixels."""
-    shifts = torch.randint(-MAX_SHIFT, MAX_SHIFT + 1, (2,)).tolist()
-    noisy = images.roll(shifts, (2, 3)) + NOISE * torch.randn(images.shape, device=images.device)
+def augment(images: Bytes, max_shift: int, noise: float) -> Bytes:
+    """Shift each batch and add noise, so that the features do not hang on single pixels.
+
+    Args:
+        images: 0 to 255; what is shifted out on one side comes in on the other.
+        max_shift: pixels, at most, in either direction.
+        noise: standard deviation, in grey levels.
+    """
+    shifts = torch.randint(-max_shift, max_shift + 1, (2,)).tolist()
+    noisy = images.roll(shifts, (2, 3)) + noise * torch.randn(images.shape, device=images.device)
     return noisy.round().clip(0, 255).to(torch.uint8)
 
 
 class ClassifierTraining(ExportingAtTheEnd):
-    """Train the classifier and export it when the run ends.
+    """Train a classifier and export it when the run ends.
 
     Args:
+        classifier: name and options of the network.
         export: where the ``.safetensors`` file goes, if not into the run's directory.
         learning_rate: of AdamW at the start; it falls to zero along a cosine.
+        max_shift: pixels by which images are shifted, at most.
+        noise: that images are given, standard deviation in grey levels.
+        channels_last: keep a pixel's channels side by side in memory, which suits some devices; the same function.
+
+    Raises:
+        InputError: no such network, or images or labels that are not its own.
     """
 
     result_name = "classifier.safetensors"
 
-    def __init__(self, export: Path | None = None, learning_rate: float = 2e-3) -> None:
+    def __init__(
+        self,
+        classifier: Spec,
+        export: Path | None = None,
+        learning_rate: float = 2e-3,
+        max_shift: int = 1,
+        noise: float = 8.0,
+        channels_last: bool = False,
+    ) -> None:
         super().__init__(export)
-        self.learning_rate = learning_rate
-        self.classifier = DigitsClassifier()
+        self.learning_rate, self.max_shift, self.noise = learning_rate, max_shift, noise
+        network = build("classifier", CLASSIFIERS, classifier)
+        self.classifier = network.to(memory_format=MEMORY_FORMATS[channels_last])
 
     def setup(self, stage: str) -> None:
         """Refuse a precision in which the weights would not be those that are exported."""
@@ -48,12 +68,14 @@ class ClassifierTraining(ExportingAtTheEnd):
 
     def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
         """Return the loss of a batch of image bytes and labels."""
-        images, labels = batch
-        return self.classifier.loss(augment(images), labels)
+        images, labels = self._fitting(batch)
+        loss = self.classifier.loss(augment(images, self.max_shift, self.noise), labels)
+        self.log("train/loss", loss)
+        return loss
 
     def validation_step(self, batch: LabelledBytes, batch_idx: int) -> None:
         """Log the accuracy on held-out images."""
-        images, labels = batch
+        images, labels = self._fitting(batch)
         logits = self.classifier(images).logits
         if not is_finite(logits):
             raise FloatingPointError(f"the logits are not finite in epoch {self.current_epoch}: lower learning_rate")
@@ -67,3 +89,9 @@ class ClassifierTraining(ExportingAtTheEnd):
     def write(self, path: Path) -> None:
         """Write the weights."""
         save_detector(path, self.classifier)
+
+    def _fitting(self, batch: LabelledBytes) -> LabelledBytes:
+        require_images(batch, self.classifier.image_shape, self.classifier.num_classes)
+        if int(batch[1].min()) == OPEN:
+            raise InputError("data: an image has no label, and a classifier learns from labels; give each its own")
+        return batch

@@ -17,7 +17,8 @@ from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.tensors import Images, dequantise, is_finite
 from amed_lightning.training.exporting import ExportingAtTheEnd
-from amed_lightning.training.optimizers import with_cosine_decay
+from amed_lightning.training.images import require_images
+from amed_lightning.training.optimizers import MEMORY_FORMATS, with_cosine_decay
 from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
 LabelledBytes = Sequence[Tensor]
@@ -51,6 +52,10 @@ class DenoiserTraining(ExportingAtTheEnd):
         label_dropout: fraction of labels left open, so that the model also works without a class.
         log_sigma_mean: mean of ln sigma.
         log_sigma_deviation: standard deviation of ln sigma.
+        channels_last: keep a pixel's channels side by side in memory, which suits some devices; the same function.
+
+    Raises:
+        InputError: images or labels that are not the network's.
     """
 
     result_name = "denoiser.json"
@@ -63,12 +68,13 @@ class DenoiserTraining(ExportingAtTheEnd):
         label_dropout: float = 0.1,
         log_sigma_mean: float = -1.2,
         log_sigma_deviation: float = 1.2,
+        channels_last: bool = False,
     ) -> None:
         super().__init__(export)
         self.card, self.learning_rate = card, learning_rate
         self.label_dropout = label_dropout
         self.log_sigma = (log_sigma_mean, log_sigma_deviation)
-        self.denoiser = card.denoiser()
+        self.denoiser = card.denoiser().to(memory_format=MEMORY_FORMATS[channels_last])
 
     def setup(self, stage: str) -> None:
         """Refuse a precision in which the weights would not be those that are exported."""
@@ -76,7 +82,7 @@ class DenoiserTraining(ExportingAtTheEnd):
 
     def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
         """Return the loss of a batch of image bytes and labels."""
-        images, labels = batch
+        images, labels = self._fitting(batch)
         open_class = torch.rand(len(labels), device=labels.device) < self.label_dropout
         loss = edm_loss(self.denoiser, dequantise(images), labels.masked_fill(open_class, -1), *self.log_sigma)
         self.log("train/loss", loss)
@@ -84,7 +90,7 @@ class DenoiserTraining(ExportingAtTheEnd):
 
     def validation_step(self, batch: LabelledBytes, batch_idx: int) -> None:
         """Log the loss of the averaged weights."""
-        images, labels = batch
+        images, labels = self._fitting(batch)
         loss = edm_loss(self.denoiser, dequantise(images), labels, *self.log_sigma)
         if not is_finite(loss):
             raise FloatingPointError(f"val/loss is {float(loss)} in epoch {self.current_epoch}: lower learning_rate")
@@ -97,3 +103,7 @@ class DenoiserTraining(ExportingAtTheEnd):
     def write(self, path: Path) -> None:
         """Write the weights (the averaged ones, when the run averages them)."""
         save_model(path, self.denoiser, self.card)
+
+    def _fitting(self, batch: LabelledBytes) -> LabelledBytes:
+        require_images(batch, self.card.shape, self.denoiser.model.label_dim)
+        return batch

@@ -14,6 +14,11 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from amed_lightning.config import InputError, file_digest
+from amed_lightning.runtime.provenance import provenance
+from amed_lightning.training.record import TrainingRecord
+
+RECORD, FOUND = "training_record", "val/"
+"""Where a checkpoint keeps the record, and how the names begin that go into it."""
 
 
 def is_trial(trainer: pl.Trainer) -> bool:
@@ -71,21 +76,38 @@ class Exporting(pl.LightningModule):
 
 
 class ExportingAtTheEnd(Exporting, ABC):
-    """A training whose result is the weights that it ends with."""
+    """A training whose result is the weights that it ends with; its record is written beside them."""
 
     _ended_with: dict[str, Tensor] | None = None
+
+    def __init__(self, export: Path | None) -> None:
+        super().__init__(export)
+        self.record = TrainingRecord()
 
     @abstractmethod
     def write(self, path: Path) -> None:
         """Write the result."""
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the record."""
+        checkpoint[RECORD] = self.record.state()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the checkpoint would export: of a run that averages its weights, that is the average."""
         self._ended_with = checkpoint["state_dict"]
+        if RECORD in checkpoint:
+            self.record.go_on(checkpoint[RECORD])
 
     def on_train_start(self) -> None:
         """Go on from the checkpoint."""
         self._ended_with = None
+        self.record.begin(self._batches, provenance(self.device, self.trainer.world_size))
+
+    def on_validation_end(self) -> None:
+        """Add what validation has found to the record."""
+        found = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith(FOUND)}
+        if not self.trainer.sanity_checking:
+            self.record.note(self._batches, found)
 
     def on_fit_end(self) -> None:
         """Export; a checkpoint with nothing left to train is exported as it is."""
@@ -94,3 +116,8 @@ class ExportingAtTheEnd(Exporting, ABC):
         if self.may_export:
             with self.exported() as path:
                 self.write(path)
+                self.record.write(path, self._batches)
+
+    @property
+    def _batches(self) -> int:
+        return self.trainer.fit_loop.total_batch_idx + 1

@@ -1,9 +1,13 @@
-"""Learning rates."""
+"""How weights are learnt: their order in memory, and learning rates."""
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
+
+MEMORY_FORMATS = {False: torch.contiguous_format, True: torch.channels_last}
+"""By whether a pixel's channels lie side by side."""
 
 
 def with_cosine_decay(optimizer: Optimizer, trainer: pl.Trainer) -> OptimizerLRSchedulerConfig:

@@ -30,7 +30,7 @@ from amed_lightning.runtime.lock import DirectoryLock
 from amed_lightning.runtime.unfinished import ENDING
 
 PLACE = re.compile(
-    r"(config|checkpoint|data\.init_args\.(memory_share|root)|model\.init_args\.(export|route\.states_memory)"
+    r"(config|checkpoint|data\.init_args\.(memory_share|((dataset|validation)\.)?root)|model\.init_args\.(export|route\.states_memory)"
     r"|trainer\.(accelerator|default_root_dir|devices|enable_checkpointing|enable_model_summary|enable_progress_bar"
     r"|log_every_n_steps|logger|num_nodes|plugins|profiler|strategy))(\..*)?"
 )

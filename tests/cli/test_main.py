@@ -280,9 +280,13 @@ class TestBadInput:
         content = FIT | {
             "model": {
                 "class_path": "amed_lightning.training.classifier.ClassifierTraining",
+                "init_args": {"classifier": {"name": "digits"}},
             },
-            "data": {"class_path": "amed_lightning.training.images.DigitsImages"},
+            "data": {
+                "class_path": "amed_lightning.training.images.Images",
+                "init_args": {"dataset": {"name": "digits"}},
+            },
         }
         (tmp_path / "fit.yaml").write_text(yaml.safe_dump(content))
         line = refusal(capsys, "precompute", "--config", "fit.yaml")
-        assert "ClassifierTraining with DigitsImages has no teacher" in line
+        assert "ClassifierTraining with Images has no teacher" in line

@@ -146,8 +146,8 @@ class TestExactResume:
                 "init_args": {"card": {"network": network, "sigma_data": 0.75}},
             },
             "data": {
-                "class_path": "amed_lightning.training.images.DigitsImages",
-                "init_args": {"batch_size": 16, "steps_per_epoch": BATCHES},
+                "class_path": "amed_lightning.training.images.Images",
+                "init_args": {"dataset": {"name": "digits"}, "batch_size": 16, "steps_per_epoch": BATCHES},
             },
             "trainer": {"accelerator": "cpu", "max_epochs": 2, "logger": False, "callbacks": [average]},
         }
@@ -381,8 +381,14 @@ class TestLength:
 
     def test_a_learning_rate_that_follows_the_length_does_not_let_it_change(self, folder, capsys):
         config = {
-            "model": {"class_path": "amed_lightning.training.classifier.ClassifierTraining"},
-            "data": {"class_path": "amed_lightning.training.images.DigitsImages", "init_args": {"steps_per_epoch": 2}},
+            "model": {
+                "class_path": "amed_lightning.training.classifier.ClassifierTraining",
+                "init_args": {"classifier": {"name": "digits"}},
+            },
+            "data": {
+                "class_path": "amed_lightning.training.images.Images",
+                "init_args": {"dataset": {"name": "digits"}, "steps_per_epoch": 2},
+            },
             "trainer": {"accelerator": "cpu", "max_epochs": 1, "logger": False},
         }
         (folder / "fit.yaml").write_text(yaml.safe_dump(config | {"seed_everything": 3}))

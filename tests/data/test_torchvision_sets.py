@@ -1,21 +1,12 @@
 """Torchvision's datasets, on files of the real format that are written here."""
 
-import struct
-
 import pytest
 import torch
 
 from amed_lightning.config import InputError
 from amed_lightning.data.torchvision_sets import torchvision_set
 
-from .files import pictures, write_folder
-
-
-def write_idx(path, content):
-    """Write bytes in the format of MNIST's files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    header = struct.pack(f">HBB{content.ndim}I", 0, 8, content.ndim, *content.shape)
-    path.write_bytes(header + content.numpy().tobytes())
+from .files import pictures, write_folder, write_idx
 
 
 @pytest.fixture

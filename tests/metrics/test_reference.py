@@ -7,9 +7,11 @@ import torch
 
 from amed_lightning.config import InputError
 from amed_lightning.data.digits import digits
+from amed_lightning.metrics import reference
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import digits_classifier, save_detector
 from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.statistics import write_statistics
 from amed_lightning.tensors import dequantise
 
 from ..data.files import write_folder
@@ -101,7 +103,7 @@ class TestExaminer:
             (
                 DIGITS,
                 {"name": "mnist"},
-                "unknown dataset 'mnist': use one of digits, images, torchvision, statistics, published",
+                "unknown dataset 'mnist': use one of digits, fashion_mnist, images, torchvision, statistics, published",
             ),
         ],
     )
@@ -170,3 +172,16 @@ def test_on_a_device_scores_are_those_of_the_cpu(device):
         assert scores.feature_sum.device.type == place.type
         values.append(scores.compute())
     assert values[0] == pytest.approx(values[1], rel=1e-3)
+
+
+class TestShippedStatistics:
+    def test_they_are_read_by_the_name_of_their_set(self, judge, tmp_path, monkeypatch):
+        write_statistics(tmp_path / "train.npz", judge.reference)
+        monkeypatch.setitem(reference.SHIPPED, "digits", tmp_path / "train.npz")
+        found = examiner(DIGITS, {"name": "shipped", "dataset": "digits"})
+        assert found.digest == judge.digest
+        assert found.reference.moments.mean.equal(judge.reference.moments.mean)
+
+    def test_a_set_without_any_is_named(self):
+        with pytest.raises(InputError, match="unknown shipped statistics 'cifar10': use one of fashion_mnist"):
+            examiner(DIGITS, {"name": "shipped", "dataset": "cifar10"})

@@ -3,12 +3,13 @@
 Beside each stand the smallest tests that hold what its file says.
 """
 
-from . import denoisers, noise, scores, solvers, teacher, training
+from . import data, denoisers, noise, scores, solvers, teacher, training
 
 FAULTS = (
     *noise.FAULTS,
     *solvers.FAULTS,
     *denoisers.FAULTS,
+    *data.FAULTS,
     *teacher.FAULTS,
     *training.FAULTS,
     *scores.FAULTS,
