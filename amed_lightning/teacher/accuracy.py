@@ -36,9 +36,7 @@ class Accuracy:
 
     def lines(self) -> list[str]:
         """Say it, and warn of a teacher that is no better than what nobody has to train."""
-        said = [
-            f"teacher: its samples lie {self.teacher:.3g} (RMSE, {self.count} seeds) from those of twice as many steps"
-        ]
+        said = [f"teacher: {self.teacher:.3g} (RMSE, {self.count} seeds) from the samples of twice as many steps"]
         if self.untrained is not None:
             said.append(f"iPNDM-3, untrained, at the student's network runs: {self.untrained:.3g}")
             if self.teacher >= self.untrained:
