@@ -2,7 +2,8 @@
 
 The unit of work is a block of a cell, whose sums are a file of their own. A dataset's reference comes first, with its
 images, because the others are compared with them. A cell that fails leaves an error and no row; the others go on, and
-the next run tries it again. No collective touches a score, and none runs while there is work.
+the next run tries it again. Whoever computes a cell's last block writes its row, so that a table shows what there is at
+any time. No collective touches a score, and none runs while there is work.
 """
 
 import sys
@@ -94,7 +95,10 @@ def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Proc
 def _attempt(
     bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, source: dict[str, Any]
 ) -> None:
-    """Compute a block, unless its cell has failed already; images of the reference that are damaged are made again."""
+    """Compute a block, unless its cell has failed already, and the row, if it was the cell's last block.
+
+    Images of the reference that are damaged are made again.
+    """
     if results.error(cell.key).is_file():
         return
     where = block, results, device, {name: source[name] for name in OF_A_BLOCK}
@@ -108,6 +112,8 @@ def _attempt(
             _take_away(damaged)
             compute_block(bench, bench.reference, *where)
             compute_block(bench, cell, *where)
+    if all(results.is_done(cell, other) for other in reversed(range(cell.protocol.num_blocks))):
+        _complete(bench, cell, results, source)
 
 
 def _complete(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]) -> None:

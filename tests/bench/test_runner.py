@@ -219,6 +219,20 @@ class TestRerun:
         assert values(tmp_path / "broken") == values(folder)
 
 
+def test_a_row_is_there_as_soon_as_its_cell_s_blocks_are(tmp_path, monkeypatch):
+    bench, seen, real = bench_of(tmp_path), [], runner.compute_block
+    results = Results(tmp_path / "results")
+
+    def looked(bench, cell, block, *others):
+        seen.append({key.stem for key in results.folder.glob("rows/*.json")})
+        real(bench, cell, block, *others)
+
+    monkeypatch.setattr(runner, "compute_block", looked)
+    assert fill(bench, results.folder) == []
+    order = [cell.key for cell in bench.cells]
+    assert seen == [set(order[: index // BLOCKS]) for index in range(CELLS * BLOCKS)]
+
+
 class Breaking(Multistep):
     """A solver of somebody's own that raises until it is mended."""
 
