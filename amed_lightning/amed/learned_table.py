@@ -25,6 +25,7 @@ Levels and query scales are LD3's form (Tong et al. 2024), weights that of S4S (
 query scales DyWeight's, runs at once EPD's (Zhu et al. 2025).
 """
 
+import math
 from collections.abc import Collection, Sequence
 from itertools import accumulate, pairwise
 from typing import Literal, TypeAlias, get_args
@@ -50,6 +51,7 @@ class LearnedTable(nn.Module):
         at_once: number of network runs that are asked at once, one after the other.
         end: the level of the samples.
         groups: what learns.
+        top: the network is told no level above this.
 
     Raises:
         ValueError: no such group, or no runs at once.
@@ -64,13 +66,15 @@ class LearnedTable(nn.Module):
     sums: nn.Parameter
     first: nn.Parameter
 
-    def __init__(self, at_once: Sequence[int], end: float, groups: Collection[str] = GROUPS) -> None:
+    def __init__(
+        self, at_once: Sequence[int], end: float, groups: Collection[str] = GROUPS, top: float = math.inf
+    ) -> None:
         super().__init__()
         for group in groups:
             require_choice("group", group, GROUPS)
         if min(at_once) < 1:
             raise ValueError(f"{min(at_once)} runs at once; there must be one at least")
-        self.at_once, self.end = list(at_once), end
+        self.at_once, self.end, self.top = list(at_once), end, top
         self.groups = tuple(group for group in GROUPS if group in groups)
         runs = sum(at_once)
         for name, shape in (("told", (runs,)), ("noise", (runs + 1,)), ("answers", (runs + 1, runs))):
@@ -85,7 +89,12 @@ class LearnedTable(nn.Module):
 
     @classmethod
     def beginning_at(
-        cls, start: Table, end: float, groups: Collection[str] = GROUPS, at_once: Sequence[int] | None = None
+        cls,
+        start: Table,
+        end: float,
+        groups: Collection[str] = GROUPS,
+        at_once: Sequence[int] | None = None,
+        top: float = math.inf,
     ) -> "LearnedTable":
         """Begin at the table of a classical solver, whose samples are at the level ``end``.
 
@@ -94,6 +103,7 @@ class LearnedTable(nn.Module):
             end: the level of the samples.
             groups: what learns.
             at_once: runs in the place of each of the start's; one if none.
+            top: the network is told no level above this.
 
         Raises:
             ValueError: no such group, or not a number of runs for each of the start's.
@@ -109,7 +119,7 @@ class LearnedTable(nn.Module):
         at_once = [1] * runs if at_once is None else at_once
         if len(at_once) != runs:
             raise ValueError(f"{len(at_once)} numbers of runs at once; the solver makes {runs} runs")
-        learned = cls(at_once, end, groups)
+        learned = cls(at_once, end, groups, top)
         for name, value in vars(widened(start, end, at_once)).items():
             getattr(learned, name).copy_(value)
         return learned
@@ -150,7 +160,7 @@ class LearnedTable(nn.Module):
             slopes.append((x[row] - units[row + 1]) / q[row])
             slope = weights[row, : row + 1] @ torch.stack(slopes) + leftover[row] * units[0]
             x.append(x[base] + steps(q[row + 1], q[base]) * slope)
-        told = q[:-1] * (QUERY_BOUND * (self.query / QUERY_BOUND).tanh()).exp()
+        told = (q[:-1] * (QUERY_BOUND * (self.query / QUERY_BOUND).tanh()).exp()).clamp(max=self.top)
         states = torch.stack(x)
         return Table(told, states[:, 0], states[:, 1:])
 

@@ -86,7 +86,8 @@ def is_of_a_meeting(error: Exception) -> bool:
 def _group() -> Any:
     """Return torch's module, if it is loaded and there is a group."""
     distributed = sys.modules.get("torch.distributed")
-    return distributed if distributed is not None and distributed.is_initialized() else None
+    begun = getattr(distributed, "is_initialized", None)  # another thread may be importing it
+    return distributed if begun is not None and begun() else None
 
 
 def _watch(ended: threading.Event, code: ExitCode) -> None:

@@ -83,7 +83,8 @@ class LeastSquares(Distilling):
         self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
         start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)
         try:
-            self.table = LearnedTable.beginning_at(start, float(self.parts.sigmas[-1]), groups or GROUPS, at_once)
+            largest = self.parts.model.noise_range.sigma_max
+            self.table = LearnedTable.beginning_at(start, levels[-1], groups or GROUPS, at_once, largest)
         except ValueError as error:
             raise InputError(f"model: {error}") from error
         parallel = " parallel" if max(self.table.at_once) > 1 else ""

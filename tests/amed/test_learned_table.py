@@ -197,3 +197,13 @@ def test_it_samples_as_its_table_says():
 def test_an_unknown_group_is_refused():
     with pytest.raises(ValueError, match="group"):
         learned(["slopes"])
+
+
+def test_the_network_is_told_no_level_above_the_top():
+    sigmas = levels(Polynomial(), 3, RANGE)
+    table = LearnedTable.beginning_at(table_of(SOLVERS["euler"](), sigmas), END, top=1.5 * float(sigmas[0]))
+    with torch.no_grad():
+        table.query.fill_(0.5)
+    told = table().told
+    assert told[0] == 1.5 * sigmas[0]
+    assert 1.5 * sigmas[0] > told[1] > sigmas[1]

@@ -98,3 +98,8 @@ def test_what_a_collective_says_of_a_lost_process_is_known(monkeypatch, message,
 
 def test_an_error_of_a_process_alone_is_its_own():
     assert not watch.is_of_a_lost_process(RuntimeError("Connection closed by peer"))
+
+
+def test_a_library_that_is_still_being_imported_has_no_group_yet(monkeypatch):
+    monkeypatch.setitem(watch.sys.modules, "torch.distributed", SimpleNamespace())
+    assert watch._group() is None
