@@ -8,7 +8,7 @@ from PIL import Image
 from amed_lightning.bench import plot as plot_module
 from amed_lightning.bench.grids import write_grids
 from amed_lightning.bench.plot import best_of_schedules, plot
-from amed_lightning.bench.results import Results
+from amed_lightning.bench.results import Results, block_name
 from amed_lightning.runtime.tensor_file import write_tensors
 
 from .sheets import row
@@ -86,8 +86,11 @@ class TestGrids:
         results = Results(tmp_path)
         for number, entry in enumerate(ROWS):
             images = torch.full((3, 1, 8, 8), 50 * number, dtype=torch.uint8)
-            write_tensors(results.sums(entry["key"], 0), {"samples": images})
+            self.keep(results, entry["key"], images)
         return results
+
+    def keep(self, results, key, images):
+        write_tensors(results.sums(key, 0), {"samples": images}, {"block": block_name(key, 0)})
 
     def test_there_is_one_per_dataset_and_number_of_network_runs_with_a_strip_per_solver(self, results, drawn):
         paths = write_grids(ROWS, results)
@@ -101,7 +104,7 @@ class TestGrids:
 
     def test_colour_stays_colour(self, results, drawn):
         images = torch.arange(3 * 3 * 4, dtype=torch.uint8).reshape(1, 3, 3, 4)
-        write_tensors(results.sums("amed", 0), {"samples": images})
+        self.keep(results, "amed", images)
         write_grids(ROWS, results)
         (strip,) = drawn[0].axes[1].get_images()
         assert strip.get_array()[:, :4].tolist() == images[0].permute(1, 2, 0).tolist()

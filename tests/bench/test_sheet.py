@@ -8,7 +8,7 @@ from amed_lightning.bench.results import Results, write_json
 from amed_lightning.bench.sheet import lines_of, rows_of, write_plan
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError, digest
-from amed_lightning.metrics.files import DIGITS_CLASSIFIER
+from amed_lightning.metrics.files import DIGITS
 
 from .suites import DATASET, entry, write_suite
 
@@ -52,7 +52,7 @@ class TestLines:
     def test_how_cells_are_scored_is_known_before_they_are_computed_every_option_spelled_out(self, results):
         squares = [line.square for line in lines_of(results)]
         assert {square["n"] for square in squares} == {48}
-        assert all(square["detector"] == {"name": "digits", "path": str(DIGITS_CLASSIFIER)} for square in squares)
+        assert all(square["detector"] == {"name": "digits", "path": str(DIGITS)} for square in squares)
         assert all(square["real_images"] == {"name": "digits"} for square in squares)
 
     @pytest.mark.parametrize("wrong", ["NaN", "Infinity", "1e999"])

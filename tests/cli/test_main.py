@@ -175,6 +175,7 @@ class TestEndings:
     def test_ctrl_c_while_python_ends_prints_nothing(self, tmp_path):
         (tmp_path / "late.py").write_text(
             "import atexit, os, signal, sys\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background has it ignored
             "from amed_lightning.cli.main import main\n"
             "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
             "sys.argv = ['amed-lightning', '--version']\n"
