@@ -73,6 +73,13 @@ class AMEDPredictor(Learned):
         options = {"feature_size": feature_size, "scale_dir": self.scale_dir, "scale_time": self.scale_time}
         return options if ratios == WHOLE else options | {"ratio_range": ratios}
 
+    def scale_nothing(self) -> None:
+        """Begin with scales of one: on top of a table, at the table."""
+        for head in (self.fc_scale_dir, self.fc_scale_time):
+            if head is not None:
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
+
     @classmethod
     def read(
         cls, options: Mapping[str, Any], numbers: Mapping[str, Tensor], purpose: Mapping[str, Any]

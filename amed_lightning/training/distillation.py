@@ -83,6 +83,8 @@ class AMEDDistillation(Distilling):
             raise InputError("model.loss is end_to_end, which only the route 'whole' has a gradient for; name that one")
         ratios = self.route.ratio_range(self.parts)
         self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time, ratios)
+        if learned_path(student.solver):
+            self.predictor.scale_nothing()
         self.student = Student(self.parts, self.predictor, scale_dir, scale_time)
         self.taught = self.student.taught
         self.num_intervals = self.taught.num_intervals

@@ -18,7 +18,8 @@ from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 from amed_lightning.solvers.tabulated import Tabulated, table_of
-from amed_lightning.teacher.trajectories import TeacherConfig
+from amed_lightning.teacher.trajectories import TeacherConfig, roll_out
+from amed_lightning.tensors import squared_distance
 
 from ..solvers.problems import RANGE, Watched, mixture, start
 from .runs import distillation, student, trainer, trajectories
@@ -114,11 +115,14 @@ class TestFit:
         assert losses[-1] < 0.7 * self.untouched(tmp_path, dense)
 
     def untouched(self, folder, dense):
-        """The table's own loss."""
-        module = self.on_a_table(folder)
-        for weights in module.predictor.parameters():
-            torch.nn.init.zeros_(weights)
-        (found,) = trainer(folder).validate(module, trajectories(folder, teacher=dense), verbose=False)
+        """The loss that a fit begins at, which is the table's."""
+        module, data = self.on_a_table(folder), trajectories(folder, teacher=dense)
+        (found,) = trainer(folder).validate(module, data, verbose=False)
+        teacher = roll_out(module.parts.model, data.store(module.taught).recipe, data.val_seeds, torch.device("cpu"))
+        parts = module.parts
+        noise = teacher.states[:, 0] / parts.sigmas[0].to(teacher.states)
+        ends = parts.with_learned(TABLE).sample(noise).x
+        assert found["val/loss"] == pytest.approx(float(squared_distance(ends, teacher.states[:, -1]).mean()), rel=1e-3)
         return found["val/loss"]
 
     def test_a_route_that_does_not_run_the_whole_table_is_refused(self, tmp_path):
