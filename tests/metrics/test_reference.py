@@ -182,6 +182,11 @@ class TestShippedStatistics:
         assert found.digest == judge.digest
         assert found.reference.moments.mean.equal(judge.reference.moments.mean)
 
+    def test_those_of_the_clothes_are_their_own_detectors(self):
+        found = examiner({"name": "fashion_mnist"}, {"name": "shipped", "dataset": "fashion_mnist"})
+        assert (found.reference.moments.count, found.reference.shape) == (60_000, (1, 28, 28))
+        assert dict(found.reference.class_counts) == dict.fromkeys(range(10), 6000)
+
     def test_a_set_without_any_is_named(self):
         with pytest.raises(InputError, match="unknown shipped statistics 'cifar10': use one of fashion_mnist"):
             examiner(DIGITS, {"name": "shipped", "dataset": "cifar10"})
