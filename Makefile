@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 RUNS := runs/digits
 # The longest first, so that two at a time end together.
-FITS := $(patsubst %,$(RUNS)/%/finished,plugin-6 learned/union-6 learned/union-5 amed-9 amed-7 amed-5 amed-3 learned/union-3)
+FITS := $(patsubst %,$(RUNS)/%/finished,plugin-6 learned/union-5 amed-9 amed-7 amed-5 amed-3 learned/union-3)
 MODEL := amed_lightning/assets/digits/denoiser.json
 
 .PHONY: test lint unit slow slurm stress demo fits readme nightly retrain clean
