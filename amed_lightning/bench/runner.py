@@ -112,7 +112,8 @@ def _attempt(
             _take_away(damaged)
             compute_block(bench, bench.reference, *where)
             compute_block(bench, cell, *where)
-    if all(results.is_done(cell, other) for other in reversed(range(cell.protocol.num_blocks))):
+    blocks = reversed(range(cell.protocol.num_blocks))
+    if not results.is_scored(cell.key) and all(results.is_done(cell, other) for other in blocks):
         _complete(bench, cell, results, source)
 
 

@@ -33,6 +33,8 @@ SAMPLERS = [path for path, content in CONTENTS.items() if "sampler" in content]
 SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]
 LIKE_ANOTHER = ("amed-3", "amed-7", "amed-9")
 """They make the calls of ``amed.yaml``, in which shapes are checked."""
+QUICK = ("union-5", "epd", "guided-2", "predicted-5")
+"""The learned tables' that are no slow tests."""
 
 TRAININGS = (AMEDDistillation, ClassifierTraining, DenoiserTraining, LeastSquares)
 RESULTS = {each.__name__: each.result_name for each in TRAININGS}
@@ -70,6 +72,10 @@ PLAIN = {"solver": {"name": "ipndm", "order": 3}}
 """What a table begins at, of the fits on top of one."""
 
 
+def _is_learned(path):
+    return path.parent.stem == "learned"
+
+
 def identity(path):
     return str(path.relative_to(CONFIGS))
 
@@ -87,9 +93,16 @@ class TestConfigs:
         assert len(FITS) >= 3
         assert sorted(FITS + SAMPLERS + SEARCHES) == list(CONTENTS)
 
-    @pytest.mark.parametrize("path", FITS, ids=identity)
+    @pytest.mark.parametrize(
+        "path",
+        [
+            pytest.param(path, marks=[pytest.mark.slow] if _is_learned(path) and path.stem not in QUICK else [])
+            for path in FITS
+        ],
+        ids=identity,
+    )
     def test_a_fit_runs_one_step_and_exports(self, folder, path, monkeypatch, request):
-        if path.stem in LIKE_ANOTHER:
+        if path.stem in LIKE_ANOTHER or _is_learned(path):
             request.getfixturevalue("unchecked")
         monkeypatch.setattr(constants_module, "APPROACH_STEPS", 2)  # of the warm start
         once = ("max_epochs", "check_val_every_n_epoch", "log_every_n_steps")
