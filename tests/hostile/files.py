@@ -340,7 +340,7 @@ def predictor_for_an_imported_solver() -> Command:
     return predictor(solver=THING)
 
 
-@hostile("kind payload.Thing, not predictor")
+@hostile("unknown kind 'payload.Thing'")
 def predictor_of_an_imported_kind() -> Command:
     return predictor(kind="payload.Thing")
 
