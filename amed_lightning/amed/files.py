@@ -5,6 +5,7 @@ would run and give worse images than a classical solver without a word.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -42,6 +43,9 @@ LEARNED: dict[str, Reader] = {
 IMPLIED_KIND = "predictor"
 """What a file leaves out: the first ones held nothing else, and their digests name results."""
 SIGNED = ("options", "purpose", "weights_sha256")
+FORM = re.compile(r"[a-z0-9+ -]{1,60}")
+"""Of the word that tables of results say."""
+MOST_INTERVALS = 10_000
 
 
 def save_learned(path: Path, learned: Learned, purpose: Spec, training: dict[str, Any]) -> None:
@@ -151,4 +155,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: changed since it was written, its digest does not match; fit the predictor again")
     if not all(isinstance(content[key], dict) for key in ("options", "purpose")):
         raise InputError(f"{path}: not a description of what was learned: options and purpose are mappings")
+    form, intervals = content["options"].get("form", IMPLIED_KIND), content["purpose"].get("num_intervals")
+    if not isinstance(form, str) or not FORM.fullmatch(form):
+        raise InputError(f"{path}: not a description of what was learned: its form is no short name")
+    if not isinstance(intervals, int) or not 1 <= intervals <= MOST_INTERVALS:
+        raise InputError(f"{path}: not a description of what was learned: its number of intervals is none")
     return content

@@ -53,4 +53,5 @@ class PredictedTable(Learned):
 
     def steps(self, rule: Rule, sigmas: Grid, afs: bool) -> Steps:
         """Run the table with the predictor's scales."""
-        return self.table.steps(rule, sigmas, afs).around(PlacedTable(self.table, self.predictor), self.predictor)
+        solver = PlacedTable(self.table, self.predictor)
+        return self.table.steps(rule, sigmas, afs)._replace(solver=solver, placer=self.predictor)

@@ -10,7 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from amed_lightning.amed.files import form_of, intervals_of
+from amed_lightning.amed.files import form_of
 from amed_lightning.bench.suite import Dataset, Entry, Exclusion, Suite
 from amed_lightning.config import InputError, Spec, build, canonical_json, complete
 from amed_lightning.denoisers.registry import DENOISERS
@@ -18,9 +18,8 @@ from amed_lightning.metrics.files import DETECTORS
 from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
-from amed_lightning.sampling.sampler import SamplerConfig, learned_path, rule_of
-from amed_lightning.solvers.placement import FixedPlacement
-from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for
+from amed_lightning.sampling.sampler import SamplerConfig, intervals_of_config, learned_path, rule_of
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.teacher.search import FINE_INTERVALS, FINE_SCHEDULE, TEACHER
 
 THRESHOLDED = "thresholded"
@@ -93,13 +92,6 @@ class Planned:
         stem = "" if self.learned is None else self.learned.stem
         return stem if stem in TABLES else "predictor"
 
-    @property
-    def _places(self) -> bool:
-        """Whether every interval is cut by a placer."""
-        if self.learned is None:
-            return self.solver.get("placer") not in (None, "none")
-        return self._expected_form != "table"
-
     @cached_property
     def schedule_label(self) -> str:
         """The schedule as a table names it: options that are not the default, and what a found one's file holds."""
@@ -149,17 +141,10 @@ class Planned:
         Raises:
             InputError: no number of intervals takes so many.
         """
-        try:
-            evaluations = evaluations_for(self.nfe, cost) - self.denoise_to_zero
-            if self.learned is not None and self.learned.is_file():
-                return intervals_of(self.learned)
-            # A placer doubles a one-evaluation solver's cost.
-            stand_in = FixedPlacement(0.5) if self._places else None
-            return intervals_for(build("solver", SOLVERS, self.rule, placer=stand_in), evaluations, self.afs)
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(f"solver '{self.rule['name']}' at {self.nfe} NFE: {error}") from error
+        if self.learned is None or self.learned.is_file():
+            return intervals_of_config(self.config, cost)
+        not_there = replace(self.config, solver=self.rule)
+        return intervals_of_config(not_there, cost, placed=self._expected_form != "table")
 
 
 def _placement(cell: Planned) -> Spec:

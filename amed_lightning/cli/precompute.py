@@ -10,7 +10,7 @@ from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.accuracy import accuracy
 
-FEW = 64
+FEW = 16
 """Samples that tell how good a teacher is."""
 
 

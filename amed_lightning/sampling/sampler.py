@@ -181,8 +181,12 @@ def rule_of(solver: Spec) -> Spec:
     Raises:
         InputError: an unknown name or option.
     """
-    own = {key: value for key, value in solver.items() if key not in SUPPLIED}
-    return complete("solver", SOLVERS, own, hidden=["placer"])
+    return complete("solver", SOLVERS, own_options(solver), hidden=["placer"])
+
+
+def own_options(solver: Spec) -> Spec:
+    """Return a solver's name and own options, as they are told."""
+    return {key: value for key, value in solver.items() if key not in SUPPLIED}
 
 
 def learned_path(solver: Spec) -> Path | None:
@@ -221,6 +225,31 @@ def identity(config: SamplerConfig, sampler: Sampler) -> Spec:
     }
 
 
+def intervals_of_config(config: SamplerConfig, cost: int, placed: bool = False) -> int:
+    """Return the number of intervals that is told, or that takes the network runs that are.
+
+    Args:
+        config: tells one of them.
+        cost: the model's network runs per evaluation.
+        placed: whether a placer is still to be learned, which may double the evaluations of an interval.
+
+    Raises:
+        InputError: both are told or neither, or no number of intervals takes so many.
+    """
+    if (config.num_intervals is None) == (config.nfe is None):
+        raise InputError("a sampler has either num_intervals or nfe; give one of them")
+    if config.nfe is None:
+        return config.num_intervals or 0
+    if (path := learned_path(config.solver)) is not None:
+        return intervals_of(path)
+    placer = FixedPlacement(0.5) if placed else _placer(config.solver.get("placer"))
+    solver = build("solver", SOLVERS, own_options(config.solver), placer=placer)
+    try:
+        return intervals_for(solver, evaluations_for(config.nfe, cost) - config.denoise_to_zero, config.afs)
+    except ValueError as error:
+        raise InputError(f"solver '{config.solver['name']}' at {config.nfe} NFE: {error}") from error
+
+
 class SamplerParts:
     """The parts that a :class:`SamplerConfig` names, checked when it is made.
 
@@ -238,8 +267,9 @@ class SamplerParts:
         self.config = config
         self.model = config.arithmetic.applied(load(config.model) if model is None else model)
         self.schedule = build("schedule", SCHEDULES, config.schedule)
+        intervals = intervals_of_config(config, self.model.denoiser.cost, placed)
         try:
-            self.sigmas = levels(self.schedule, self._intervals(placed), self.model.noise_range)
+            self.sigmas = levels(self.schedule, intervals, self.model.noise_range)
         except (ValueError, ArithmeticError) as error:
             raise InputError(f"schedule {config.schedule}: {error}") from error
         self._check_use()
@@ -262,22 +292,6 @@ class SamplerParts:
         """Intervals of the time grid."""
         return len(self.sigmas) - 1
 
-    def _intervals(self, placed: bool) -> int:
-        """Return the number of intervals that is told, or that takes the network runs that are."""
-        config, path = self.config, learned_path(self.config.solver)
-        if (config.num_intervals is None) == (config.nfe is None):
-            raise InputError("a sampler has either num_intervals or nfe; give one of them")
-        if config.num_intervals is not None:
-            return config.num_intervals
-        if path is not None:
-            return intervals_of(path)
-        placer = FixedPlacement(0.5) if placed else _placer(config.solver.get("placer"))
-        try:
-            evaluations = evaluations_for(config.nfe or 0, self.model.denoiser.cost) - config.denoise_to_zero
-            return intervals_for(self.solver(placer), evaluations, config.afs)
-        except ValueError as error:
-            raise InputError(f"solver '{config.solver['name']}' at {config.nfe} NFE: {error}") from error
-
     def _check_use(self) -> None:
         """Refuse levels above those that the model knows, and levels that were found for another use.
 
@@ -299,7 +313,7 @@ class SamplerParts:
 
     def solver(self, placer: Placer | None) -> Solver:
         """Build the solver around a placer."""
-        return build("solver", SOLVERS, rule_of(self.config.solver), placer=placer)
+        return build("solver", SOLVERS, own_options(self.config.solver), placer=placer)
 
     def sampler(self, placer: Placer | None) -> Sampler:
         """Build the sampler around a placer, or that of the table that was learned for it."""
@@ -309,7 +323,7 @@ class SamplerParts:
         steps = self._steps(load_learned(path, self.purpose))
         if not isinstance(steps.solver, Tabulated):
             raise InputError(f"{path}: a placer goes with a table, and this is none")
-        return self._with(steps.around(PlacedTable(steps.solver, placer), placer))
+        return self._with(steps._replace(solver=PlacedTable(steps.solver, placer), placer=placer))
 
     def configured(self) -> Sampler:
         """Build the sampler with what was learned for it, or around the placer that the configuration names.

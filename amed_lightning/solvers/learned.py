@@ -29,10 +29,6 @@ class Steps(NamedTuple):
     afs: bool = False
     placer: Placer | None = None
 
-    def around(self, solver: Solver, placer: Placer) -> "Steps":
-        """Return the same along the same levels, of a solver around a placer."""
-        return self._replace(solver=solver, placer=placer)
-
 
 class Learned(nn.Module, ABC):
     """What a fit has learned.

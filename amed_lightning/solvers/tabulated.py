@@ -6,7 +6,6 @@ changes and placements that are the same for all of them make every solver such 
 included, because each combines answers linearly: what a table holds is read off by one run on unit vectors.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +21,6 @@ from amed_lightning.solvers.learned import Learned, Rule, Steps
 from amed_lightning.solvers.registry import network_runs
 from amed_lightning.solvers.state import Solver, SolverState, solve
 from amed_lightning.tensors import Images, Level
-
-FORM = re.compile(r"[a-z0-9+ -]{1,40}")
 
 
 @dataclass(frozen=True)
@@ -93,16 +90,15 @@ class Tabulated(Learned):
         Raises:
             ValueError: numbers that are no table.
         """
-        form = options.get("form", "table")
-        if not isinstance(form, str) or not FORM.fullmatch(form):
-            raise ValueError("its form is no short name")
         told, noise, answers = (numbers[name].to(torch.float64, copy=True) for name in ("told", "noise", "answers"))
         runs = told.numel()
         if not runs or told.dim() != 1 or noise.shape != (runs + 1,) or answers.shape != (runs + 1, runs):
             raise ValueError("its numbers are not those of a table of so many runs")
         if not (told > 0).all() or not noise[0] or answers.triu().any():
             raise ValueError("a level is not above zero, the first state has no noise, or an answer is used too early")
-        return cls(Table(told, noise, answers), form)
+        if not isinstance(options["form"], str):
+            raise ValueError("its form is no word")
+        return cls(Table(told, noise, answers), options["form"])
 
     def steps(self, rule: Rule, sigmas: Grid, afs: bool) -> Steps:
         """Run along the levels that the table tells, down to the last of the solver that it began at."""

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.sampling.sampler import Sampler, SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.registry import SOLVERS
@@ -54,7 +55,7 @@ def accuracy(parts: SamplerParts, recipe: TeacherRecipe, nfe: int, seeds: Seeds,
         seeds: one sample each, all in one batch.
         device: where to compute.
     """
-    model = parts.model
+    model = interruptible(parts.model)
     sigmas = torch.tensor(recipe.sigmas, dtype=torch.float64)
     teacher = Sampler(model, build("solver", SOLVERS, recipe.solver), sigmas, recipe.afs)
     condition = model.condition_for(seeds)
@@ -72,7 +73,7 @@ def accuracy(parts: SamplerParts, recipe: TeacherRecipe, nfe: int, seeds: Seeds,
 
     plain = replace(parts.config, solver=UNTRAINED, num_intervals=None, nfe=nfe, afs=False, denoise_to_zero=False)
     try:
-        untrained = distance(SamplerParts(plain, model).sampler(None))
+        untrained = distance(replace(SamplerParts(plain, parts.model).sampler(None), model=model))
     except InputError:  # levels that are told or were found for another use
         untrained = None
     return Accuracy(distance(teacher), untrained, len(seeds))

@@ -13,7 +13,6 @@ from amed_lightning.tensors import Bytes, is_finite
 from amed_lightning.training.exporting import ExportingAtTheEnd
 from amed_lightning.training.images import OPEN, require_images
 from amed_lightning.training.optimizers import MEMORY_FORMATS, with_cosine_decay
-from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
 LabelledBytes = Sequence[Tensor]
 
@@ -61,10 +60,6 @@ class ClassifierTraining(ExportingAtTheEnd):
         self.learning_rate, self.max_shift, self.noise = learning_rate, max_shift, noise
         network = build("classifier", CLASSIFIERS, classifier)
         self.classifier = network.to(memory_format=MEMORY_FORMATS[channels_last])
-
-    def setup(self, stage: str) -> None:
-        """Refuse a precision in which the weights would not be those that are exported."""
-        require_precision(self.trainer.precision, SINGLE_WEIGHTS, EXPORTED)
 
     def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
         """Return the loss of a batch of image bytes and labels."""

@@ -19,7 +19,6 @@ from amed_lightning.tensors import Images, dequantise, is_finite
 from amed_lightning.training.exporting import ExportingAtTheEnd
 from amed_lightning.training.images import require_images
 from amed_lightning.training.optimizers import MEMORY_FORMATS, with_cosine_decay
-from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 
 LabelledBytes = Sequence[Tensor]
 
@@ -75,10 +74,6 @@ class DenoiserTraining(ExportingAtTheEnd):
         self.label_dropout = label_dropout
         self.log_sigma = (log_sigma_mean, log_sigma_deviation)
         self.denoiser = card.denoiser().to(memory_format=MEMORY_FORMATS[channels_last])
-
-    def setup(self, stage: str) -> None:
-        """Refuse a precision in which the weights would not be those that are exported."""
-        require_precision(self.trainer.precision, SINGLE_WEIGHTS, EXPORTED)
 
     def training_step(self, batch: LabelledBytes, batch_idx: int) -> Tensor:
         """Return the loss of a batch of image bytes and labels."""

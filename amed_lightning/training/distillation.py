@@ -79,8 +79,8 @@ class AMEDDistillation(Distilling):
         self.route = build("route", ROUTES, route or {"name": "network"})
         if learned_path(student.solver) and not self.route.shares_graph:
             raise InputError("model.student.solver.learned: a predictor on top of a table learns by the route 'whole'")
-        if loss == "end_to_end" and not self.route.shares_graph:
-            raise InputError("model.loss is end_to_end, which only the route 'whole' has a gradient for; name that one")
+        if OBJECTIVES[loss].of_the_end and not self.route.shares_graph:
+            raise InputError(f"model.loss is {loss}, which only the route 'whole' has a gradient for; name that one")
         ratios = self.route.ratio_range(self.parts)
         self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time, ratios)
         if learned_path(student.solver):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from amed_lightning.config import InputError, file_digest
 from amed_lightning.runtime.provenance import provenance
+from amed_lightning.training.precision import EXPORTED, SINGLE_WEIGHTS, require_precision
 from amed_lightning.training.record import TrainingRecord
 
 RECORD, FOUND = "training_record", "val/"
@@ -87,6 +88,10 @@ class ExportingAtTheEnd(Exporting, ABC):
     @abstractmethod
     def write(self, path: Path) -> None:
         """Write the result."""
+
+    def setup(self, stage: str) -> None:
+        """Refuse a precision in which the weights would not be those that are exported."""
+        require_precision(self.trainer.precision, SINGLE_WEIGHTS, EXPORTED)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the record."""

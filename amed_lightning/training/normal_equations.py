@@ -16,6 +16,7 @@ from torch.func import functional_call, jacrev
 
 from amed_lightning.amed.learned_table import LearnedTable
 from amed_lightning.flow.model import Condition, Denoiser
+from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.solvers.tabulated import Table
 from amed_lightning.tensors import Images
 
@@ -79,11 +80,12 @@ class Replay:
 
     def end(self, table: Table, known: list[Images]) -> tuple[Images, list[Images]]:
         """Return the sample, and all answers; the first ones are known already."""
-        answers = list(known)
+        answers, flow = list(known), ProbabilityFlow(self.denoiser, self.condition)
         for run in range(len(known), len(table.told)):
             x = table.state(run, self.noise, answers)
-            answers.append(self.denoiser(x, table.told[run].to(x), self.condition).image)
-            self.runs += self.denoiser.cost
+            here = flow(x, table.told[run].to(x))
+            answers.append(here.denoised)
+            self.runs += here.cost
         return table.state(len(table.told), self.noise, answers), answers
 
 

@@ -9,7 +9,7 @@ their sum. ``end_to_end`` takes the last one alone, the distance of the samples.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -25,8 +25,12 @@ class Objective(nn.Module, ABC):
 
     Args:
         num_intervals: of the student.
+
+    Attributes:
+        of_the_end: whether the samples alone count, so that the gradient has to come through all intervals.
     """
 
+    of_the_end: ClassVar[bool] = False
     sizes: Tensor
 
     def __init__(self, num_intervals: int) -> None:
@@ -78,6 +82,8 @@ class Published(Objective):
 
 class EndToEnd(Objective):
     """The last loss, that of the samples, alone."""
+
+    of_the_end = True
 
     def scale(self, number: int, loss: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """Return one at the last interval."""

@@ -117,12 +117,21 @@ class TestFiles:
         with pytest.raises(InputError, match=f"t\\.json: .*{said}"):
             load_learned(tmp_path / "t.json", PURPOSE)
 
-    @pytest.mark.parametrize("form", [3, "", "a\nb", "x" * 41])
+    @pytest.mark.parametrize("form", [3, "", "a\nb", "x" * 61])
     def test_a_form_that_is_no_short_name_is_refused(self, tmp_path, form):
         table = constants_table(SOLVERS["amed"](FixedPlacement(0.5)), SIGMAS, False, NUMBERS)
         self.written(tmp_path / "t.json", {"form": form}, vars(table))
         with pytest.raises(InputError, match="its form is no short name"):
             load_learned(tmp_path / "t.json", PURPOSE)
+
+    @pytest.mark.parametrize("told", [{}, {"num_intervals": "2"}, {"num_intervals": 0}, {"num_intervals": 10**9}])
+    def test_a_number_of_intervals_that_is_none_is_refused(self, tmp_path, told):
+        purpose = {key: value for key, value in PURPOSE.items() if key != "num_intervals"} | told
+        table = constants_table(SOLVERS["amed"](FixedPlacement(0.5)), SIGMAS, False, NUMBERS)
+        save_learned(tmp_path / "t.json", Tabulated(table, "union"), purpose, {})
+        for read in (intervals_of, form_of):
+            with pytest.raises(InputError, match=r"t\.json: .* its number of intervals is none"):
+                read(tmp_path / "t.json")
 
     def written(self, path, options, numbers):
         weights = path.with_suffix(".safetensors")

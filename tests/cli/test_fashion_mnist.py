@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from amed_lightning.bench.plan import plan
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.data import fashion_mnist
+from amed_lightning.denoisers.files import save_model
+from amed_lightning.denoisers.model_card import ModelCard
 
 from ..data.files import write_fashion_mnist
 from .command import call, refusal
@@ -33,6 +37,51 @@ def arguments(name, directory, root="set"):
     short = ["--trainer.max_epochs=2", "--trainer.log_every_n_steps=1", f"--trainer.default_root_dir={directory}"]
     quiet = ["--trainer.logger=false", "--trainer.enable_model_summary=false"]
     return ["fit", "--config", CONFIGS / f"{name}.yaml", *places, *sizes, *short, *quiet]
+
+
+@pytest.mark.usefixtures("unchecked")
+class TestDistillation:
+    """The recipes name the file that a fit of the denoiser leaves; here it is a tiny one."""
+
+    FITS = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem[-1].isdigit() or path.stem == "union")
+
+    @pytest.fixture
+    def denoiser(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        network = {
+            "img_resolution": 28,
+            "img_channels": 1,
+            "model_channels": 8,
+            "channel_mult": [1, 2, 2],
+            "bottleneck_resolution": 7,
+        }
+        card = ModelCard(network | {"num_blocks": 1, "attn_resolutions": [], "label_dim": 10}, sigma_data=0.5)
+        save_model(Path("runs/fashion_mnist/denoiser/denoiser.json"), card.denoiser(), card)
+
+    def fit(self, name):
+        once = [f"--trainer.{option}=1" for option in ("max_epochs", "limit_train_batches", "limit_val_batches")]
+        sizes = [f"--data.{option}=4" for option in ("trajectories", "validation_trajectories", "batch_size")]
+        few = ["--model.first_trajectories=4"] if name == "union" else []
+        options = [*once, *sizes, *few, "--data.teacher.batch_size=4", "--trainer.logger=false"]
+        return call("fit", "--config", CONFIGS / f"{name}.yaml", *options)
+
+    @pytest.mark.parametrize(
+        "name", [each if each == "union" else pytest.param(each, marks=pytest.mark.slow) for each in FITS]
+    )
+    def test_a_fit_takes_a_step_and_exports_where_the_suite_looks(self, denoiser, name):
+        assert self.fit(name) == 0
+        suite = load_suite(CONFIGS.parents[1] / "benchmarks" / "fashion_mnist.yaml")
+        made = {
+            str(path) for path in Path("runs/fashion_mnist").glob("*/*.json") if path.stem in ("predictor", "table")
+        }
+        assert made
+        assert made <= {str(cell.learned) for cell in plan(suite) if cell.learned}
+
+    @pytest.mark.slow
+    def test_a_sampler_draws_clothes_by_class(self, denoiser):
+        options = ("--seeds=0", "--batch_size=1", "--accelerator=cpu", "--output=images")
+        assert call("sample", "--config", CONFIGS / "classes.yaml", *options) == 0
+        assert Path("images/000000.png").is_file()
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -323,11 +323,14 @@ WRONG = {
         {"schedule": {"name": "discrete"}},
         r"'discrete' needs a model with a table of alphas",
     ),
-    "neither intervals nor network runs": ({"num_intervals": None}, r"either num_intervals or nfe; give one"),
+    "neither intervals nor network runs": (
+        {"num_intervals": None},
+        r"^a sampler has either num_intervals or nfe; give one",
+    ),
     "intervals and network runs": ({"nfe": 6}, r"either num_intervals or nfe; give one"),
     "network runs that no number of intervals takes": (
         {"num_intervals": None, "nfe": 5, "solver": {"name": "heun"}},
-        r"solver 'heun' at 5 NFE: 5 evaluations are not possible without .* nearest are 4 and 6",
+        r"^solver 'heun' at 5 NFE: 5 evaluations are not possible without .* nearest are 4 and 6",
     ),
     "no interval": ({"num_intervals": 0}, r"at least one interval, got 0"),
     "ratio of zero": (
