@@ -45,6 +45,13 @@ def test_distances_are_those_of_samples_of_the_same_noise():
     assert found.count == 8
 
 
+def test_a_finer_teacher_stops_in_the_middle_of_every_logarithm():
+    sigmas = torch.tensor([80.0, 5.0, 0.002], dtype=torch.float64)
+    steps = halved(sigmas).log().diff()
+    assert halved(sigmas)[::2].equal(sigmas)
+    assert steps.tolist() == pytest.approx(sigmas.log().diff().repeat_interleave(2).div(2).tolist())
+
+
 def test_a_teacher_of_more_steps_is_nearer_to_its_limit_by_the_square_of_them():
     coarse, fine = (told(inner)[-1].teacher for inner in (9, 19))
     assert math.log2(coarse / fine) == pytest.approx(2, abs=0.5)
