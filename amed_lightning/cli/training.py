@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from amed_lightning.amed.files import learned_digest
 from amed_lightning.cli.parsing import OneLineErrors
 from amed_lightning.config import InputError, at_home, write_atomically
 from amed_lightning.runtime.processes import accelerator_for, compute_alike
@@ -23,6 +24,7 @@ from amed_lightning.runtime.progress import progress_lines
 from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.runtime.slurm import slurm_environment
 from amed_lightning.runtime.yaml_text import read_yaml
+from amed_lightning.sampling.sampler import learned_path
 from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.exporting import Exporting, is_trial
@@ -189,8 +191,9 @@ class TrainingCLI(LightningCLI):
         """Return what a distillation depends on besides its options."""
         if not isinstance(self.model, Distilling) or not isinstance(self.datamodule, TeacherTrajectories):
             return {}
-        taught = self.model.taught
-        return {"model": taught.model.digest, "recipe": self.datamodule.store(taught).recipe.digest}
+        taught, path = self.model.taught, learned_path(self.model.parts.config.solver)
+        digests = {"model": taught.model.digest, "recipe": self.datamodule.store(taught).recipe.digest}
+        return digests if path is None else digests | {"learned": learned_digest(path)}
 
     def _record(self, run: RunDirectory, result: Path | None, digests: dict[str, str], restart: bool) -> None:
         """Write the configuration, and ``run.json`` beside it; of a restart, only what is different."""

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,30 @@ class TestConfigs:
         search = CONTENTS[path]["search"]
         written = json.loads((folder / search["output"]).read_text())
         assert len(written["sigmas"]) == search["num_intervals"] + 1
+
+
+class TestOnATable:
+    """A fit on top of a table is one of that table's content, not of its path."""
+
+    def table(self, first):
+        parts = SamplerParts(SamplerConfig(MODEL, PLAIN["solver"], {"name": "logsnr"}, 3))
+        table = table_of(parts.solver(None), parts.sigmas)
+        save_learned(Path("table.json"), Tabulated(replace(table, noise=first * table.noise)), parts.purpose, {})
+
+    def test_it_goes_on_with_the_same_one_and_refuses_another(self, folder, capsys):
+        init = FIT["model"]["init_args"]
+        student = init["student"] | {"solver": PLAIN["solver"] | {"learned": "table.json"}}
+        model = FIT["model"] | {"init_args": {"student": student, "route": {"name": "whole"}, "loss": "end_to_end"}}
+        sizes = {"trajectories": 64, "validation_trajectories": 64}
+        data = FIT["data"] | {"init_args": FIT["data"]["init_args"] | sizes}
+        (folder / "fit.yaml").write_text(yaml.safe_dump(FIT | {"model": model, "data": data}))
+        arguments = ("fit", "--config", "fit.yaml", "--trainer.enable_checkpointing=true")
+        self.table(1.0)
+        assert [call(*arguments), call(*arguments, "--trainer.max_epochs=2")] == [0, 0]
+        self.table(1.1)
+        capsys.readouterr()
+        assert call(*arguments, "--trainer.max_epochs=3") == 2
+        assert "digests.learned" in capsys.readouterr().err
 
 
 class TestHomes:
