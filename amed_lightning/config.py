@@ -20,6 +20,7 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import asdict, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -252,19 +253,26 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
     name = spec["name"]
     factory = _factory(kind, registry, name)
     _require_no_import(spec)
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    add = parser.add_class_arguments if isinstance(factory, type) else parser.add_function_arguments
-    add(factory, fail_untyped=False, skip=set(hidden))
+    parser = _parser_of(factory, frozenset(hidden))
     try:
         given = {str(key): deepcopy(value) for key, value in spec.items() if key != "name"}  # lists change when parsed
         options = parser.parse_object(given)
     except jsonargparse.ArgumentError as error:
         takes = ", ".join(parser.get_defaults().as_dict()) or "no options"
         raise InputError(f"{kind} '{name}': {' '.join(str(error).split())}; it takes {takes}") from error
-    found: Spec = options.as_dict()
+    found: Spec = deepcopy(options.as_dict())  # a default is the parser's own
     if place := not_finite_in(found):
         raise InputError(f"{kind} '{name}': {place}; give a finite number")
     return {"name": name, **found}
+
+
+@lru_cache(maxsize=256)
+def _parser_of(factory: Callable[..., Any], hidden: frozenset[str]) -> jsonargparse.ArgumentParser:
+    """Return the parser of a factory's options, which takes longer to make than to use."""
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    add = parser.add_class_arguments if isinstance(factory, type) else parser.add_function_arguments
+    add(factory, fail_untyped=False, skip=set(hidden))
+    return parser
 
 
 def options_of(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) -> Collection[str]:

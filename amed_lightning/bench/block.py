@@ -12,7 +12,7 @@ import torch
 
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
-from amed_lightning.bench.results import Results, block_name, read_block
+from amed_lightning.bench.results import Results, block_name, read_block, write_sums
 from amed_lightning.data.picture import Record, write_image
 from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.runtime.tensor_file import write_tensors
@@ -94,7 +94,7 @@ def _compute(
     if cell.planned.is_reference:
         write_tensors(results.images(cell.key, block), {"images": torch.cat(generated)}, {"block": facts["block"]})
     samples = {"samples": torch.cat(kept)[:NUM_SAMPLES]} if block == 0 else {}
-    write_tensors(results.sums(cell.key, block), sums | samples, facts)
+    write_sums(results.sums(cell.key, block), sums | samples, facts)
 
 
 def write_pictures(results: Results, key: str, first_seed: int, images: Bytes, record: Record) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
@@ -26,6 +26,8 @@ THRESHOLDED = "thresholded"
 """The wrapper's name among ``DENOISERS``, and the word of labels."""
 WORDS = {"predictor": "plugin"}
 """What tables of results call what was learned, where it is not the file's own word."""
+CONFIGS = Path("configs")
+"""Where configurations are looked for that make what is missing, from where the command is run."""
 TABLES = ("table", "constants", "coefficients")
 """Names that fits give to tables."""
 
@@ -71,6 +73,12 @@ class Planned:
     def learned(self) -> Path | None:
         """The file of what was learned for it, if there is one."""
         return learned_path(self.solver)
+
+    @property
+    def files(self) -> list[Path]:
+        """What has to be learned or found before the cell can be computed."""
+        found = self.schedule.get("path")
+        return ([] if self.learned is None else [self.learned]) + ([] if found is None else [Path(found)])
 
     @cached_property
     def label(self) -> str:
@@ -203,6 +211,29 @@ def plan(suite: Suite) -> list[Planned]:
         if not any(cell.excluded == exclusion.reason for cell in cells):
             raise InputError(f"the exclusion '{exclusion.reason}' excludes no cell of suite '{suite.name}'")
     return cells
+
+
+def require_files(cells: Iterable[Planned]) -> None:
+    """Refuse a plan of which something that was to be learned or found first is missing.
+
+    Raises:
+        InputError: naming all such files, each with the command that makes it.
+    """
+    wanted = dict.fromkeys(path for cell in cells if cell.excluded is None for path in cell.files)
+    if missing := [path for path in wanted if not path.is_file()]:
+        configs = {path: path.read_text(errors="replace").split() for path in sorted(CONFIGS.glob("**/*.yaml"))}
+        told = ", ".join(f"{path} ({_maker(path, configs)})" for path in missing)
+        raise InputError(f"no such file{'s' if len(missing) > 1 else ''}: {told}")
+
+
+def _maker(path: Path, configs: Mapping[Path, Sequence[str]]) -> str:
+    """Return the command that makes a file, or say that no configuration does."""
+    for config, words in configs.items():
+        if str(path) in words:
+            return f"amed-lightning schedule --config {config}"
+        if str(path.parent) in words:
+            return f"amed-lightning fit --config {config}"
+    return f"no configuration below {CONFIGS}/ makes it"
 
 
 def _told_apart(cells: Iterable[Planned]) -> Iterator[Planned]:

@@ -1,19 +1,19 @@
 """Load what a suite needs, and build its cells."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from amed_lightning.bench.cell import Cell, Protocol
-from amed_lightning.bench.plan import Planned, plan
+from amed_lightning.bench.plan import Planned, plan, require_files
 from amed_lightning.bench.suite import Dataset, Suite
 from amed_lightning.config import canonical_json
 from amed_lightning.denoisers.registry import load
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.reference import Examiner, examiner
-from amed_lightning.sampling.sampler import build_sampler, repeated_prompts
+from amed_lightning.sampling.sampler import Sampler, build_sampler, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
 
 
@@ -47,20 +47,30 @@ class Bench:
 
 
 def prepare(suite: Suite) -> list[Bench]:
-    """Load what a suite needs and build its cells, dataset by dataset.
+    """Load what a suite needs and build its cells, dataset by dataset; what can be refused before that is.
 
     Raises:
         InputError: an unknown part, an NFE that a solver cannot have, a predictor that is missing or for another use.
     """
     cells = [cell for cell in plan(suite) if cell.excluded is None]
-    return [
-        _prepare(suite, dataset, [cell for cell in cells if cell.dataset == dataset.name]) for dataset in suite.datasets
-    ]
+    require_files(cells)
+    of_datasets = [[cell for cell in cells if cell.dataset == dataset.name] for dataset in suite.datasets]
+    loaded = [_samplers(suite, *pair) for pair in zip(suite.datasets, of_datasets, strict=True)]
+    return [_bench(suite, dataset, *parts) for dataset, parts in zip(suite.datasets, loaded, strict=True)]
 
 
-def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
+def _samplers(
+    suite: Suite, dataset: Dataset, plans: Sequence[Planned]
+) -> tuple[DiffusionModel, list[tuple[Planned, Sampler]]]:
+    """Load a dataset's model, and build what its cells sample with, before real images are looked at."""
     loaded = load(dataset.model)
     plain, clipped = (suite.arithmetic.applied(model) for model in (loaded, thresholded(loaded)))
+    configs = [replace(planned.config, arithmetic=suite.arithmetic) for planned in plans]
+    models = [plain if planned.model == dataset.model else clipped for planned in plans]
+    return plain, list(zip(plans, map(build_sampler, configs, models), strict=True))
+
+
+def _bench(suite: Suite, dataset: Dataset, plain: DiffusionModel, samplers: Sequence[tuple[Planned, Sampler]]) -> Bench:
     judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
     judge.require_shape(plain.image_shape)
     protocol = Protocol(
@@ -74,9 +84,7 @@ def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     )
     cells: dict[str, Cell] = {}
     reference: Cell | None = None
-    for planned in plans:
-        config = replace(planned.config, arithmetic=suite.arithmetic)
-        sampler = build_sampler(config, plain if planned.model == dataset.model else clipped)
+    for planned, sampler in samplers:
         cell = Cell(planned, sampler, protocol, None if reference is None else reference.key)
         if planned.is_reference:
             reference = cell

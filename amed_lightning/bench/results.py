@@ -1,23 +1,31 @@
-"""The files of a sweep: blocks' sums, the reference's images, cells' rows, and the errors of cells that failed."""
+"""The files of a sweep: blocks' sums, the reference's images, cells' rows and samples, the errors of cells that failed.
+
+A block's sums stay until its cell has a row, which has all that was to be known of them; a matrix that equals its
+transpose is kept as one triangle. What was written before that was so is read as it is, and goes in the same way.
+"""
 
 import json
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from amed_lightning.bench.cell import Cell
 from amed_lightning.config import InputError, content_of, digest, write_atomically
 from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.slurm import job_name
-from amed_lightning.runtime.tensor_file import DamagedFileError, Facts, read_with_facts
+from amed_lightning.runtime.tensor_file import DamagedFileError, Facts, read_with_facts, write_tensors
 from amed_lightning.seeds import Seeds
 from amed_lightning.tensors import Bytes
 
 Row = dict[str, Any]
+TRIANGLE = ".triangle"
+"""Ends the name of a symmetric matrix of which the lower triangle is kept, row by row."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,10 @@ class Results:
         """Whether a cell has a row, or an error of this job."""
         return self.row(key).is_file() or self.error(key).is_file()
 
+    def is_settled(self, cell: Cell) -> bool:
+        """Whether a cell has all that a sweep leaves, or an error of this job."""
+        return self.is_scored(cell.key) and (self.error(cell.key).is_file() or self.is_done(cell, 0))
+
     def sums(self, key: str, block: int) -> Path:
         """Return where a block's sums are."""
         return self.folder / "blocks" / f"{key}-{block}.safetensors"
@@ -90,24 +102,38 @@ class Results:
         """Return where an image is as a PNG file."""
         return self.folder / "images" / key / f"{seed:06d}.png"
 
-    def samples(self, key: str) -> Bytes | None:
-        """Return a cell's images of the first seeds, which its first block keeps, if it is there.
+    def kept(self, key: str) -> Path:
+        """Return where a finished cell's images of the first seeds are."""
+        return self.folder / "samples" / f"{key}.safetensors"
 
-        A block that is damaged is taken away with the cell's row, to be made again.
-        """
-        path = self.sums(key, 0)
+    def samples(self, key: str) -> Bytes | None:
+        """Return a cell's images of the first seeds, if they are there; a file that is damaged is taken away."""
         try:
-            return read_block(self.sums, key, 0)[0].get("samples") if path.is_file() else None
+            for path in (self.kept(key), self.sums(key, 0)):
+                if path.is_file():
+                    return read_named(path, block_name(key, 0))[0].get("samples")
         except DamagedFileError as damaged:
-            print(f"{damaged}; it is made again", file=sys.stderr)
-            self.row(key).unlink(missing_ok=True)  # first: a cell without a row looks after its blocks
-            path.unlink(missing_ok=True)
-            return None
+            take_away(damaged)
+        return None
+
+    def tidy(self, cell: Cell) -> None:
+        """Remove the sums of a cell that has a row, but for the images of the first seeds.
+
+        Raises:
+            DamagedFileError: the block that has these is not as it was written.
+        """
+        key, blocks = cell.key, range(cell.protocol.num_blocks)
+        if not self.kept(key).is_file() and self.sums(key, 0).is_file():
+            tensors, facts = read_block(self.sums, key, 0)
+            write_tensors(self.kept(key), {"samples": tensors["samples"]}, {"block": facts["block"]})
+        for block in blocks:
+            self.sums(key, block).unlink(missing_ok=True)
 
     def is_done(self, cell: Cell, block: int) -> bool:
-        """Whether everything that a block leaves is there."""
+        """Whether everything that a block leaves is there; its sums may be in the cell's row already."""
+        is_kept = self.sums(cell.key, block).is_file()  # first: they are removed once the row is there
         return (
-            self.sums(cell.key, block).is_file()
+            (is_kept or (self.row(cell.key).is_file() and (block > 0 or self.kept(cell.key).is_file())))
             and (not cell.planned.is_reference or self.images(cell.key, block).is_file())
             and (not self.keeps_images or self._has_pictures(cell.key, cell.protocol.block(block)))
         )
@@ -132,11 +158,50 @@ def read_block(path_of: Callable[[str, int], Path], key: str, block: int) -> tup
     Raises:
         DamagedFileError: it is gone, is not as it was written, or is another block's.
     """
-    path, name = path_of(key, block), block_name(key, block)
+    return read_named(path_of(key, block), block_name(key, block))
+
+
+def read_named(path: Path, name: str) -> tuple[dict[str, Tensor], Facts]:
+    """Read a file that must call itself ``name``, and the facts about it.
+
+    Raises:
+        DamagedFileError: it is gone, is not as it was written, or is another's.
+    """
     tensors, facts = read_with_facts(path)
     if facts.get("block") != name:
         raise DamagedFileError(path, f"it is block {facts.get('block')}")
-    return tensors, facts
+    return dict(_whole(name, value) for name, value in tensors.items()), facts
+
+
+def write_sums(path: Path, sums: Mapping[str, Tensor], facts: Facts) -> None:
+    """Write a block's sums and the facts about it; see :func:`read_block`."""
+    write_tensors(path, dict(_folded(name, value) for name, value in sums.items()), facts)
+
+
+def _folded(name: str, value: Tensor) -> tuple[str, Tensor]:
+    if value.ndim == 2 and value.shape[0] == value.shape[1] and value.equal(value.mT):
+        return name + TRIANGLE, value[_lower(len(value))]
+    return name, value
+
+
+def _whole(name: str, value: Tensor) -> tuple[str, Tensor]:
+    if not name.endswith(TRIANGLE):
+        return name, value
+    size = (math.isqrt(8 * len(value) + 1) - 1) // 2
+    matrix, lower = value.new_empty(size, size), _lower(size)
+    matrix[lower] = value
+    matrix.mT[lower] = value
+    return name.removesuffix(TRIANGLE), matrix
+
+
+def _lower(size: int) -> Tensor:
+    return torch.ones(size, size, dtype=torch.bool).tril()
+
+
+def take_away(damaged: DamagedFileError) -> None:
+    """Remove a damaged file, and say so."""
+    print(f"{damaged}; it is made again", file=sys.stderr)
+    damaged.path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Row) -> None:

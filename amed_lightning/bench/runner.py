@@ -1,9 +1,10 @@
 """Fill a suite's cells, with any number of processes and jobs, from wherever an earlier run stopped.
 
-The unit of work is a block of a cell, whose sums are a file of their own. A dataset's reference comes first, with its
-images, because the others are compared with them. A cell that fails leaves an error and no row; the others go on, and
-the next run tries it again. Whoever computes a cell's last block writes its row, so that a table shows what there is at
-any time. No collective touches a score, and none runs while there is work.
+The unit of work is a block of a cell, whose sums are a file of their own. Cells are taken in order, the longest first,
+and a dataset's reference before all, with its images, because the others are compared with them. A cell that fails
+leaves an error and no row; the others go on, and the next run tries it again. Whoever computes a cell's last block
+writes its row, so that a table shows what there is at any time, and removes the sums. No collective touches a score,
+and none runs while there is work.
 """
 
 import sys
@@ -17,14 +18,16 @@ import torch
 
 from amed_lightning.bench.block import compute_block
 from amed_lightning.bench.cell import Cell
+from amed_lightning.bench.golden import square_name
 from amed_lightning.bench.prepare import Bench
-from amed_lightning.bench.results import Results, write_json
+from amed_lightning.bench.results import Results, take_away, write_json
 from amed_lightning.bench.row import finished_row
 from amed_lightning.runtime.processes import Processes
+from amed_lightning.runtime.progress import Advance, nothing, progress
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.tensor_file import DamagedFileError
 from amed_lightning.runtime.trouble import told
-from amed_lightning.runtime.work import share
+from amed_lightning.runtime.work import made, share
 
 OF_A_BLOCK = ("commit", "dirty", "source", "device")
 """What may differ between the blocks of a cell, because a sweep went on later or elsewhere."""
@@ -47,53 +50,99 @@ def run(benches: Sequence[Bench], results: Results, processes: Processes, device
         for cell in cells:
             results.error(cell.key).unlink(missing_ok=True)
     processes.broadcast(None)  # nobody takes an error of before for one of now
-    for bench in benches:
-        _run(bench, results, processes, device)
+    with _shown(cells, results, processes) as show:
+        for bench in benches:
+            _run(bench, results, processes, device, show)
     return [cell for cell in cells if results.error(cell.key).is_file()]
 
 
-def _run(bench: Bench, results: Results, processes: Processes, device: torch.device) -> None:
+@contextmanager
+def _shown(cells: Sequence[Cell], results: Results, processes: Processes) -> Iterator[Advance]:
+    """Show how far all cells have come, in network runs, once per job."""
+    left = sum(_weight(cell) for cell in cells for block in _blocks(cell) if not results.is_done(cell, block))
+    if processes.global_rank or not left:
+        yield nothing
+    else:
+        with progress("bench", left, "network runs") as advance:
+            yield advance
+
+
+def _blocks(cell: Cell) -> range:
+    return range(cell.protocol.num_blocks)
+
+
+def _weight(cell: Cell) -> int:
+    """Return the network runs of a block."""
+    return cell.nfe * cell.protocol.block_size
+
+
+def _run(bench: Bench, results: Results, processes: Processes, device: torch.device, show: Advance) -> None:
     """Compute one dataset's cells; the weights are on the device meanwhile."""
     unfinished = [cell for cell in bench.cells if not _is_finished(cell, results)]
     if unfinished:
         bench.to(device)
-        for is_reference in (True, False):
-            cells = [cell for cell in bench.cells if cell.planned.is_reference == is_reference]
-            _fill(bench, [cell for cell in cells if is_reference or cell in unfinished], results, processes, device)
+        longest_first = sorted(unfinished, key=lambda cell: cell.nfe, reverse=True)
+        references = [cell for cell in bench.cells if cell.planned.is_reference]
+        for cells in (references, [cell for cell in longest_first if cell not in references]):
+            _fill(bench, cells, results, processes, device, show)
         bench.to(torch.device("cpu"))
 
 
 def _is_finished(cell: Cell, results: Results) -> bool:
-    blocks = range(cell.protocol.num_blocks) if results.keeps_images else ()
-    return results.finished(cell.key) is not None and all(results.is_done(cell, block) for block in blocks)
+    """Whether a cell's row and what else is wanted of it are there; its sums have gone then."""
+    blocks = _blocks(cell) if results.keeps_images else range(1)
+    if results.finished(cell.key) is None or not all(results.is_done(cell, block) for block in blocks):
+        return False
+    return _is_tidy(cell, results)
 
 
-def _fill(bench: Bench, cells: Sequence[Cell], results: Results, processes: Processes, device: torch.device) -> None:
+def _is_tidy(cell: Cell, results: Results) -> bool:
+    """Remove the sums of a cell that has a row; whether that went well, or a damaged block is to be made again."""
+    try:
+        results.tidy(cell)
+    except DamagedFileError as damaged:
+        take_away(damaged)
+        return results.is_done(cell, 0)
+    return True
+
+
+def _fill(
+    bench: Bench,
+    cells: Sequence[Cell],
+    results: Results,
+    processes: Processes,
+    device: torch.device,
+    show: Advance,
+) -> None:
     """Compute the missing blocks of cells, and the rows that they complete."""
     source = provenance(device, processes.world_size)
-    pieces = {f"{cell.key}-{block}": (cell, block) for cell in cells for block in range(cell.protocol.num_blocks)}
-    blocks = {name: partial(_attempt, bench, *piece, results, device, source) for name, piece in pieces.items()}
+    pieces = {f"{cell.key}-{block}": (cell, block) for cell in cells for block in _blocks(cell)}
+    blocks = {name: partial(_attempt, bench, *piece, results, device, source, show) for name, piece in pieces.items()}
     rows = {cell.key: partial(_complete, bench, cell, results, source) for cell in cells}
     folder = results.folder / "blocks"
 
-    def has_failed(cell: Cell) -> bool:
-        return results.error(cell.key).is_file()
+    def is_done(name: str) -> bool:
+        cell, block = pieces[name]
+        return results.is_done(cell, block) or results.error(cell.key).is_file()
+
+    def tell(name: str) -> None:
+        show(_weight(pieces[name][0]))
 
     while True:
-        share(
-            f"bench {bench.name}",
-            blocks,
-            lambda name: results.is_done(*pieces[name]) or has_failed(pieces[name][0]),
-            folder,
-            processes,
-        )
-        share(f"rows of {bench.name}", rows, results.is_scored, folder, processes, "rows")
-        if all(map(results.is_scored, rows)):  # a block may have turned out to be damaged
+        share(f"bench {bench.name}", blocks, is_done, folder, processes, tell=tell)
+        share(f"rows of {bench.name}", rows, results.is_scored, folder, processes, "rows", tell=lambda name: None)
+        if all(map(results.is_settled, cells)):  # a block may have turned out to be damaged
             return
 
 
 def _attempt(
-    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, source: dict[str, Any]
+    bench: Bench,
+    cell: Cell,
+    block: int,
+    results: Results,
+    device: torch.device,
+    source: dict[str, Any],
+    show: Advance,
 ) -> None:
     """Compute a block, unless its cell has failed already, and the row, if it was the cell's last block.
 
@@ -101,6 +150,7 @@ def _attempt(
     """
     if results.error(cell.key).is_file():
         return
+    show(0, square_name(cell.planned.square))
     where = block, results, device, {name: source[name] for name in OF_A_BLOCK}
     with _errors_of(cell, results):
         try:
@@ -109,40 +159,42 @@ def _attempt(
             assert bench.reference is not None
             if results.error(bench.reference.key).is_file():
                 raise
-            _take_away(damaged)
+            take_away(damaged)
             compute_block(bench, bench.reference, *where)
             compute_block(bench, cell, *where)
-    blocks = reversed(range(cell.protocol.num_blocks))
-    if not results.is_scored(cell.key) and all(results.is_done(cell, other) for other in blocks):
-        _complete(bench, cell, results, source)
+            _tidied(bench.reference, results)
+    if not _tidied(cell, results) and all(results.is_done(cell, other) for other in reversed(_blocks(cell))):
+        complete = partial(_complete, bench, cell, results, source)
+        made(results.folder / "blocks", cell.key, complete, results.is_scored)
+
+
+def _tidied(cell: Cell, results: Results) -> bool:
+    """Remove what a block has left of a cell that has its row; return whether it has."""
+    return results.is_scored(cell.key) and _is_tidy(cell, results)
 
 
 def _complete(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]) -> None:
-    """Write a cell's row; a damaged block is removed instead, to be made again."""
+    """Write a cell's row and remove the sums; a damaged block is removed instead, to be made again."""
     with _errors_of(cell, results):
         try:
-            row = finished_row(bench, cell, results, source)
+            results.write_row(finished_row(bench, cell, results, source))
+            results.tidy(cell)
         except DamagedFileError as damaged:
-            _take_away(damaged)
+            take_away(damaged)
             return
-        results.write_row(row)
         for error in results.errors(cell.key):
             error.unlink(missing_ok=True)
 
 
-def _take_away(damaged: DamagedFileError) -> None:
-    print(f"{damaged}; it is made again", file=sys.stderr)
-    damaged.path.unlink(missing_ok=True)
-
-
 @contextmanager
 def _errors_of(cell: Cell, results: Results) -> Iterator[None]:
-    """Record whatever goes wrong; it belongs to this cell alone, unless the system refuses to read or write."""
+    """Record and tell what goes wrong; it belongs to this cell alone, unless the system refuses to read or write."""
     try:
         yield
     except OSError:
         raise
     except Exception as error:
         said = {"error": repr(error), "traceback": traceback.format_exc(), "trouble": told(error)}
-        report = {"cell": cell.planned.square, **said}
-        write_json(results.error(cell.key), report)
+        write_json(results.error(cell.key), {"cell": cell.planned.square, **said})
+        name = square_name(cell.planned.square)
+        print(f"failed: {name}: {error!r}, see {results.error(cell.key)}", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ class Line:
         square: dataset, label, schedule, afs, nfe, whether it is the reference, and how it is scored.
         row: its result, if there is one.
         gap: why there is none: missing, failed or excluded.
-        reason: why it is excluded.
+        reason: why it is excluded, or what it failed with.
     """
 
     square: dict[str, Any]
@@ -50,16 +50,14 @@ def write_plan(suite: Suite, benches: Sequence[Bench], results: Results) -> None
 
 
 def lines_of(results: Results) -> list[Line]:
-    """Read a folder: its cells dataset by dataset in the plan's order.
+    """Read a folder, whatever is finished: its cells dataset by dataset in the plan's order.
 
     Raises:
-        InputError: no sweep has begun there, or nothing is finished.
+        InputError: no sweep has begun there.
     """
     if not results.plan.is_file():
         raise InputError(f"{results.folder}: no sweep there; run `amed-lightning bench --config <suite>.yaml`")
     lines = [_line(dict(cell), results) for cell in read_json(results.plan)["cells"]]
-    if not any(line.row for line in lines):
-        raise InputError(f"{results.folder}: no finished cells; run `amed-lightning bench --config <suite>.yaml`")
     datasets = list(dict.fromkeys(line.dataset for line in lines))
     return sorted(lines, key=lambda line: datasets.index(line.dataset))
 
@@ -70,7 +68,9 @@ def _line(square: dict[str, Any], results: Results) -> Line:
         return Line(square, gap="excluded", reason=reason)
     if (row := results.finished(key)) is not None:
         return Line(square, row)
-    return Line(square, gap="failed" if results.errors(key) else "missing")
+    if errors := results.errors(key):
+        return Line(square, gap="failed", reason=str(read_json(errors[0]).get("error", "")))
+    return Line(square, gap="missing")
 
 
 def rows_of(folder: Path) -> list[Row]:
@@ -79,4 +79,7 @@ def rows_of(folder: Path) -> list[Row]:
     Raises:
         InputError: there are none.
     """
-    return [line.row for line in lines_of(Results(folder)) if line.row is not None]
+    rows = [line.row for line in lines_of(Results(folder)) if line.row is not None]
+    if not rows:
+        raise InputError(f"{folder}: no finished cells; run `amed-lightning bench --config <suite>.yaml`")
+    return rows

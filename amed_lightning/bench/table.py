@@ -13,6 +13,8 @@ from amed_lightning.bench.ranking import SCORES, goodness, scores_of, usual_prot
 from amed_lightning.bench.results import Row
 from amed_lightning.bench.sheet import Line
 
+NOTHING_YET = "scores"
+"""Heads the one column of a table without a row."""
 WARM_UP, UNLIKE, UNTHRESHOLDED, SECONDARY, GAP = "†", "‡", "§", "°", "—"
 
 
@@ -90,7 +92,7 @@ def _table(lines: Sequence[Line], published: Published) -> Table:
     for line, beside in zip(lines, figures, strict=True):
         cell = _named(line, usual) + _scored(line, scores, best, notes)
         texts.append(cell + ([Text(_published(beside, notes))] if any(figures) else []))
-    header = ["NFE", "solver", "schedule", "AFS", *(SCORES[score][0] for score in scores)]
+    header = ["NFE", "solver", "schedule", "AFS", *([SCORES[score][0] for score in scores] or [NOTHING_YET])]
     return Table(
         lines[0].dataset,
         header + (["published FID"] if any(figures) else []),

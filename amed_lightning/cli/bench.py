@@ -1,6 +1,7 @@
 """``bench``: run a suite, render what it has left (``table``, ``plot``), or ``compare`` two sweeps."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from amed_lightning.cli import nightly
 from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser, parser_for
 from amed_lightning.config import digest, write_atomically
 from amed_lightning.runtime.places import require_place
-from amed_lightning.runtime.processes import launch
+from amed_lightning.runtime.processes import launch, ready
 from amed_lightning.runtime.provenance import provenance, write_run_record
 
 
@@ -48,8 +49,9 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
         return _dry_run(suite, options)
     require_place(options.output / suite.name, is_folder=True)
     published = _published(options.published)
+    fabric = ready(options.accelerator, options.devices, options.num_nodes)
     benches, results = prepare(suite), Results(options.output / suite.name, options.images)
-    fabric = launch(options.accelerator, options.devices, options.num_nodes)
+    fabric.launch()
     if fabric.is_global_zero:
         write_plan(suite, benches, results)
         for bench in benches:
@@ -68,7 +70,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
             if len(failed) < len(cells):
                 _tabulate(results, published)
                 _draw(results)
-        if fabric.broadcast(all(results.is_scored(cell.key) for cell in cells)):  # who drew may have found damage
+        if fabric.broadcast(all(map(results.is_settled, cells))):  # who drew may have found damage
             return 1 if failed else 0
 
 
@@ -154,8 +156,10 @@ def _tabulate(results: Results, published: Published) -> None:
         write_atomically(results.folder / f"table.{ending}", text.encode())
     for table in shown:
         _print(terminal(table))
-    if gaps := [line for line in lines if line.gap in ("missing", "failed")]:
-        print(f"{len(gaps)} of {len(lines)} cells have no result yet")
+    gaps = Counter(line.gap for line in lines if line.gap in ("missing", "failed"))
+    if gaps:
+        kinds = ", ".join(f"{count} {gap}" for gap, count in gaps.items())
+        print(f"{gaps.total()} of {len(lines)} cells have no result yet: {kinds}")
     print(f"written: {', '.join(str(results.folder / f'table.{ending}') for ending in texts)}")
 
 

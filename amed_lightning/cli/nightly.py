@@ -19,7 +19,7 @@ from amed_lightning.config import InputError, load_dataclass
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.hardware import hardware
 from amed_lightning.runtime.places import require_place
-from amed_lightning.runtime.processes import launch
+from amed_lightning.runtime.processes import ready
 from amed_lightning.runtime.provenance import provenance
 
 EXIT_CODES = {
@@ -60,7 +60,10 @@ def _ready(options: Namespace, config: Nightly, suite: Suite) -> tuple[list[Benc
     """
     for folder in (config.results, config.board):
         require_place(folder, is_folder=True)
-    return prepare(suite), launch(options.accelerator, options.devices, options.num_nodes)
+    fabric = ready(options.accelerator, options.devices, options.num_nodes)
+    benches = prepare(suite)
+    fabric.launch()
+    return benches, fabric
 
 
 def _night(options: Namespace, config: Nightly, suite: Suite, benches: Sequence[Bench], fabric: Fabric) -> int:

@@ -59,7 +59,14 @@ def accelerator_for(asked: str) -> str:
 
 
 def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabric:
-    """Start the other processes, if there are to be any, and return this one's Fabric.
+    """Start the other processes, if there are to be any, and return this one's Fabric; see :func:`ready`."""
+    fabric = ready(accelerator, devices, num_nodes)
+    fabric.launch()
+    return fabric
+
+
+def ready(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabric:
+    """Return this process' Fabric, which has found its devices; ``launch`` starts the other processes.
 
     Where torchrun has started them, it decides how many there are.
 
@@ -68,6 +75,9 @@ def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabr
             have to be started by ``srun``.
     """
     compute_alike()
+    for name, number in {"devices": devices, "num_nodes": num_nodes}.items():
+        if isinstance(number, int) and number < 1:
+            raise InputError(f"{name} is {number}; it must be at least 1")
     if TorchElasticEnvironment.detect():
         started = int(os.environ["LOCAL_WORLD_SIZE"])
         if str(devices) not in ("1", "auto", str(started)):
@@ -77,12 +87,10 @@ def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabr
         devices, num_nodes = started, int(os.environ["WORLD_SIZE"]) // started
     environment = slurm_environment() if (devices, num_nodes) != (1, 1) else []
     try:
-        fabric = Fabric(
+        return Fabric(
             accelerator=accelerator_for(accelerator), devices=devices, num_nodes=num_nodes, plugins=[*environment]
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f"accelerator '{accelerator}' with {devices} devices: {' '.join(str(error).split())}"
         ) from error
-    fabric.launch()
-    return fabric

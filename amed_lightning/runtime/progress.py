@@ -2,14 +2,28 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10.0
 
-Advance = Callable[[int], None]
+SECONDS_PER_HOUR = 3600.0
+HOURS = 2
+"""From which on the time left is told in hours."""
+
+
+@runtime_checkable
+class Advance(Protocol):
+    """Called with the amount just done, and with what is done next where that has a name."""
+
+    def __call__(self, amount: int, what: str = "") -> None: ...
+
+
+def nothing(amount: int, what: str = "") -> None:
+    """Show nothing."""
 
 
 @contextmanager
@@ -28,7 +42,11 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
         with Progress(*columns, TaskProgressColumn(show_speed=True), TimeRemainingColumn()) as bar:
             task = bar.add_task(description, total=total)
-            yield lambda amount: bar.advance(task, amount)
+
+            def advance(amount: int, what: str = "") -> None:
+                bar.update(task, advance=amount, description=f"{description}, {what}" if what else None)
+
+            yield advance
     else:
         yield progress_lines(description, total, unit)
 
@@ -42,18 +60,23 @@ def progress_lines(description: str, total: int | None, unit: str) -> Advance:
         unit: what it is counted in, plural.
     """
     started = last_line = time.monotonic()
-    done = 0
+    done, doing = 0, ""
 
-    def advance(amount: int) -> None:
-        nonlocal done, last_line
-        done += amount
+    def advance(amount: int, what: str = "") -> None:
+        nonlocal done, doing, last_line
+        done, doing = done + amount, f"; {what}" if what else doing
         now = time.monotonic()
-        if now - last_line < SECONDS_BETWEEN_LINES and done != total:
+        if not amount or (now - last_line < SECONDS_BETWEEN_LINES and done != total):
             return
         last_line = now
         each = (now - started) / max(done, 1)
         speed = f"{each:.1f} s each" if each > 1 else f"{1 / max(each, 1e-9):.0f}/s"
-        of_all, left = ("", "") if total is None else (f"/{total}", f", {(total - done) * each:.0f} s left")
-        print(f"{description}: {done}{of_all} {unit}, {speed}{left}", file=sys.stderr, flush=True)
+        of_all, left = ("", "") if total is None else (f"/{total}", f", {_shown((total - done) * each)} left")
+        print(f"{description}: {done}{of_all} {unit}, {speed}{left}{doing}", file=sys.stderr, flush=True)
 
     return advance
+
+
+def _shown(seconds: float) -> str:
+    hours = seconds / SECONDS_PER_HOUR
+    return f"{hours:.1f} h" if hours >= HOURS else f"{seconds:.0f} s"

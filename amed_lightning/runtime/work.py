@@ -16,13 +16,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from amed_lightning.runtime.lock import Holder
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.runtime.progress import Advance, progress
+from amed_lightning.runtime.progress import nothing, progress
 from amed_lightning.runtime.signals import Stopped, stop_if_asked
 
 SECONDS_BETWEEN_TOUCHES = 5.0
@@ -40,42 +40,48 @@ def share(
     folder: Path,
     processes: Processes,
     unit: str = "blocks",
+    tell: Callable[[str], object] | None = None,
 ) -> None:
-    """Make what is missing, with whoever else does; return when every result is there.
+    """Make what is missing, in order and with whoever else does; return when every result is there.
 
     Args:
         description: of the work, for its progress.
         items: what makes each result, by a name that is a file's.
         is_done: whether the result of a name is there.
         folder: of the claims, the same for all who share.
-        processes: this process among those of its job; each begins elsewhere.
+        processes: this process among those of its job.
         unit: what the items are, plural.
+        tell: is given each name whose result is there now; a bar of its own is shown where nobody else tells.
 
     Raises:
         Stopped: a signal asked this process to stop; it does so between two items, or where an item's maker looks.
     """
-    names = list(items)
-    first = processes.global_rank * len(names) // processes.world_size
-    left = [name for name in [*names[first:], *names[:first]] if not is_done(name)]
+    left = [name for name in items if not is_done(name)]
     if not left:
         return
-    with _shown(description, len(left), unit, processes) as advance, _left(description, left, unit, processes):
+    told = _shown(description, len(left), unit, processes) if tell is None else nullcontext(tell)
+    with told as tell, _left(description, left, unit, processes):
         while left:
             for name in list(left):
                 stop_if_asked()
-                if is_done(name) or _made(Claim(folder, name), items[name], is_done):
+                was_free = not is_done(name)
+                if not was_free or made(folder, name, items[name], is_done):
                     left.remove(name)
-                    advance(1)
-            if left:
-                _wait(Claim(folder, left[0]), is_done)
+                    tell(name)
+                    if was_free:
+                        break  # from the front again: what others have made meanwhile counts
+            else:
+                if left:
+                    _wait(Claim(folder, left[0]), is_done)
 
 
-def _made(claim: "Claim", make: Callable[[], object], is_done: Callable[[str], bool]) -> bool:
-    """Make a result unless another process has claimed it; return whether it is made."""
+def made(folder: Path, name: str, make: Callable[[], object], is_done: Callable[[str], bool]) -> bool:
+    """Make a result unless another process has claimed it or made it; return whether nobody else is at it."""
+    claim = Claim(folder, name)
     if not claim.taken():
         return False
     with claim.kept():
-        if not is_done(claim.name):
+        if not is_done(name):
             make()
     return True
 
@@ -190,10 +196,7 @@ def _left(description: str, left: Sequence[str], unit: str, processes: Processes
 
 
 @contextmanager
-def _shown(description: str, total: int, unit: str, processes: Processes) -> Iterator[Advance]:
+def _shown(description: str, total: int, unit: str, processes: Processes) -> Iterator[Callable[[str], object]]:
     """Show the progress of all, once per job."""
-    if processes.global_rank:
-        yield lambda amount: None
-    else:
-        with progress(description, total, unit) as advance:
-            yield advance
+    with nullcontext(nothing) if processes.global_rank else progress(description, total, unit) as advance:
+        yield lambda name: advance(1)

@@ -6,13 +6,17 @@ leaves nothing that a reader would open. Which shards there are does not depend 
 them.
 
 A reader opens them read-only, without lock, and lazily, once per process, and looks at them from a student's levels
-(see :mod:`amed_lightning.teacher.view`). The only copy is the one from LMDB's memory map into a batch's rows.
+(see :mod:`amed_lightning.teacher.view`). The only copy is the one from LMDB's memory map into a batch's rows. A process
+holds a record against its checksum when it reads it first, so that opening a store takes no time, and a process looks
+at those records alone that it needs. Shards whose manifest has one checksum for all, as it used to, are read whole when
+they are opened.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -88,7 +92,7 @@ class TrajectoryStore:
                 "stop": shard.stop,
                 "engine": environment.ENGINE,
                 "bytes": (partial / "data.mdb").stat().st_size,
-                "sha256": _checksum(records),
+                "checksums": [_checksum(record) for record in records],
             }
             write_atomically(partial / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
             try:
@@ -106,21 +110,29 @@ class _Records(dict[int, memoryview]):
     Args:
         store: where the shards are.
         seeds: whose records are read.
+        look_at: is given each record when it is asked for first, with its shard's folder and its seed.
     """
 
-    def __init__(self, store: TrajectoryStore, seeds: Seeds) -> None:
+    def __init__(
+        self, store: TrajectoryStore, seeds: Seeds, look_at: Callable[[Path, int, memoryview], object]
+    ) -> None:
         super().__init__()
-        self.size = store.recipe.shard_size
+        self.size, self.look_at = store.recipe.shard_size, look_at
         self.paths = {shard.start: store.path(shard) for shard in store.shards(seeds)}
         self.shards: dict[Path, lmdb.Transaction] = {}
 
     def __missing__(self, seed: int) -> memoryview:
         path = self.paths[seed // self.size * self.size]
-        if path not in self.shards:
-            self.shards[path] = environment.reading(path)
-        record = self.shards[path].get(environment.key_of(seed))
+        try:
+            if path not in self.shards:
+                require_sound(path / "data.mdb")
+                self.shards[path] = environment.reading(path)
+            record = self.shards[path].get(environment.key_of(seed))
+        except (lmdb.Error, ValueError) as error:
+            raise InputError(f"{path}: not readable ({error}); {CURE}") from error
         if record is None:
             raise InputError(f"{path}: no record of seed {seed}; {CURE}")
+        self.look_at(path, seed, memoryview(record))
         self[seed] = memoryview(record)
         return self[seed]
 
@@ -134,16 +146,18 @@ class TrajectoryReader:
         sigmas: the levels to read them at; the stored ones where None.
 
     Raises:
-        InputError: a shard is missing, belongs to another recipe or other seeds, is damaged or has a number that is not
-            finite, or a level lies outside the stored ones.
+        InputError: a shard is missing, or belongs to another recipe or other seeds, or a level lies outside the stored
+            ones; and when it is read, a record that is damaged or has a number that is not finite.
     """
 
     def __init__(self, store: TrajectoryStore, seeds: Seeds, sigmas: Grid | None = None) -> None:
         self.store, self.seeds = store, seeds
         self.view = View(store.recipe, sigmas)
+        self._checksums: dict[int, int] = {}
+        self._seen: set[int] = set()
         self.close()
         for shard in store.shards(seeds):
-            self._verify(shard)
+            self._open(shard)
         with suppress(OSError):
             os.utime(store.folder)  # it was used
 
@@ -169,17 +183,19 @@ class TrajectoryReader:
 
     def close(self) -> None:
         """Close the shards, as soon as nobody is reading; the next read opens them again."""
-        self._records = _Records(self.store, self.seeds)
+        self._records = _Records(self.store, self.seeds, self._look_at)
 
-    def _verify(self, shard: Seeds) -> None:
+    def _open(self, shard: Seeds) -> None:
+        """Read a shard's manifest; the whole shard, where that has no checksum of each record."""
         path = self.store.path(shard)
         if not path.is_dir():
             raise InputError(f"{path}: this shard of the trajectory store is missing; run `amed-lightning precompute`")
         try:
             manifest = parse_json(content_of(path / "manifest.json"))
-            written_bytes, written_sha256 = manifest["bytes"], manifest["sha256"]
+            written_bytes, of_all = manifest["bytes"], manifest.get("sha256")
+            checksums = None if of_all else list(manifest["checksums"])
             size = (path / "data.mdb").stat().st_size
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: not a shard of trajectories ({error!r}); {CURE}") from error
         expected = {"recipe": self.store.recipe.digest, "stream": shard.stream.name, "start": shard.start}
         for key, value in (expected | {"stop": shard.stop}).items():
@@ -187,30 +203,32 @@ class TrajectoryReader:
                 raise InputError(f"{path}: this shard was written for {key} {manifest.get(key)}, not {value}; {CURE}")
         if size != written_bytes:
             raise InputError(f"{path}: {size} bytes where {written_bytes} were written; {CURE}")
-        broken: list[int] = []
+        if checksums is None:
+            self._require_whole(path, shard, of_all)
+        elif len(checksums) == len(shard):
+            self._checksums |= dict(enumerate(checksums, shard.start))
+        else:
+            raise InputError(f"{path}: {len(checksums)} checksums of {len(shard)} records; {CURE}")
 
-        def looked_at(seed: int) -> memoryview:
-            if not self.store.layout.is_finite(record := self._records[seed]):
-                broken.append(seed)
-            return record
-
-        try:
-            require_sound(path / "data.mdb")
-            is_whole = _checksum(map(looked_at, range(shard.start, shard.stop))) == written_sha256
-        except InputError:
-            raise
-        except (lmdb.Error, ValueError) as error:
-            raise InputError(f"{path}: not readable ({error}); {CURE}") from error
-        finally:
-            self.close()
-        if not is_whole:
+    def _require_whole(self, path: Path, shard: Seeds, expected: object) -> None:
+        """Read a shard that has one checksum for all its records."""
+        total = hashlib.sha256()
+        for seed in range(shard.start, shard.stop):
+            total.update(self._records[seed])
+        self.close()
+        if total.hexdigest() != expected:
             raise InputError(f"{path}: the records' checksum does not match the manifest; {CURE}")
-        if broken:
-            raise InputError(f"{path}: the trajectory of seed {broken[0]} has a NaN or an infinity; {CURE}")
+
+    def _look_at(self, path: Path, seed: int, record: memoryview) -> None:
+        """Refuse a record that is not as it was written, or has a number that is not finite; once per process."""
+        if seed in self._seen:
+            return
+        if seed in self._checksums and _checksum(record) != self._checksums[seed]:
+            raise InputError(f"{path}: the checksum of seed {seed}'s record does not match the manifest; {CURE}")
+        if not self.store.layout.is_finite(record):
+            raise InputError(f"{path}: the trajectory of seed {seed} has a NaN or an infinity; {CURE}")
+        self._seen.add(seed)
 
 
-def _checksum(records: Iterable[bytes | memoryview]) -> str:
-    total = hashlib.sha256()
-    for record in records:
-        total.update(record)
-    return total.hexdigest()
+def _checksum(record: bytes | memoryview) -> int:
+    return zlib.crc32(record)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from amed_lightning.bench.results import Results
+from amed_lightning.bench.results import Results, read_named, write_sums
 from amed_lightning.bench.runner import run
 from amed_lightning.bench.sheet import Line
 from amed_lightning.bench.table import tables
@@ -18,13 +18,13 @@ from amed_lightning.data.picture import record_in, to_pixels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.noise.schedules import Polynomial, levels
-from amed_lightning.runtime.tensor_file import read_with_facts
+from amed_lightning.runtime.tensor_file import read_with_facts, write_tensors
 from amed_lightning.sampling.sampler import Sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import ipndm
 from amed_lightning.tensors import quantise
 
-from .suites import CPU, Alone, bench_of, entry, fill, rows, values
+from .suites import CPU, Alone, bench_of, entry, fill, rows, untidy, values
 
 EULER = {"name": "euler"}
 
@@ -40,10 +40,38 @@ class TestSamples:
         for cell in bench.cells:
             expected = torch.cat([quantise(cell.sampler.sample(noise(at, at + 12)).x) for at in (0, 12)])[:16]
             assert Results(tmp_path).samples(cell.key).equal(expected)
-            assert "samples" not in read_with_facts(Results(tmp_path).sums(cell.key, 1))[0]
 
     def test_a_cell_that_has_not_begun_has_none(self, tmp_path):
         assert Results(tmp_path).samples("0123456789abcdef") is None
+
+
+class TestSums:
+    def test_a_symmetric_matrix_is_kept_as_a_triangle_and_read_back_bit_for_bit(self, tmp_path):
+        path, half = tmp_path / "sums.safetensors", torch.randn(5, 5, dtype=torch.float64)
+        sums = {"outer": half + half.T, "square": half, "sum": half[0], "count": torch.tensor(7)}
+        write_sums(path, sums, {"block": "a"})
+        stored, _ = read_with_facts(path)
+        assert {name: value.numel() for name, value in stored.items()} == {
+            **{"outer.triangle": 15, "square": 25, "sum": 5, "count": 1}
+        }
+        back, facts = read_named(path, "a")
+        assert facts == {"block": "a"}
+        assert back.keys() == sums.keys()
+        assert all(value.equal(sums[name]) for name, value in back.items())
+
+    def test_those_of_a_real_block_are_half_as_large(self, tmp_path):
+        with untidy():
+            bench = bench_of(tmp_path, entry(EULER), num_blocks=1)
+            fill(bench, tmp_path)
+        size = bench.examiner.detector.feature_size
+        stored, _ = read_with_facts(Results(tmp_path).sums(bench.cells[1].key, 0))
+        assert size * (size + 1) // 2 in {value.numel() for value in stored.values()}
+        assert size * size not in {value.numel() for value in stored.values()}
+
+    def test_whole_matrices_of_before_are_read(self, tmp_path):
+        path, outer = tmp_path / "sums.safetensors", torch.eye(3, dtype=torch.float64)
+        write_tensors(path, {"outer": outer}, {"block": "a"})
+        assert read_named(path, "a")[0]["outer"].equal(outer)
 
 
 class TestPictures:
@@ -133,8 +161,6 @@ class TestMemory:
             row = rows(tmp_path / "little")[cell.key]
             assert row["batch_sizes"] == [3]
             assert row["n"] == 48
-            _, facts = read_with_facts(Results(tmp_path / "little").sums(cell.key, 1))
-            assert (facts["batch_size"], facts["nfe"]) == (3, cell.nfe)
 
     def test_the_scores_are_those_of_a_suite_with_that_micro_batch(self, tmp_path):
         self.filled(tmp_path / "little", 6)

@@ -8,15 +8,16 @@ import pytest
 from amed_lightning.bench import runner
 from amed_lightning.bench.results import Results
 
-from .suites import bench_of, entry, fill, values
+from .suites import bench_of, entry, fill, untidy, values
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A bench and a folder with its results."""
+    """A bench and a folder with its results, sums included."""
     folder = tmp_path_factory.mktemp("bench")
     bench = bench_of(folder, entry({"name": "euler"}), entry({"name": "ipndm"}))
-    assert fill(bench, folder / "results") == []
+    with untidy():
+        assert fill(bench, folder / "results") == []
     return bench, folder / "results"
 
 
@@ -100,14 +101,26 @@ def test_a_row_of_before_that_has_no_checksum_is_read(made, results):
     assert results.finished(bench.cells[1].key) == row
 
 
-@pytest.mark.parametrize("damage", [cut_off, with_a_bit_flipped, of_another])
-def test_samples_of_a_finished_cell_are_not_read_from_a_block_that_is_damaged(made, results, capsys, damage):
-    bench, folder = made
+@pytest.mark.parametrize("damage", [cut_off, with_a_bit_flipped, deleted, of_another])
+def test_samples_that_are_damaged_are_not_read_and_made_again_from_their_block_alone(made, results, damage, capsys):
+    bench, _ = made
+    assert fill(bench, results.folder) == []
     euler, other = bench.cells[1:]
-    whole = results.samples(euler.key).clone()  # the file may be mapped
-    damage(results.sums(euler.key, 0), results.sums(other.key, 0))
+    whole, before = results.samples(euler.key).clone(), values(results.folder)  # the file may be mapped
+    damage(results.kept(euler.key), results.kept(other.key))
     assert results.samples(euler.key) is None
-    assert "-0.safetensors: not readable" in capsys.readouterr().err
+    assert damage is deleted or f"{euler.key}.safetensors: not readable" in capsys.readouterr().err
     assert fill(bench, results.folder) == []
     assert results.samples(euler.key).equal(whole)
-    assert values(results.folder) == values(folder)
+    assert values(results.folder) == before
+    assert not results.sums(euler.key, 0).exists()
+
+
+@pytest.mark.parametrize("damage", [cut_off, with_a_bit_flipped, of_another])
+def test_a_first_block_that_is_damaged_where_its_row_is_there_already_is_made_again(made, results, damage):
+    bench, _ = made
+    euler, other = bench.cells[1:]
+    whole = results.samples(euler.key).clone()
+    damage(results.sums(euler.key, 0), results.sums(other.key, 0))
+    assert fill(bench, results.folder) == []
+    assert results.samples(euler.key).equal(whole)

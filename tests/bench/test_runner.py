@@ -12,13 +12,14 @@ import torch
 from amed_lightning.bench import runner
 from amed_lightning.bench.results import Results
 from amed_lightning.metrics.reference import examiner
+from amed_lightning.runtime import progress
 from amed_lightning.runtime.tensor_file import read_with_facts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers import registry
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.tensors import quantise
 
-from .suites import CELLS, CPU, DATASET, Alone, bench_of, entry, fill, rows, values
+from .suites import CELLS, CPU, DATASET, Alone, bench_of, entry, fill, rows, untidy, values
 
 BLOCKS = 2
 
@@ -50,7 +51,13 @@ class TestRows:
         bench, results, found = run
         assert set(found) == {cell.key for cell in bench.cells}
         assert len(list(results.folder.glob("rows/*"))) == CELLS
-        assert len(list(results.folder.glob("blocks/*"))) == CELLS * BLOCKS + BLOCKS
+        assert len(list(results.folder.glob("samples/*"))) == CELLS
+
+    def test_their_sums_are_gone_and_the_images_of_the_reference_are_there(self, run):
+        bench, results, _ = run
+        assert {*results.folder.glob("blocks/*")} == {
+            results.images(bench.reference.key, block) for block in range(BLOCKS)
+        }
 
     def test_a_row_says_what_it_is_and_where_it_comes_from(self, run):
         bench, _, found = run
@@ -148,11 +155,20 @@ class TestRerun:
 
     @pytest.fixture
     def folder(self, tmp_path, bench):
-        """The results of a whole run."""
-        assert fill(bench, tmp_path / "results") == []
+        """The results of a whole run, with the sums."""
+        with untidy():
+            assert fill(bench, tmp_path / "results") == []
         return tmp_path / "results"
 
+    def test_sums_that_a_killed_sweep_or_an_older_one_has_left_go(self, bench, folder):
+        assert len(list(folder.glob("blocks/*"))) == 3 * BLOCKS + BLOCKS
+        samples = [Results(folder).samples(cell.key).clone() for cell in bench.cells]
+        assert fill(bench, folder) == []
+        assert len(list(folder.glob("blocks/*"))) == BLOCKS
+        assert all(Results(folder).samples(cell.key).equal(one) for cell, one in zip(bench.cells, samples, strict=True))
+
     def test_a_finished_suite_computes_nothing(self, bench, folder, monkeypatch):
+        fill(bench, folder)
         before = {path: path.read_bytes() for path in folder.rglob("*.*")}
         monkeypatch.setattr(runner, "compute_block", None)
         monkeypatch.setattr(runner, "finished_row", None)
@@ -229,8 +245,27 @@ def test_a_row_is_there_as_soon_as_its_cell_s_blocks_are(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runner, "compute_block", looked)
     assert fill(bench, results.folder) == []
-    order = [cell.key for cell in bench.cells]
+    order = [cell.key for cell in sorted(bench.cells, key=lambda cell: cell.nfe, reverse=True)]
     assert seen == [set(order[: index // BLOCKS]) for index in range(CELLS * BLOCKS)]
+
+
+def test_the_longest_cells_come_first_and_the_reference_before_all(tmp_path, computed):
+    bench = bench_of(tmp_path, entry({"name": "euler"}, [3, 9, 4]), num_blocks=1)
+    assert fill(bench, tmp_path / "results") == []
+    nfe = {cell.key: cell.nfe for cell in bench.cells}
+    assert [nfe[key] for key, _ in computed] == [12, 9, 4, 3]
+
+
+def test_one_bar_says_how_far_all_cells_are_in_network_runs_and_which_is_at_hand(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    bench = bench_of(tmp_path, entry({"name": "euler"}, [3, 4]))
+    capsys.readouterr()
+    assert fill(bench, tmp_path / "results", processes=2) == []
+    lines = capsys.readouterr().err.splitlines()
+    done = [int(line.split()[1].split("/")[0]) for line in lines]
+    assert done == sorted(done)
+    assert lines[-1].startswith("bench: 912/912 network runs, ")
+    assert "; grey heun polynomial 12 NFE" in lines[0]
 
 
 class Breaking(Multistep):

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 
+from amed_lightning.bench import runner
 from amed_lightning.bench.published import KEYS
+from amed_lightning.cli.bench import run as run_bench
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.registry import euler
 
@@ -37,7 +39,7 @@ class TestRun:
         assert run(suite, tmp_path) == 0
         folder = tmp_path / "small"
         assert {path.name for path in folder.iterdir()} == {
-            *("blocks", "rows", "plan.json", "run.json", "table.md", "table.csv", "table.tex", "fid.png"),
+            *("blocks", "rows", "samples", "plan.json", "run.json", "table.md", "table.csv", "table.tex", "fid.png"),
             *("samples-grey-3.png", "samples-grey-4.png"),
         }
         printed = capsys.readouterr()
@@ -70,22 +72,60 @@ class TestRun:
         assert run(suite, tmp_path) == 1
         printed = capsys.readouterr()
         assert "failed: grey, somebodys_own.broken at 4 NFE, see" in printed.err
-        assert "1 of 3 cells have no result yet" in printed.out
+        assert "1 of 3 cells have no result yet: 1 failed" in printed.out
+        assert "failed: grey somebodys_own.broken logsnr 4 NFE: ArithmeticError('out of luck'), see" in printed.err
         table = (tmp_path / "small" / "table.md").read_text()
-        assert "| somebodys_own.broken | logsnr |  | failed |" in table
+        assert "| somebodys_own.broken | logsnr |  | failed [1] |" in table
+        assert "1. ArithmeticError('out of luck')" in table
         assert len(rows(tmp_path / "small")) == 2
 
     def test_nothing_runs_where_something_is_not_there(self, tmp_path, capsys):
         placed = entry({"name": "amed", "learned": "nowhere.json"})
         suite = write_suite(tmp_path, entries=[entry(EULER), placed])
         line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path)
-        assert "nowhere.json: no such file" in line
+        assert "no such file: nowhere.json (no configuration below configs/ makes it)" in line
         assert not (tmp_path / "small").exists()
 
-    def test_the_first_block_of_a_finished_cell_that_is_damaged_is_made_again(self, tmp_path, suite, capsys):
+    def test_all_that_is_missing_is_named_with_the_commands_that_make_it(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        configs = {
+            "configs/deep/a.yaml": "trainer: {default_root_dir: runs/a }",
+            "configs/g.yaml": "search:\n  output: g.json\n",
+        }
+        for name, text in configs.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+        entries = [
+            entry({"name": "amed", "learned": "runs/a/predictor.json"}),
+            entry({"name": "ipndm", "learned": "runs/b/predictor.json"}),
+            entry(EULER, schedules=[{"name": "gits", "path": "g.json"}]),
+        ]
+        suite = write_suite(tmp_path, entries=entries, model={"name": "file", "path": "no-model.json"})
+        line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path)
+        assert "runs/a/predictor.json (amed-lightning fit --config configs/deep/a.yaml), " in line
+        assert "runs/b/predictor.json (no configuration below configs/ makes it), " in line
+        assert "g.json (amed-lightning schedule --config configs/g.yaml)" in line
+
+    @pytest.mark.parametrize("option", ["--devices", "--num_nodes"])
+    def test_no_devices_are_refused_before_anything_is_loaded(self, tmp_path, capsys, option):
+        suite = write_suite(tmp_path, model={"name": "file", "path": "no-model.json"})
+        line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path, option, 0)
+        assert f"{option[2:]} is 0; it must be at least 1" in line
+
+    def test_a_table_at_any_time_says_what_is_missing(self, tmp_path, suite, capsys, monkeypatch):
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(runner, "compute_block", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_bench("bench", ["--config", str(suite), "--output", str(tmp_path), "--accelerator", "cpu"])
+        assert bench(suite, tmp_path, "table") == 0
+        assert "3 of 3 cells have no result yet: 3 missing" in capsys.readouterr().out
+
+    def test_damaged_samples_of_a_finished_cell_are_made_again(self, tmp_path, suite, capsys):
         assert run(suite, tmp_path) == 0
-        before, folder = values(tmp_path / "small"), tmp_path / "small" / "blocks"
-        for path in folder.glob("*-0.safetensors"):
+        before, folder = values(tmp_path / "small"), tmp_path / "small" / "samples"
+        for path in folder.glob("*.safetensors"):
             path.write_bytes(path.read_bytes()[:-40])
         assert run(suite, tmp_path) == 0
         assert capsys.readouterr().err.count("it is made again") == 3

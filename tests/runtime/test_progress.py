@@ -39,3 +39,12 @@ def test_a_total_that_nobody_knows_is_not_made_up(clock, capsys):
         clock[0] = second
         advance(20)
     assert capsys.readouterr().err.splitlines() == ["fit: 40 batches, 4/s", "fit: 60 batches, 3/s"]
+
+
+def test_what_is_at_hand_is_told_and_long_times_are_hours(clock, capsys):
+    advance = progress_lines("bench", 100, "network runs")
+    advance(0, "grey euler logsnr 4 NFE")
+    assert capsys.readouterr().err == ""
+    clock[0] = 90
+    advance(1)
+    assert capsys.readouterr().err == ("bench: 1/100 network runs, 90.0 s each, 2.5 h left; grey euler logsnr 4 NFE\n")

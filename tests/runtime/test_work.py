@@ -82,11 +82,23 @@ class TestAlone:
 
 class TestTogether:
     @pytest.mark.parametrize("count", [2, 3, 7])
-    def test_each_begins_elsewhere_and_nothing_is_made_twice(self, tmp_path, count):
+    def test_each_takes_the_first_that_is_free_and_nothing_is_made_twice(self, tmp_path, count):
         results = Results(tmp_path, seconds=0.02)
         Team(count).run(results.share)
         assert sorted(results.made) == sorted(results.items)
+        assert {*results.made[:2]} <= {f"item-{number}" for number in range(count + 1)}
         assert results.left == []
+
+    def test_what_others_have_made_counts_as_soon_as_an_item_is_made(self, tmp_path):
+        """Three items are claimed and made by others while the fourth is made here."""
+        results, told = Results(tmp_path, count=6), []
+        claims = [Claim(tmp_path, f"item-{number}") for number in range(3)]
+        for claim in claims:
+            assert claim.taken()
+        real = results.items["item-3"]
+        results.items["item-3"] = lambda: ([results.make(claim.name) or claim.release() for claim in claims], real())
+        share("work", results.items, results.is_done, tmp_path, ALONE, tell=told.append)
+        assert told == ["item-3", "item-0", "item-1", "item-2", "item-4", "item-5"]
 
     def test_two_jobs_share_too(self, tmp_path):
         """Neither knows of the other's processes."""

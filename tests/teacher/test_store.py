@@ -1,5 +1,6 @@
 """The store: what was written is read back, by whoever wrote it; what is not whole is refused by name."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -236,7 +237,7 @@ class TestDamage:
 
     def refused(self, store, shard, message):
         with pytest.raises(InputError, match=f"{re.escape(str(shard))}: .*{message}") as refusal:
-            TrajectoryReader(store, training(0, 2 * SHARD_SIZE))
+            read(store, training(0, 2 * SHARD_SIZE), range(2 * SHARD_SIZE))
         assert "\n" not in str(refusal.value)
         assert "amed-lightning precompute" in str(refusal.value)
 
@@ -271,7 +272,38 @@ class TestDamage:
     @pytest.mark.parametrize("position", [0, 137, 255])
     def test_one_bit_of_one_record(self, filled, shard, position):
         flip_a_byte(shard / "data.mdb", records(shard)[position][1])
-        self.refused(filled, shard, "checksum does not match")
+        self.refused(filled, shard, f"the checksum of seed {SHARD_SIZE + position}'s record does not match")
+
+    def test_a_record_that_nobody_reads_is_nobody_s_trouble_and_one_is_looked_at_once(self, filled, shard, monkeypatch):
+        flip_a_byte(shard / "data.mdb", records(shard)[7][1])
+        looked_at, real = [], store_module._checksum
+        monkeypatch.setattr(store_module, "_checksum", lambda record: (looked_at.append(1), real(record))[1])
+        reader = TrajectoryReader(filled, training(0, 2 * SHARD_SIZE))
+        assert looked_at == []
+        for _ in range(2):
+            reader.read([0, SHARD_SIZE + 6, SHARD_SIZE + 8])
+            reader.close()
+        assert len(looked_at) == 3
+
+    @pytest.mark.parametrize("is_damaged", [False, True])
+    def test_a_shard_of_before_with_one_checksum_for_all_is_read_whole_when_it_is_opened(
+        self, filled, shard, is_damaged
+    ):
+        manifest = json.loads((shard / "manifest.json").read_text())
+        del manifest["checksums"]
+        manifest["sha256"] = hashlib.sha256(b"".join(record for _, record in records(shard))).hexdigest()
+        (shard / "manifest.json").write_text(json.dumps(manifest))
+        if is_damaged:
+            flip_a_byte(shard / "data.mdb", records(shard)[7][1])
+            with pytest.raises(InputError, match="the records' checksum does not match"):
+                TrajectoryReader(filled, training(0, 2 * SHARD_SIZE))
+        else:
+            assert read(filled, training(0, 2 * SHARD_SIZE), [SHARD_SIZE]).seeds.tolist() == [SHARD_SIZE]
+
+    def test_a_manifest_that_has_too_few_checksums(self, filled, shard):
+        manifest = json.loads((shard / "manifest.json").read_text())
+        (shard / "manifest.json").write_text(json.dumps(manifest | {"checksums": manifest["checksums"][1:]}))
+        self.refused(filled, shard, "255 checksums of 256 records")
 
     @pytest.mark.parametrize(("name", "wrong"), [("states", torch.nan), ("features", torch.inf)])
     def test_a_number_that_is_not_finite_whatever_the_checksum_says(self, filled, shard, monkeypatch, name, wrong):
@@ -300,7 +332,7 @@ class TestDamage:
         (shard / "data.mdb").write_bytes(content)
         self.refused(filled, shard, "not readable|checksum")
 
-    @pytest.mark.parametrize("name", ["bytes", "sha256"])
+    @pytest.mark.parametrize("name", ["bytes", "checksums"])
     def test_a_manifest_without_one_of_its_entries(self, filled, shard, name):
         manifest = json.loads((shard / "manifest.json").read_text())
         del manifest[name]
