@@ -6,15 +6,17 @@ Scores of unlike protocols are not compared.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 from amed_lightning.bench.jackknife import TEST
+from amed_lightning.bench.plan import CellId
 from amed_lightning.bench.ranking import SCORES, estimate, scores_of
 from amed_lightning.bench.results import Row
 from amed_lightning.bench.table import Table, Text
 
-Place = tuple[str, int, str, str, bool]
-"""Dataset, NFE, label, schedule and AFS."""
+IN_ORDER = attrgetter("dataset", "nfe", "label", "schedule", "afs")
+"""How cells are listed."""
 
 
 def compare(before: Iterable[Row], after: Iterable[Row]) -> list[Table]:
@@ -24,38 +26,41 @@ def compare(before: Iterable[Row], after: Iterable[Row]) -> list[Table]:
     that a paired test tells from zero is marked.
     """
     old, new = _placed(before), _placed(after)
-    datasets = dict.fromkeys(place[0] for place in (*old, *new))
+    datasets = dict.fromkeys(place.dataset for place in (*old, *new))
     return [
-        _table(dataset, *({place: row for place, row in rows.items() if place[0] == dataset} for rows in (old, new)))
+        _table(
+            dataset, *({place: row for place, row in rows.items() if place.dataset == dataset} for rows in (old, new))
+        )
         for dataset in datasets
     ]
 
 
-def _placed(rows: Iterable[Row]) -> dict[Place, Row]:
+def _placed(rows: Iterable[Row]) -> dict[CellId, Row]:
     """Give each row its place; those that share one, because their predictors differ, are told apart by their keys."""
     rows = list(rows)
     shared = Counter(map(_place, rows))
     return {_place(row, f" {row['key'][:8]}" if shared[_place(row)] > 1 else ""): row for row in rows}
 
 
-def _place(row: Row, mark: str = "") -> Place:
-    return row["dataset"], row["nfe"], row["label"] + mark, row["schedule"], row["afs"]
+def _place(row: Row, mark: str = "") -> CellId:
+    place = CellId.of(row)
+    return place._replace(label=place.label + mark)
 
 
-def _table(dataset: str, old: dict[Place, Row], new: dict[Place, Row]) -> Table:
-    common = sorted(set(old) & set(new))
+def _table(dataset: str, old: dict[CellId, Row], new: dict[CellId, Row]) -> Table:
+    common = sorted(set(old) & set(new), key=IN_ORDER)
     alike = [place for place in common if old[place]["protocol"] == new[place]["protocol"]]
     scores = scores_of([old[place] for place in alike])
     lines = []
     for place in alike:
-        _, nfe, label, schedule, afs = place
+        _, label, schedule, afs, nfe = place
         named = [Text(str(nfe)), Text(label), Text(schedule), Text("yes" if afs else "")]
         changes = [_change(old[place], new[place], score) for score in scores]
         speed = new[place]["images_per_second"] / old[place]["images_per_second"]
         lines.append([*named, *changes, Text(f"{speed:.2f}")])
     header = ["NFE", "solver", "schedule", "AFS", *(SCORES[score][0] for score in scores), "speed B/A"]
     caption = f"A → B (difference ± its standard error); bold: {TEST} tells it from zero"
-    return Table(dataset, header, lines, [place[1] for place in alike], caption, _notes(old, new, alike))
+    return Table(dataset, header, lines, [place.nfe for place in alike], caption, _notes(old, new, alike))
 
 
 def _change(old: Row, new: Row, score: str) -> Text:
@@ -70,11 +75,11 @@ def _change(old: Row, new: Row, score: str) -> Text:
     return Text(text, difference.is_told_from_zero)
 
 
-def _notes(old: dict[Place, Row], new: dict[Place, Row], alike: Sequence[Place]) -> list[str]:
+def _notes(old: dict[CellId, Row], new: dict[CellId, Row], alike: Sequence[CellId]) -> list[str]:
     """Name the cells that are not compared, and why."""
-    notes = [f"only A has {_words(place)}" for place in sorted(set(old) - set(new))]
-    notes += [f"only B has {_words(place)}" for place in sorted(set(new) - set(old))]
-    for place in sorted(set(old) & set(new) - set(alike)):
+    notes = [f"only A has {_words(place)}" for place in sorted(set(old) - set(new), key=IN_ORDER)]
+    notes += [f"only B has {_words(place)}" for place in sorted(set(new) - set(old), key=IN_ORDER)]
+    for place in sorted(set(old) & set(new) - set(alike), key=IN_ORDER):
         facts = [_protocol(rows[place]) for rows in (old, new)]
         unlike = ", ".join(
             f"{name} {facts[0].get(name)} against {facts[1].get(name)}"
@@ -89,6 +94,5 @@ def _protocol(row: Row) -> dict[str, Any]:
     return row["identity"]["protocol"] | {"batch_sizes": row["batch_sizes"]}
 
 
-def _words(place: Place) -> str:
-    _, nfe, label, schedule, afs = place
-    return f"{label} on {schedule}{' with AFS' if afs else ''} at {nfe} NFE"
+def _words(place: CellId) -> str:
+    return f"{place.label} on {place.schedule}{' with AFS' if place.afs else ''} at {place.nfe} NFE"

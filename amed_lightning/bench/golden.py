@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from amed_lightning.bench.jackknife import Estimate
+from amed_lightning.bench.plan import CellId
 from amed_lightning.bench.ranking import SCORES
 from amed_lightning.bench.results import Row
 from amed_lightning.config import InputError, checked, content_of, load_dataclass
@@ -87,12 +88,6 @@ class Golden:
     origin: str
 
 
-def square_name(square: Mapping[str, Any]) -> str:
-    """Name a row or a cell by what a suite says of it: it is found again when weights or code have changed."""
-    afs = " afs" if square["afs"] else ""
-    return f"{square['dataset']} {square['label']} {square['schedule']}{afs} {square['nfe']} NFE"
-
-
 def golden_row(row: Row) -> GoldenRow:
     """Keep of a row what the next nights are compared with."""
     values = {score: row["values"][score] for score in SCORES if score in row["values"]}
@@ -116,7 +111,7 @@ def golden_text(rows: Iterable[Row], hardware: str, source: Mapping[str, Any]) -
     content = {
         "hardware": hardware,
         "versions": source["versions"],
-        "rows": {square_name(row): asdict(golden_row(row)) for row in rows},
+        "rows": {str(CellId.of(row)): asdict(golden_row(row)) for row in rows},
     }
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 

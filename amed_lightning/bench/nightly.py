@@ -13,7 +13,7 @@ from typing import Any
 
 from amed_lightning.bench.board import Board
 from amed_lightning.bench.cell import Cell
-from amed_lightning.bench.golden import Bounds, Golden, golden_path, golden_text, load_golden, square_name
+from amed_lightning.bench.golden import Bounds, Golden, golden_path, golden_text, load_golden
 from amed_lightning.bench.regression import Judgement, judge
 from amed_lightning.bench.render import markdown
 from amed_lightning.bench.report import junit_xml, nightly_markdown
@@ -120,5 +120,5 @@ class Night:
         return [row for cell in cells if (row := self.results.finished(cell.key)) is not None]
 
     def _failures(self, cells: Sequence[Cell]) -> dict[str, Any]:
-        errors = {square_name(cell.planned.square): self.results.errors(cell.key) for cell in cells}
+        errors = {str(cell.planned.id): self.results.errors(cell.key) for cell in cells}
         return {name: read_json(paths[0]) for name, paths in errors.items() if paths}

@@ -8,7 +8,7 @@ from functools import cached_property
 from inspect import signature
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from amed_lightning.amed.files import form_of
 from amed_lightning.bench.suite import Dataset, Entry, Exclusion, Suite
@@ -30,6 +30,28 @@ CONFIGS = Path("configs")
 """Where configurations are looked for that make what is missing, from where the command is run."""
 TABLES = ("table", "constants", "coefficients")
 """Names that fits give to tables."""
+
+
+class CellId(NamedTuple):
+    """A cell's place in a table: the same when weights or code have changed.
+
+    >>> str(CellId("digits", "amed", "time_uniform", True, 5))
+    'digits amed time_uniform afs 5 NFE'
+    """
+
+    dataset: str
+    label: str
+    schedule: str
+    afs: bool
+    nfe: int
+
+    @classmethod
+    def of(cls, square: Mapping[str, Any]) -> "CellId":
+        """Return that of a row, or of what a plan says of a cell."""
+        return cls(*(square[name] for name in cls._fields))
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.label} {self.schedule}{' afs' if self.afs else ''} {self.nfe} NFE"
 
 
 @dataclass(frozen=True)
@@ -121,15 +143,16 @@ class Planned:
         is_published = self.rule.get("form", "published") == "published"
         return self.rule.get("prediction") == "data" and is_published and self.thresholding is None
 
+    @property
+    def id(self) -> CellId:
+        """Its place in a table."""
+        return CellId(self.dataset, self.label, self.schedule_label, self.afs, self.nfe)
+
     @cached_property
     def square(self) -> dict[str, Any]:
         """Where the cell stands in a table and how it is scored, as rows say it."""
         return {
-            "dataset": self.dataset,
-            "label": self.label,
-            "schedule": self.schedule_label,
-            "afs": self.afs,
-            "nfe": self.nfe,
+            **self.id._asdict(),
             "is_reference": self.is_reference,
             **self.scored,
         }

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amed_lightning.bench.plan import CellId
 from amed_lightning.config import InputError, Spec, load_yaml
 from amed_lightning.runtime.json_text import finite
 
 FIGURES, KEYS = "published-figures.csv", "published_keys.yaml"
 COLUMNS = ("dataset", "guidance", "solver", "nfe", "metric", "value", "source", "quality")
 Rule = dict[str, Any]
-Square = tuple[str, str, str, bool, int]
-"""Dataset, label, schedule, AFS and NFE."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Published:
         scored: how the figures of each dataset were.
     """
 
-    figures: dict[Square, list[Figure]]
+    figures: dict[CellId, list[Figure]]
     left_out: list[tuple[dict[str, str], str]]
     unmapped: list[dict[str, str]]
     scored: dict[str, Scoring]
@@ -89,8 +88,7 @@ class Published:
         return self.scored[square["dataset"]].unlike(square) if self._of(square) else ""
 
     def _of(self, square: dict[str, Any]) -> list[Figure]:
-        key: Any = tuple(square[name] for name in ("dataset", "label", "schedule", "afs", "nfe"))
-        return sorted(self.figures.get(key, []), key=lambda figure: figure.is_secondary)
+        return sorted(self.figures.get(CellId.of(square), []), key=lambda figure: figure.is_secondary)
 
 
 NOTHING = Published({}, [], [], {})
@@ -151,7 +149,7 @@ def _is_secondary(row: dict[str, str]) -> bool:
     return row["quality"] != "primary"
 
 
-def _square(row: dict[str, str], rules: Rule) -> tuple[Square | None, str | None]:
+def _square(row: dict[str, str], rules: Rule) -> tuple[CellId | None, str | None]:
     """Return where a row belongs in our tables, or why it does not."""
     dataset = _first(rules["datasets"], row, row["dataset"], None)
     name = None if dataset is None else dataset.get("ours")
@@ -162,7 +160,7 @@ def _square(row: dict[str, str], rules: Rule) -> tuple[Square | None, str | None
     elif dataset is not None and solver is not None and not reasons:
         nfe, ours = int(row["nfe"]) * dataset.get("network_runs", 1), solver["ours"]
         afs = ours.get("afs", False)
-        return (str(name), ours["label"], ours["schedule"], nfe % 2 == 1 if afs == "odd" else afs, nfe), None
+        return CellId(str(name), ours["label"], ours["schedule"], nfe % 2 == 1 if afs == "odd" else afs, nfe), None
     return None, reasons[0] if reasons else None
 
 

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from amed_lightning.bench.golden import CURE, Bounds, Golden, GoldenRow, golden_row, square_name
+from amed_lightning.bench.golden import CURE, Bounds, Golden, GoldenRow, golden_row
+from amed_lightning.bench.plan import CellId
 from amed_lightning.bench.results import Row
 
 
@@ -48,7 +49,7 @@ def judge(
     Returns:
         Judgements, in the order of the golden rows and then of those that have none.
     """
-    tonight = {square_name(row): golden_row(row) for row in rows}
+    tonight = {str(CellId.of(row)): golden_row(row) for row in rows}
     failed = [
         Judgement(name, "row", Verdict.undecided if name in troubles else Verdict.regression, f"failed: {error}")
         for name, error in failures.items()

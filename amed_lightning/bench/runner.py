@@ -18,7 +18,6 @@ import torch
 
 from amed_lightning.bench.block import compute_block
 from amed_lightning.bench.cell import Cell
-from amed_lightning.bench.golden import square_name
 from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, take_away, write_json
 from amed_lightning.bench.row import finished_row
@@ -150,7 +149,7 @@ def _attempt(
     """
     if results.error(cell.key).is_file():
         return
-    show(0, square_name(cell.planned.square))
+    show(0, str(cell.planned.id))
     where = block, results, device, {name: source[name] for name in OF_A_BLOCK}
     with _errors_of(cell, results):
         try:
@@ -196,5 +195,4 @@ def _errors_of(cell: Cell, results: Results) -> Iterator[None]:
     except Exception as error:
         said = {"error": repr(error), "traceback": traceback.format_exc(), "trouble": told(error)}
         write_json(results.error(cell.key), {"cell": cell.planned.square, **said})
-        name = square_name(cell.planned.square)
-        print(f"failed: {name}: {error!r}, see {results.error(cell.key)}", file=sys.stderr, flush=True)
+        print(f"failed: {cell.planned.id}: {error!r}, see {results.error(cell.key)}", file=sys.stderr, flush=True)

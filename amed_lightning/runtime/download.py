@@ -26,7 +26,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from amed_lightning import __version__
-from amed_lightning.runtime.progress import Advance, progress
+from amed_lightning.runtime.progress import Advance, nothing, progress
 
 SECONDS_OF_SILENCE = 20.0
 """A server that says nothing for so long has failed."""
@@ -261,12 +261,12 @@ def _keep_tag(headers: Message, part: Path) -> None:
 def _megabytes(name: str, start: int, total: int | None) -> Iterator[Advance]:
     """Show how much of the rest has come, where its size is known."""
     if total is None:
-        yield lambda amount: None
+        yield nothing
         return
     done = 0
     with progress(f"fetch {name}", max(1, (total - start) // MEGABYTE), "MB") as show:
 
-        def advance(amount: int) -> None:
+        def advance(amount: int, what: str = "") -> None:
             nonlocal done
             whole = done // MEGABYTE
             done += amount

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from amed_lightning.bench.golden import Bounds, golden_path, golden_row, golden_text, load_golden, square_name
+from amed_lightning.bench.golden import Bounds, golden_path, golden_row, golden_text, load_golden
+from amed_lightning.bench.plan import CellId
 from amed_lightning.bench.regression import Verdict, judge, outcome
 from amed_lightning.config import InputError
 
@@ -150,7 +151,7 @@ class TestGolden:
 
     def test_a_row_survives_its_file(self, tmp_path):
         write(tmp_path, row())
-        assert load_golden(tmp_path, HERE, "suite", Bounds()).rows == {square_name(row()): golden_row(row())}
+        assert load_golden(tmp_path, HERE, "suite", Bounds()).rows == {str(CellId.of(row())): golden_row(row())}
 
     @pytest.mark.parametrize("content", ["", "[]", '{"rows": [1]}', '{"rows": {"a": {"nonsense": 1}}}'])
     def test_a_damaged_file_is_named_with_the_cure(self, tmp_path, content):
@@ -181,6 +182,6 @@ class TestGolden:
 
     def test_a_name_tells_afs_apart_and_knows_no_weights(self):
         one, two = row(), copy.deepcopy(row(placer="weights", key="another"))
-        assert square_name(one) == square_name(two) == NAME
-        assert square_name(row(afs=True)) == "digits euler logsnr afs 5 NFE"
+        assert str(CellId.of(one)) == str(CellId.of(two)) == NAME
+        assert str(CellId.of(row(afs=True))) == "digits euler logsnr afs 5 NFE"
         assert json.loads(golden_text([one], HERE, VERSIONS))["rows"].keys() == {NAME}
