@@ -42,7 +42,7 @@ class Estimate:
         cost: network runs per evaluation, if the model's facts are known.
         seconds_per_run: what the network takes for a micro-batch, if it is known.
         hours: on one device, sampling alone, if that is known.
-        sum_bytes: of the blocks' sums.
+        sum_bytes: at most, of the blocks' sums of the cell that is computed; they go once it has its row.
         image_bytes: of the reference's images, if the model's shape is known.
         unknown: why something is not known.
     """
@@ -100,7 +100,7 @@ def _estimate(
         None if model is None else model.denoiser.cost,
         seconds_per_run,
         None if seconds_per_run is None else runs * batches * seconds_per_run / SECONDS_PER_HOUR,
-        len(cells) * _sum_bytes(suite, dataset),
+        _sum_bytes(suite, dataset),
         None if model is None else kept * math.prod(model.image_shape) * torch.float32.itemsize,
         unknown,
     )

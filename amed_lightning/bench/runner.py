@@ -7,11 +7,13 @@ writes its row, so that a table shows what there is at any time, and removes the
 and none runs while there is work.
 """
 
+import math
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from shutil import disk_usage
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, take_away, write_json
 from amed_lightning.bench.row import finished_row
+from amed_lightning.config import InputError
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import Advance, nothing, progress
 from amed_lightning.runtime.provenance import provenance
@@ -28,6 +31,7 @@ from amed_lightning.runtime.tensor_file import DamagedFileError
 from amed_lightning.runtime.trouble import told
 from amed_lightning.runtime.work import made, share
 
+GIB = 2**30
 OF_A_BLOCK = ("commit", "dirty", "source", "device")
 """What may differ between the blocks of a cell, because a sweep went on later or elsewhere."""
 
@@ -43,16 +47,38 @@ def run(benches: Sequence[Bench], results: Results, processes: Processes, device
 
     Returns:
         The cells that failed.
+
+    Raises:
+        InputError: there is no room for what it writes.
     """
     cells = [cell for bench in benches for cell in bench.cells]
     if processes.global_rank == 0:
         for cell in cells:
             results.error(cell.key).unlink(missing_ok=True)
+    _require_room(benches, results)
     processes.broadcast(None)  # nobody takes an error of before for one of now
     with _shown(cells, results, processes) as show:
         for bench in benches:
             _run(bench, results, processes, device, show)
     return [cell for cell in cells if results.error(cell.key).is_file()]
+
+
+def _require_room(benches: Sequence[Bench], results: Results) -> None:
+    """Refuse a folder that has no room for the references' images and the sums of a cell."""
+    needed = sum(_bytes_to_come(bench, results) for bench in benches)
+    folder = next(path for path in (results.folder.absolute(), *results.folder.absolute().parents) if path.is_dir())
+    if needed > (free := disk_usage(folder).free):
+        sizes = f"{needed / GIB:.3g} GiB, and {free / GIB:.3g} are free"
+        raise InputError(f"{results.folder}: the sweep needs {sizes}; make room, or name another place with --output")
+
+
+def _bytes_to_come(bench: Bench, results: Results) -> int:
+    """Return the bytes of a dataset's images of the reference that are not there, and of one cell's sums."""
+    size, cells = bench.examiner.detector.feature_size, [bench.reference] if bench.reference else []
+    missing = sum(not results.images(cell.key, block).is_file() for cell in cells for block in _blocks(cell))
+    protocol = bench.cells[0].protocol
+    images = missing * protocol.block_size * math.prod(bench.model.image_shape) * torch.float32.itemsize
+    return images + protocol.num_blocks * size * size // 2 * torch.float64.itemsize
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class TestCounts:
 
     def test_bytes_are_those_of_sums_and_of_the_reference_s_images(self, tmp_path):
         expected = estimate(tmp_path, entry(EULER))
-        assert expected.sum_bytes == 2 * 2 * 64 * 65 * 8
+        assert expected.sum_bytes == 2 * 64 * 65 * 8
         assert expected.image_bytes == 48 * 64 * 4
         assert estimate(tmp_path, entry(EULER), reference=None).image_bytes == 0
 

@@ -88,7 +88,7 @@ def test_without_weights_a_dry_run_knows_all_but_the_time_and_the_document_says_
     assert len(expected.cells) == len(planned(name)) == len({key(cell) for cell in expected.cells})
     runs, gib = expected.network_runs / 1e6, (expected.sum_bytes + expected.image_bytes) / 2**30
     document = (ROOT / "docs" / "benchmarks.md").read_text()
-    assert f"| {name} | {len(expected.cells)} | {runs:.1f} | {gib:.0f} |" in document
+    assert f"| {name} | {len(expected.cells)} | {runs:.1f} | {gib:.1f} |" in document
 
 
 @pytest.mark.parametrize("name", SUITES)

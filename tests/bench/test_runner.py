@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import sys
 from dataclasses import replace
 from statistics import fmean
@@ -11,6 +12,7 @@ import torch
 
 from amed_lightning.bench import runner
 from amed_lightning.bench.results import Results
+from amed_lightning.config import InputError
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.runtime import progress
 from amed_lightning.runtime.tensor_file import read_with_facts
@@ -266,6 +268,18 @@ def test_one_bar_says_how_far_all_cells_are_in_network_runs_and_which_is_at_hand
     assert done == sorted(done)
     assert lines[-1].startswith("bench: 912/912 network runs, ")
     assert "; grey heun polynomial 12 NFE" in lines[0]
+
+
+def test_a_folder_without_room_for_the_reference_s_images_and_a_cell_s_sums_is_refused(tmp_path, monkeypatch):
+    """48 images of 64 pixels in float32, and of two blocks half of 64 x 64 numbers in float64."""
+    bench, folder, usage = bench_of(tmp_path, entry({"name": "euler"})), tmp_path / "results", shutil.disk_usage("/")
+    needed = 48 * 64 * 4 + 2 * 64 * 64 // 2 * 8
+    monkeypatch.setattr(runner, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    with pytest.raises(InputError, match=r"results: the sweep needs 4.2e-05 GiB, and 4.2e-05 are free; make room"):
+        fill(bench, folder)
+    assert not folder.exists()
+    monkeypatch.setattr(runner, "disk_usage", lambda _: usage._replace(free=needed))
+    assert fill(bench, folder) == []
 
 
 class Breaking(Multistep):

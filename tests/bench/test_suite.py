@@ -148,7 +148,7 @@ class TestCells:
                 {"entries": [entry(EULER) | {"schedules": [{"name": "discrete"}]}]},
                 "'discrete' needs a model with a table",
             ),
-            ({"entries": [entry({"name": "amed", "learned": "p-{nfe}.json"})]}, "p-4.json: no such file"),
+            ({"entries": [entry({"name": "amed", "learned": "p-{nfe}.json"})]}, "no such file: p-4.json"),
             ({"model": {"name": "digts"}}, "unknown model 'digts'"),
             ({"detector": {"name": "vgg"}}, "unknown detector 'vgg'"),
             ({"dataset": {"name": "mnist"}}, "unknown dataset 'mnist'"),
