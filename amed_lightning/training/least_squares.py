@@ -1,9 +1,9 @@
 r"""Fitting a sampler's table end to end by Levenberg and Marquardt's method: forward runs of the network alone.
 
-An epoch is an iteration. It goes once over the trajectories, sums the normal equations at the present numbers, and then
-decides: where the cost is lower than the best so far the numbers are taken and the damping falls; otherwise the next
-step starts from the best ones again, shorter. The first epochs see the first trajectories alone, which is enough to
-come near.
+An epoch goes once over the trajectories. One sums the normal equations at the present numbers; the next one compares
+the costs of some steps from there, from bold to careful, which takes a few runs of each sample where the equations take
+one per number and run. The best step is taken if it is better, and equations follow; else more careful ones are tried.
+The first epochs see the first trajectories alone, which is enough to come near.
 
 A block of trajectories is one batch of the network, whole on one process, and the blocks' sums are added in order: the
 numbers are the same, bit for bit, on any number of processes.
@@ -13,7 +13,7 @@ import math
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
@@ -30,14 +30,16 @@ from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.tensors import Images, is_finite
 from amed_lightning.training.distilling import Distilling
-from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, normal_equations
+from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, costs, normal_equations
 from amed_lightning.training.order import Blocks
 from amed_lightning.training.resuming import FromHere
 from amed_lightning.training.source import Source
 
-EASIER, HARDER = 0.2, 8.0
-"""Factors of the damping after a step that was taken, and after one that was not."""
+TRIED = (0.04, 0.2, 1.0, 8.0)
+"""Factors of the damping, a step each."""
 LEAST_DAMPING = 1e-6
+Trial: TypeAlias = tuple[float, Float[Tensor, "numbers"]]
+"""A damping, and the numbers that its step leads to."""
 
 
 class LeastSquares(Distilling):
@@ -92,7 +94,8 @@ class LeastSquares(Distilling):
         self.damping, self.runs = damping, 0
         self.begins = 0
         self.linear: Linear | None = None
-        self.lowest: dict[str, Tensor] = {}
+        self.equations = torch.empty(0)
+        self.trials: list[Trial] = []
         self.sums: list[Tensor] = []
         self.squares: list[Tensor] = []
 
@@ -135,39 +138,58 @@ class LeastSquares(Distilling):
 
     def last(self) -> dict[str, Any]:
         """Return the numbers of the lowest cost."""
-        return self._made(self.lowest["numbers"])
+        return self._made(self.table.numbers)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Use none: the numbers are solved for."""
         return []
 
     def training_step(self, batch: Trajectories, batch_idx: int) -> None:
-        """Sum the normal equations of a block, if the epoch sees it.
+        """Sum over a block what the epoch asks for, if it sees the block.
 
         Raises:
             FloatingPointError: a number is not finite.
         """
         if self.current_epoch < self.first_epochs and int(batch.seeds[0]) >= self.begins + self.first_trajectories:
             return
+        block = (self.parts.model.denoiser, *self._ends(batch), self.radius)
+        if self.trials:
+            self.sums.append(costs([self.learned(numbers).table for _, numbers in self.trials], *block))
+            return
         self.linear = self.linear or Linear.at(self.table)
-        equations = normal_equations(self.linear, self.parts.model.denoiser, *self._ends(batch), self.radius)
-        if not is_finite(equations.sums):
+        sums = normal_equations(self.linear, *block).sums
+        if not is_finite(sums):
             seeds = f"{int(batch.seeds[0])} to {int(batch.seeds[-1])}"
             raise FloatingPointError(f"the cost of training seeds {seeds} is not finite; {USUAL_CAUSE}")
-        self.sums.append(equations.sums)
+        self.sums.append(sums)
 
     def on_train_epoch_end(self) -> None:
-        """Take the step or take it back, and try the next one."""
-        equations = NormalEquations.added(self._in_order(self.sums))
-        self.sums, self.linear, begins = [], None, self.current_epoch in (0, self.first_epochs)
-        self.runs += equations.runs
-        if begins or equations.cost < NormalEquations(self.lowest["sums"]).cost:
-            self.lowest = {"sums": equations.sums, "numbers": self.table.numbers}
-            self.damping = max(LEAST_DAMPING, EASIER * self.damping)
-        else:
-            self.damping *= HARDER
-        self.log_dict({"train/cost": equations.cost, "train/damping": self.damping, "train/runs": float(self.runs)})
-        self.table.set(self.lowest["numbers"] + NormalEquations(self.lowest["sums"]).step(self.damping))
+        """Propose steps from the present numbers, or take the best of those proposed."""
+        sums = self._in_order(self.sums).sum(0)
+        self.sums, self.linear = [], None
+        self.runs += int(sums[-1])
+        cost = self._choose(sums[:-2] / sums[-2]) if self.trials else self._propose(sums)
+        if self.current_epoch + 1 == self.first_epochs:
+            self.trials = []
+        self.log_dict({"train/cost": cost, "train/damping": self.damping, "train/runs": float(self.runs)})
+
+    def _propose(self, sums: Tensor) -> float:
+        """Keep the equations, plan steps from them, and return the cost of the present numbers."""
+        self.equations, equations = sums, NormalEquations(sums)
+        dampings = [max(LEAST_DAMPING, factor * self.damping) for factor in TRIED]
+        self.trials = [(damping, self.table.numbers + equations.step(damping)) for damping in dampings]
+        return equations.cost
+
+    def _choose(self, costs: Float[Tensor, "trials"]) -> float:
+        """Take the best step if it is one, else plan more careful ones; return the cost of the present numbers."""
+        cost, best = costs.nan_to_num(math.inf).min(0)
+        if cost < NormalEquations(self.equations).cost:
+            self.damping, numbers = self.trials[best]
+            self.table.set(numbers)
+            self.trials = []
+            return float(cost)
+        self.damping *= TRIED[-1] / TRIED[0]
+        return self._propose(self.equations)
 
     def validation_step(self, batch: Trajectories, batch_idx: int) -> None:
         """Run the present table."""
@@ -191,7 +213,7 @@ class LeastSquares(Distilling):
         """Keep where the fit stands, with the sums of all processes since the epoch began."""
         super().on_save_checkpoint(checkpoint)
         sums = self._in_order(self.sums) if self.sums else None
-        state = {name: getattr(self, name) for name in ("damping", "runs", "lowest")}
+        state = {name: getattr(self, name) for name in ("damping", "runs", "equations", "trials")}
         checkpoint["least_squares"] = state | {"sums": sums, "processes": self.trainer.world_size}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
