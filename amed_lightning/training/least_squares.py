@@ -17,10 +17,12 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from amed_lightning.amed.learned_table import GROUPS, LearnedTable
+from amed_lightning.amed.table_picture import draw_table
 from amed_lightning.config import InputError
 from amed_lightning.flow.model import Condition
 from amed_lightning.sampling.finite import USUAL_CAUSE
@@ -187,9 +189,17 @@ class LeastSquares(Distilling):
             self.damping, numbers = self.trials[best]
             self.table.set(numbers)
             self.trials = []
+            self._draw()
             return float(cost)
         self.damping *= TRIED[-1] / TRIED[0]
         return self._propose(self.equations)
+
+    def _draw(self) -> None:
+        """Show TensorBoard the present table."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and self.trainer.is_global_zero:
+                figure = draw_table(self.table(), self.table.start)
+                logger.experiment.add_figure("table", figure, self.trainer.fit_loop.total_batch_idx)
 
     def validation_step(self, batch: Trajectories, batch_idx: int) -> None:
         """Run the present table."""

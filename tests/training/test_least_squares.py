@@ -5,6 +5,8 @@ from itertools import pairwise
 import pytest
 import safetensors.torch
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from amed_lightning.config import InputError
 from amed_lightning.sampling.sampler import build_sampler
@@ -92,6 +94,17 @@ def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path, first_seed)
     fit(tmp_path / "run", learning, {"first_seed": first_seed}, limit_val_batches=0)
     assert learning.equations[-2] == FIRST
     assert {*seen} == {*range(first_seed, first_seed + FIRST)}
+
+
+def test_tensorboard_shows_the_cost_and_a_picture_of_every_step(tmp_path):
+    learning = fit(tmp_path / "run", logger=TensorBoardLogger(tmp_path / "log"), log_every_n_steps=1, max_epochs=6)
+    (folder,) = {path.parent for path in (tmp_path / "log").rglob("events*")}
+    events = EventAccumulator(str(folder)).Reload()
+    # The last batches of epochs 1 and 4, after which steps were taken.
+    assert [event.step for event in events.Images("table")] == [7, 19]
+    assert [event.value for event in events.Scalars("train/runs")][-1] == learning.runs
+    costs = [event.value for event in events.Scalars("train/cost")]
+    assert costs[1] < costs[0]
 
 
 def test_its_file_tells_what_it_costs(tmp_path):
