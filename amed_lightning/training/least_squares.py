@@ -11,7 +11,6 @@ numbers are the same, bit for bit, on any number of processes.
 
 import math
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -24,14 +23,14 @@ from torch.utils.data import DataLoader
 from amed_lightning.amed.learned_table import GROUPS, LearnedTable
 from amed_lightning.amed.table_picture import draw_table
 from amed_lightning.config import InputError
-from amed_lightning.flow.model import Condition
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, learned_path
+from amed_lightning.sampling.sampler import SamplerConfig, learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories
-from amed_lightning.tensors import Images, is_finite
+from amed_lightning.tensors import is_finite
 from amed_lightning.training.distilling import Distilling
+from amed_lightning.training.fine_samples import ends_of, noise_and_samples
 from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, costs, normal_equations
 from amed_lightning.training.order import Blocks
 from amed_lightning.training.resuming import FromHere
@@ -81,14 +80,14 @@ class LeastSquares(Distilling):
                 raise InputError(f"model.{name} is {value}; it must be above 0")
         if learned_path(student.solver):
             raise InputError("model.student.solver.learned: a table begins at a solver; leave it out")
-        levels = self.parts.sigmas[[0, -1]].tolist()
-        ends = replace(student, schedule={"name": "explicit", "levels": levels}, num_intervals=1, nfe=None, afs=False)
-        self.taught = SamplerParts(ends, self.parts.model)
+        self.taught = ends_of(self.parts)
         self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
         start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)
         try:
             largest = self.parts.model.noise_range.sigma_max
-            self.table = LearnedTable.beginning_at(start, levels[-1], groups or GROUPS, at_once, largest)
+            self.table = LearnedTable.beginning_at(
+                start, float(self.parts.sigmas[-1]), groups or GROUPS, at_once, largest
+            )
         except ValueError as error:
             raise InputError(f"model: {error}") from error
         parallel = " parallel" if max(self.table.at_once) > 1 else ""
@@ -154,7 +153,7 @@ class LeastSquares(Distilling):
         """
         if self.current_epoch < self.first_epochs and int(batch.seeds[0]) >= self.begins + self.first_trajectories:
             return
-        block = (self.parts.model.denoiser, *self._ends(batch), self.radius)
+        block = (self.parts.model.denoiser, *noise_and_samples(batch, self.parts), self.radius)
         if self.trials:
             self.sums.append(costs([self.learned(numbers).table for _, numbers in self.trials], *block))
             return
@@ -203,7 +202,7 @@ class LeastSquares(Distilling):
 
     def validation_step(self, batch: Trajectories, batch_idx: int) -> None:
         """Run the present table."""
-        noise, condition, target = self._ends(batch)
+        noise, condition, target = noise_and_samples(batch, self.parts)
         end, _ = Replay(self.parts.model.denoiser, noise, condition).end(self.table(), [])
         self.squares.append((end - target).double().square().flatten(1).mean(1))
 
@@ -240,10 +239,6 @@ class LeastSquares(Distilling):
         for name, value in state.items():
             setattr(self, name, value)
         self.sums = [] if sums is None else list(sums[self.trainer.global_rank :: processes])
-
-    def _ends(self, batch: Trajectories) -> tuple[Images, Condition | None, Images]:
-        """Return noise, condition and the teacher's samples."""
-        return batch.states[:, 0] / self.parts.sigmas[0].to(batch.states), batch.condition, batch.states[:, -1]
 
     def _in_order(self, of_blocks: list[Tensor]) -> Float[Tensor, "blocks *_"]:
         """Collect what each process has of its blocks, in the order of the blocks."""

@@ -13,6 +13,7 @@ from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.teacher.trajectories import TeacherConfig
+from amed_lightning.training import least_squares
 from amed_lightning.training.least_squares import LeastSquares
 from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay
 from amed_lightning.training.order import Blocks
@@ -87,10 +88,13 @@ def test_a_placer_of_the_solver_is_refused_and_not_left_out():
 
 
 @pytest.mark.parametrize("first_seed", [0, COUNT])
-def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path, first_seed):
-    learning, seen = module(first_epochs=6), []
-    original = learning._ends
-    learning._ends = lambda batch: seen.extend(batch.seeds.tolist()) or original(batch)
+def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path, monkeypatch, first_seed):
+    learning, seen, original = module(first_epochs=6), [], least_squares.noise_and_samples
+    monkeypatch.setattr(
+        least_squares,
+        "noise_and_samples",
+        lambda batch, parts: seen.extend(batch.seeds.tolist()) or original(batch, parts),
+    )
     fit(tmp_path / "run", learning, {"first_seed": first_seed}, limit_val_batches=0)
     assert learning.equations[-2] == FIRST
     assert {*seen} == {*range(first_seed, first_seed + FIRST)}

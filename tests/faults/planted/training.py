@@ -229,11 +229,17 @@ FAULTS = (
             "self.sums = []",
         ),
         ("runs at once count one by one", "depth = len(self.table.at_once)", "depth = len(self.table.told)"),
+    ),
+    *in_file(
+        "training/fine_samples.py",
+        "training/test_fine_samples.py",
         (
             "noise has the first level's size",
-            "batch.states[:, 0] / self.parts.sigmas[0]",
-            "batch.states[:, 0] * self.parts.sigmas[0]",
+            "batch.states[:, 0] / parts.sigmas[0]",
+            "batch.states[:, 0] * parts.sigmas[0]",
         ),
+        ("a distance is a square", "self.samples.numel()).sqrt())", "self.samples.numel()))"),
+        ("a fit is judged by its own teacher", "replace(source, teacher=teacher,", "replace(source,"),
     ),
     *in_file(
         "amed/learned_table.py",
