@@ -3,7 +3,8 @@ r"""Fitting a sampler's table end to end by Levenberg and Marquardt's method: fo
 An epoch goes once over the trajectories. One sums the normal equations at the present numbers; the next one compares
 the costs of some steps from there, from bold to careful, which takes a few runs of each sample where the equations take
 one per number and run. The best step is taken if it is better, and equations follow; else more careful ones are tried.
-The first epochs see the first trajectories alone, which is enough to come near.
+The first epochs see the first trajectories alone, which is enough to come near, and leave the sums of the rows, which
+from far away lead into valleys (docs/learned.md).
 
 A block of trajectories is one batch of the network, whole on one process, and the blocks' sums are added in order: the
 numbers are the same, bit for bit, on any number of processes.
@@ -26,7 +27,7 @@ from amed_lightning.config import InputError
 from amed_lightning.sampling.finite import USUAL_CAUSE
 from amed_lightning.sampling.sampler import SamplerConfig, learned_path
 from amed_lightning.seeds import Seeds
-from amed_lightning.solvers.tabulated import Tabulated, table_of
+from amed_lightning.solvers.tabulated import Table, Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.tensors import is_finite
 from amed_lightning.training.distilling import Distilling
@@ -54,6 +55,7 @@ class LeastSquares(Distilling):
         radius: of the pseudo-Huber loss, in root mean square distance from the teacher's sample.
         first_trajectories: that the first epochs see.
         first_epochs: how many those are.
+        first_groups: what learns in them; all of ``groups`` but the sums if none.
         damping: of the first step.
         export: where the table's ``.json`` goes, if not into the run's directory; the numbers go beside it.
 
@@ -71,6 +73,7 @@ class LeastSquares(Distilling):
         radius: float = 0.3,
         first_trajectories: int = 64,
         first_epochs: int = 12,
+        first_groups: list[str] | None = None,
         damping: float = 1e-2,
         export: Path | None = None,
     ) -> None:
@@ -82,16 +85,17 @@ class LeastSquares(Distilling):
             raise InputError("model.student.solver.learned: a table begins at a solver; leave it out")
         self.taught = ends_of(self.parts)
         self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
+        self.groups = tuple(groups or GROUPS)
+        without_sums = tuple(group for group in self.groups if group != "sums")
+        self.first_groups = tuple(first_groups or without_sums or self.groups)
         start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)
         try:
-            largest = self.parts.model.noise_range.sigma_max
-            self.table = LearnedTable.beginning_at(
-                start, float(self.parts.sigmas[-1]), groups or GROUPS, at_once, largest
-            )
+            end, largest = float(self.parts.sigmas[-1]), self.parts.model.noise_range.sigma_max
+            self.table = LearnedTable.beginning_at(start, end, {*self.first_groups, *self.groups}, at_once, largest)
         except ValueError as error:
             raise InputError(f"model: {error}") from error
         parallel = " parallel" if max(self.table.at_once) > 1 else ""
-        self.form = ("union" if self.table.groups == GROUPS else "+".join(self.table.groups)) + parallel
+        self.form = ("union" if {*self.groups} == {*GROUPS} else "+".join(self.groups)) + parallel
         self.damping, self.runs = damping, 0
         self.begins = 0
         self.linear: Linear | None = None
@@ -131,19 +135,25 @@ class LeastSquares(Distilling):
         """Network runs per sample of the student."""
         return len(self.table.told) * self.parts.model.denoiser.cost
 
-    def learned(self, weights: Tensor) -> Tabulated:
-        """Return the table that some numbers come to."""
-        table = deepcopy(self.table)
-        table.set(weights)
-        return Tabulated(table(), self.form)
+    def learned(self, weights: dict[str, Tensor]) -> Tabulated:
+        """Return a table as a solver."""
+        return Tabulated(Table(**weights), self.form)
 
     def last(self) -> dict[str, Any]:
-        """Return the numbers of the lowest cost."""
-        return self._made(self.table.numbers)
+        """Return the table of the lowest cost, and what it took."""
+        # Network runs of a sample, of which some may be at once.
+        depth = len(self.table.at_once) * self.parts.model.denoiser.cost
+        numbers = sum(getattr(self.table, group).numel() for group in self.groups)
+        costs = {"nfe": self.nfe, "depth": depth, "numbers": numbers}
+        return {"weights": vars(self._tabled()), "runs": self.runs, "radius": self.radius} | costs
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Use none: the numbers are solved for."""
         return []
+
+    def on_train_epoch_start(self) -> None:
+        """Let learn what this epoch is for."""
+        self.table.learn(self.first_groups if self.current_epoch < self.first_epochs else self.groups)
 
     def training_step(self, batch: Trajectories, batch_idx: int) -> None:
         """Sum over a block what the epoch asks for, if it sees the block.
@@ -155,7 +165,7 @@ class LeastSquares(Distilling):
             return
         block = (self.parts.model.denoiser, *noise_and_samples(batch, self.parts), self.radius)
         if self.trials:
-            self.sums.append(costs([self.learned(numbers).table for _, numbers in self.trials], *block))
+            self.sums.append(costs([self._tabled(numbers) for _, numbers in self.trials], *block))
             return
         self.linear = self.linear or Linear.at(self.table)
         sums = normal_equations(self.linear, *block).sums
@@ -197,7 +207,7 @@ class LeastSquares(Distilling):
         """Show TensorBoard the present table."""
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and self.trainer.is_global_zero:
-                figure = draw_table(self.table(), self.table.start)
+                figure = draw_table(self._tabled(), self.table.start)
                 logger.experiment.add_figure("table", figure, self.trainer.fit_loop.total_batch_idx)
 
     def validation_step(self, batch: Trajectories, batch_idx: int) -> None:
@@ -216,7 +226,7 @@ class LeastSquares(Distilling):
         distance = float(squares.mean().sqrt())
         if not math.isfinite(distance):
             raise FloatingPointError(f"the distance of the validation samples is not finite; {USUAL_CAUSE}")
-        self.judge("rmse", distance, self._made(self.table.numbers))
+        self.judge("rmse", distance, self.last())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep where the fit stands, with the sums of all processes since the epoch began."""
@@ -246,8 +256,10 @@ class LeastSquares(Distilling):
         gathered = cast(Tensor, self.all_gather(own)).reshape(self.trainer.world_size, *own.shape)
         return gathered.transpose(0, 1).flatten(0, 1)
 
-    def _made(self, numbers: Tensor) -> dict[str, Any]:
-        """Return numbers, what they cost, and the network runs of a sample, of which some may be at once."""
-        depth = len(self.table.at_once) * self.parts.model.denoiser.cost
-        costs = {"nfe": self.nfe, "depth": depth, "numbers": len(numbers)}
-        return {"weights": numbers, "runs": self.runs, "radius": self.radius} | costs
+    def _tabled(self, numbers: Tensor | None = None) -> Table:
+        """Return the present table, or that of other numbers."""
+        table = deepcopy(self.table)
+        if numbers is not None:
+            table.set(numbers)
+        with torch.no_grad():
+            return table()

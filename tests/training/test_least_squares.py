@@ -111,6 +111,22 @@ def test_tensorboard_shows_the_cost_and_a_picture_of_every_step(tmp_path):
     assert costs[1] < costs[0]
 
 
+@pytest.mark.parametrize(
+    ("groups", "first"),
+    [(["sums", "weights"], ["weights"]), (["sums"], ["sums"]), (None, ["levels", "query", "weights", "first"])],
+    ids=str,
+)
+def test_the_sums_are_left_to_the_later_epochs_if_there_is_anything_else(groups, first):
+    assert list(module(groups=groups).first_groups) == first
+
+
+def test_the_first_epochs_may_be_told_what_learns(tmp_path):
+    for epochs, expected in ((3, ["levels"]), (5, ["levels", "weights"])):
+        learning = module(groups=["weights"], first_groups=["levels"])
+        fit(tmp_path / str(epochs), learning, max_epochs=epochs, limit_val_batches=0)
+        assert [group for group, numbers in learning.table.named_parameters() if numbers.any()] == expected
+
+
 def test_its_file_tells_what_it_costs(tmp_path):
     fit(tmp_path / "run", module(at_once=[1, 2, 1, 2]), max_epochs=1)
     facts = json.loads((tmp_path / "run" / "table.json").read_text())["training"]
@@ -126,9 +142,10 @@ def test_the_derivative_is_taken_anew_after_every_step_and_only_then(tmp_path, m
         Linear, "at", classmethod(lambda cls, table: taken.append(table.numbers) or original(cls, table))
     )
     fit(tmp_path / "run", learning)
-    # Epochs 0, 2, 3 and 5 have equations, 1 and 4 steps: at 3 all trajectories come, and the same numbers again.
-    assert len(taken) == 4
-    assert len({tuple(numbers.tolist()) for numbers in taken}) == 3
+    # Epochs 0, 2, 3 and 5 have equations, 1 and 4 steps: at 3 all trajectories come, and the sums of 4 rows.
+    assert len({tuple(numbers.tolist()) for numbers in taken}) == 4
+    assert [len(numbers) for numbers in taken] == [14, 14, 18, 18]
+    assert {*taken[2].tolist()} == {*taken[1].tolist(), 0.0}
 
 
 def test_a_student_whose_levels_meet_learns(tmp_path):
