@@ -73,6 +73,7 @@ def _samplers(
 def _bench(suite: Suite, dataset: Dataset, plain: DiffusionModel, samplers: Sequence[tuple[Planned, Sampler]]) -> Bench:
     judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
     judge.require_shape(plain.image_shape)
+    judge.require_given(prompts=plain.prompts is not None, pairs=dataset.reference is not None)
     protocol = Protocol(
         judge.digest,
         suite.num_blocks,

@@ -48,3 +48,10 @@ def test_what_is_at_hand_is_told_and_long_times_are_hours(clock, capsys):
     clock[0] = 90
     advance(1)
     assert capsys.readouterr().err == ("bench: 1/100 network runs, 90.0 s each, 2.5 h left; grey euler logsnr 4 NFE\n")
+
+
+def test_what_was_done_before_a_restart_is_no_part_of_the_rate(clock, capsys):
+    advance = progress_lines("fit", 100, "batches", already=80)
+    clock[0] = 10
+    advance(5)
+    assert capsys.readouterr().err == "fit: 85/100 batches, 2.0 s each, 30 s left\n"
