@@ -24,13 +24,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from amed_lightning.bench.plan import plan
-from amed_lightning.bench.prepare import Bench, prepare
+from amed_lightning.bench.cell import Bench, prepare
 from amed_lightning.bench.render import comma_separated, latex, markdown, terminal
-from amed_lightning.bench.results import Results, write_json
-from amed_lightning.bench.runner import run
-from amed_lightning.bench.sheet import lines_of, write_plan
-from amed_lightning.bench.suite import Dataset, Entry, Suite
+from amed_lightning.bench.results import Results, lines_of, write_json, write_plan
+from amed_lightning.bench.suite import Dataset, Entry, Suite, plan
+from amed_lightning.bench.sweep import run
 from amed_lightning.bench.table import tables
 from amed_lightning.config import digest
 from amed_lightning.metrics.detector import Detection

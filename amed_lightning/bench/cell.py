@@ -1,18 +1,25 @@
 """A cell: one square of a benchmark's table, and the key that its result is filed under.
 
 The key is the digest of everything that a score depends on: model, sampler, predictor, detector, real images, seeds and
-micro-batch. A finished cell is found by its key and never computed again.
+micro-batch. A finished cell is found by its key and never computed again. What a suite needs is loaded here, dataset by
+dataset, and its cells are built.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from amed_lightning.bench.plan import Planned
-from amed_lightning.config import digest
+import torch
+
+from amed_lightning.bench.suite import Dataset, Planned, Suite, plan, require_files
+from amed_lightning.config import canonical_json, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
-from amed_lightning.sampling.sampler import Sampler, identity
+from amed_lightning.denoisers.registry import load
+from amed_lightning.denoisers.thresholding import thresholded
+from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.metrics.reference import Examiner, examiner
+from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
 
 NUMERICS = 1
@@ -100,3 +107,79 @@ class Cell:
     def key(self) -> str:
         """Digest of the identity, shortened to 16 digits."""
         return digest(self.identity)[:16]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A dataset's cells, checked, with what it takes to fill them.
+
+    Attributes:
+        name: of the dataset.
+        model: the denoiser and its facts.
+        examiner: detector and real images.
+        reference: the cell that the others are measured against, if there is one.
+        cells: all cells, the reference first, none twice.
+    """
+
+    name: str
+    model: DiffusionModel
+    examiner: Examiner
+    reference: Cell | None
+    cells: tuple[Cell, ...]
+
+    def caveats(self, total: int) -> list[str]:
+        """Say what is doubtful about scores of ``total`` samples."""
+        return [*self.examiner.caveats(total), *repeated_prompts(self.model, Seeds(Stream.evaluation, 0, total))]
+
+    def to(self, device: torch.device) -> None:
+        """Move all weights, in place."""
+        for cell in self.cells:
+            cell.sampler.to(device)
+        self.examiner.to(device)
+
+
+def prepare(suite: Suite) -> list[Bench]:
+    """Load what a suite needs and build its cells, dataset by dataset; what can be refused before that is.
+
+    Raises:
+        InputError: an unknown part, an NFE that a solver cannot have, a predictor that is missing or for another use.
+    """
+    cells = [cell for cell in plan(suite) if cell.excluded is None]
+    require_files(cells)
+    of_datasets = [[cell for cell in cells if cell.dataset == dataset.name] for dataset in suite.datasets]
+    loaded = [_samplers(suite, *pair) for pair in zip(suite.datasets, of_datasets, strict=True)]
+    return [_bench(suite, dataset, *parts) for dataset, parts in zip(suite.datasets, loaded, strict=True)]
+
+
+def _samplers(
+    suite: Suite, dataset: Dataset, plans: Sequence[Planned]
+) -> tuple[DiffusionModel, list[tuple[Planned, Sampler]]]:
+    """Load a dataset's model, and build what its cells sample with, before real images are looked at."""
+    loaded = load(dataset.model)
+    plain, clipped = (suite.arithmetic.applied(model) for model in (loaded, thresholded(loaded)))
+    configs = [replace(planned.config, arithmetic=suite.arithmetic) for planned in plans]
+    models = [plain if planned.model == dataset.model else clipped for planned in plans]
+    return plain, list(zip(plans, map(build_sampler, configs, models), strict=True))
+
+
+def _bench(suite: Suite, dataset: Dataset, plain: DiffusionModel, samplers: Sequence[tuple[Planned, Sampler]]) -> Bench:
+    judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
+    judge.require_shape(plain.image_shape)
+    judge.require_given(prompts=plain.prompts is not None, pairs=dataset.reference is not None)
+    protocol = Protocol(
+        judge.digest,
+        suite.num_blocks,
+        suite.block_size,
+        suite.num_ranges or suite.num_blocks,
+        (suite.batch_size_for(dataset),),
+        suite.arithmetic,
+        plain.conditions_digest(Stream.evaluation),
+    )
+    cells: dict[str, Cell] = {}
+    reference: Cell | None = None
+    for planned, sampler in samplers:
+        cell = Cell(planned, sampler, protocol, None if reference is None else reference.key)
+        if planned.is_reference:
+            reference = cell
+        cells.setdefault(canonical_json(cell.sampling), cell)
+    return Bench(dataset.name, plain, judge, reference, tuple(cells.values()))

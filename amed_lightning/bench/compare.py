@@ -10,10 +10,9 @@ from operator import attrgetter
 from typing import Any
 
 from amed_lightning.bench.jackknife import TEST
-from amed_lightning.bench.plan import CellId
-from amed_lightning.bench.ranking import estimate, scores_of
 from amed_lightning.bench.results import Row
-from amed_lightning.bench.table import Table, Text
+from amed_lightning.bench.suite import CellId
+from amed_lightning.bench.table import Table, Text, estimate, scores_of
 from amed_lightning.metrics.metric import Score
 
 IN_ORDER = attrgetter("dataset", "nfe", "label", "schedule", "afs")

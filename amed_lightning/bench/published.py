@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amed_lightning.bench.plan import CellId
+from amed_lightning.bench.suite import CellId
 from amed_lightning.config import InputError, Spec, load_yaml
 from amed_lightning.runtime.json_text import finite
 

@@ -8,9 +8,8 @@ from rich import text
 from rich.table import Table as TerminalTable
 
 from amed_lightning.bench.published import NOTHING, Published
-from amed_lightning.bench.ranking import known_scores
-from amed_lightning.bench.sheet import Line
-from amed_lightning.bench.table import Table, ordered
+from amed_lightning.bench.results import Line
+from amed_lightning.bench.table import Table, known_scores, ordered
 from amed_lightning.metrics.scores import MAIN
 
 LEFT = ("solver", "schedule", "AFS")

@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from amed_lightning.bench.cell import Cell
+from amed_lightning.bench.cell import Bench, Cell
 from amed_lightning.bench.jackknife import Estimate
-from amed_lightning.bench.prepare import Bench
 from amed_lightning.bench.results import Results, Row, read_block
 from amed_lightning.config import canonical_json, digest
 from amed_lightning.metrics.metric import Score

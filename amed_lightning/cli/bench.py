@@ -9,18 +9,15 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
+from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.compare import compare
-from amed_lightning.bench.dry_run import estimates
-from amed_lightning.bench.forecast import cells_to_come, totals
-from amed_lightning.bench.grids import write_grids
-from amed_lightning.bench.plot import plot
-from amed_lightning.bench.prepare import prepare
+from amed_lightning.bench.forecast import cells_to_come, estimates, totals
+from amed_lightning.bench.plot import plot, write_grids
 from amed_lightning.bench.published import FIGURES, NOTHING, Published, read_published
 from amed_lightning.bench.render import comma_separated, latex, markdown, terminal
-from amed_lightning.bench.results import Results, read_json
-from amed_lightning.bench.runner import run as fill
-from amed_lightning.bench.sheet import lines_of, rows_of, write_plan
+from amed_lightning.bench.results import Results, lines_of, read_json, rows_of, write_plan
 from amed_lightning.bench.suite import Suite, load_suite
+from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
 from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser, parser_for

@@ -7,13 +7,12 @@ from pathlib import Path
 from jsonargparse import Namespace
 from lightning.fabric import Fabric
 
+from amed_lightning.bench.cell import Bench, prepare
+from amed_lightning.bench.golden import Judgement, Verdict, outcome
 from amed_lightning.bench.nightly import Night, Nightly
-from amed_lightning.bench.plan import plan
-from amed_lightning.bench.prepare import Bench, prepare
-from amed_lightning.bench.regression import Judgement, Verdict, outcome
-from amed_lightning.bench.runner import run as fill
-from amed_lightning.bench.sheet import write_plan
-from amed_lightning.bench.suite import Suite, load_suite
+from amed_lightning.bench.results import write_plan
+from amed_lightning.bench.suite import Suite, load_suite, plan
+from amed_lightning.bench.sweep import run as fill
 from amed_lightning.cli.parsing import parser_for
 from amed_lightning.config import InputError, load_dataclass
 from amed_lightning.runtime.exit_codes import ExitCode

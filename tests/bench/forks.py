@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from amed_lightning.bench.prepare import Bench
+from amed_lightning.bench.cell import Bench
 from amed_lightning.bench.results import Results
-from amed_lightning.bench.runner import run
+from amed_lightning.bench.sweep import run
 
 CPU = torch.device("cpu")
 

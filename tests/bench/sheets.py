@@ -1,7 +1,7 @@
 """Rows and lines as a sweep would leave them."""
 
 from amed_lightning.bench.jackknife import Estimate
-from amed_lightning.bench.sheet import Line
+from amed_lightning.bench.results import Line
 
 PROTOCOL = "0123456789abcdef" * 4
 NAMES = ("dataset", "label", "schedule", "afs", "nfe", "is_reference", "detector", "real_images", "n")

@@ -11,10 +11,10 @@ from unittest import mock
 import torch
 import yaml
 
-from amed_lightning.bench.prepare import Bench, prepare
+from amed_lightning.bench.cell import Bench, prepare
 from amed_lightning.bench.results import Results
-from amed_lightning.bench.runner import run
 from amed_lightning.bench.suite import load_suite
+from amed_lightning.bench.sweep import run
 
 from ..teacher.stores import Member, Team
 

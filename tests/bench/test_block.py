@@ -8,9 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from amed_lightning.bench.results import Results, read_named, write_sums
-from amed_lightning.bench.runner import run
-from amed_lightning.bench.sheet import Line
+from amed_lightning.bench.results import Line, Results, read_named, write_sums
+from amed_lightning.bench.sweep import run
 from amed_lightning.bench.table import tables
 from amed_lightning.config import canonical_json
 from amed_lightning.data.folder import image_files

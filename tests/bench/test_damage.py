@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from amed_lightning.bench import runner
+from amed_lightning.bench import sweep
 from amed_lightning.bench.results import Results
 
 from .suites import bench_of, entry, fill, untidy, values
@@ -79,7 +79,7 @@ def test_a_block_that_is_deleted_under_a_sweep_is_made_again(made, results, monk
     bench, folder = made
     euler = bench.cells[1]
     results.row(euler.key).unlink()
-    real, scored = runner.finished_row, []
+    real, scored = sweep.finished_row, []
 
     def robbed(*arguments):
         if not scored:
@@ -87,7 +87,7 @@ def test_a_block_that_is_deleted_under_a_sweep_is_made_again(made, results, monk
         scored.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(runner, "finished_row", robbed)
+    monkeypatch.setattr(sweep, "finished_row", robbed)
     assert fill(bench, results.folder, processes) == []
     assert 2 <= len(scored) <= 1 + processes  # the other one may have looked before the block was made
     assert values(results.folder) == values(folder)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from amed_lightning.bench import dry_run
-from amed_lightning.bench.dry_run import estimates
+from amed_lightning.bench import forecast as dry_run
+from amed_lightning.bench.forecast import estimates
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.arithmetic import Arithmetic

@@ -6,9 +6,17 @@ import re
 
 import pytest
 
-from amed_lightning.bench.golden import Bounds, golden_path, golden_row, golden_text, load_golden
-from amed_lightning.bench.plan import CellId
-from amed_lightning.bench.regression import Verdict, judge, outcome
+from amed_lightning.bench.golden import (
+    Bounds,
+    Verdict,
+    golden_path,
+    golden_row,
+    golden_text,
+    judge,
+    load_golden,
+    outcome,
+)
+from amed_lightning.bench.suite import CellId
 from amed_lightning.config import InputError
 
 HERE, ELSEWHERE = "cpu-here", "cpu-elsewhere"

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 
 import amed_lightning
-from amed_lightning.bench.board import run_directory
 from amed_lightning.bench.golden import golden_path
+from amed_lightning.bench.nightly import run_directory
 from amed_lightning.runtime.hardware import hardware
 
 from .browser import browser, shown

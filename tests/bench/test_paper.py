@@ -8,10 +8,9 @@ import pytest
 import torch
 import yaml
 
-from amed_lightning.bench.dry_run import estimates
-from amed_lightning.bench.plan import plan
+from amed_lightning.bench.forecast import estimates
 from amed_lightning.bench.published import read_published
-from amed_lightning.bench.suite import load_suite
+from amed_lightning.bench.suite import load_suite, plan
 from amed_lightning.config import complete
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.zoo.card import card_names, load_card

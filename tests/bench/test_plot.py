@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 
 from amed_lightning.bench import plot as plot_module
-from amed_lightning.bench.grids import write_grids
-from amed_lightning.bench.plot import best_of_schedules, plot
+from amed_lightning.bench.plot import best_of_schedules, plot, write_grids
 from amed_lightning.bench.results import Results, block_name
 from amed_lightning.runtime.tensor_file import write_tensors
 

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from amed_lightning.bench.prepare import prepare
+from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.runtime.tensor_file import read_with_facts
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from amed_lightning.bench.plan import plan
 from amed_lightning.bench.published import FIGURES, KEYS, read_published
-from amed_lightning.bench.suite import Dataset, Entry, Suite
+from amed_lightning.bench.suite import Dataset, Entry, Suite, plan
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.inception import RELEASE

@@ -8,9 +8,8 @@ import pytest
 from rich.console import Console
 
 from amed_lightning.bench.published import Figure, Published, Scoring
-from amed_lightning.bench.ranking import SCORES
 from amed_lightning.bench.render import STATISTICS, comma_separated, latex, markdown, terminal
-from amed_lightning.bench.table import tables
+from amed_lightning.bench.table import SCORES, tables
 
 from .sheets import gap, line
 

@@ -2,10 +2,9 @@
 
 import pytest
 
-from amed_lightning.bench import prepare as prepare_module
-from amed_lightning.bench.prepare import prepare
-from amed_lightning.bench.results import Results, write_json
-from amed_lightning.bench.sheet import lines_of, rows_of, write_plan
+from amed_lightning.bench import cell as prepare_module
+from amed_lightning.bench.cell import prepare
+from amed_lightning.bench.results import Results, lines_of, rows_of, write_json, write_plan
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError, digest
 from amed_lightning.metrics.files import DIGITS

@@ -3,8 +3,7 @@
 import pytest
 
 from amed_lightning.bench.published import NOTHING, Figure, Published, Scoring
-from amed_lightning.bench.ranking import winners
-from amed_lightning.bench.table import tables
+from amed_lightning.bench.table import tables, winners
 
 from .sheets import gap, line, row
 

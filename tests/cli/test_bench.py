@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 
-from amed_lightning.bench import runner
+from amed_lightning.bench import sweep
 from amed_lightning.bench.published import KEYS
 from amed_lightning.cli.bench import run as run_bench
 from amed_lightning.solvers.multistep import Multistep
@@ -116,7 +116,7 @@ class TestRun:
         def interrupted(*_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(runner, "compute_block", interrupted)
+        monkeypatch.setattr(sweep, "compute_block", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_bench("bench", ["--config", str(suite), "--output", str(tmp_path), "--accelerator", "cpu"])
         assert bench(suite, tmp_path, "table") == 0

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from amed_lightning.bench.plan import plan
-from amed_lightning.bench.suite import load_suite
+from amed_lightning.bench.suite import load_suite, plan
 from amed_lightning.data import fashion_mnist
 from amed_lightning.denoisers.files import save_model
 from amed_lightning.denoisers.model_card import ModelCard

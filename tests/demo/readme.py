@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from amed_lightning.bench.golden import is_learned
-from amed_lightning.bench.sheet import rows_of
+from amed_lightning.bench.results import rows_of
 from amed_lightning.config import write_atomically
 from amed_lightning.runtime.hardware import hardware
 

@@ -8,13 +8,12 @@ import pytest
 import torch
 import yaml
 
+from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.compare import compare
-from amed_lightning.bench.prepare import prepare
 from amed_lightning.bench.render import comma_separated, markdown
-from amed_lightning.bench.results import Results
-from amed_lightning.bench.runner import run
-from amed_lightning.bench.sheet import lines_of, write_plan
+from amed_lightning.bench.results import Results, lines_of, write_plan
 from amed_lightning.bench.suite import load_suite
+from amed_lightning.bench.sweep import run
 from amed_lightning.bench.table import tables
 from amed_lightning.config import InputError
 from amed_lightning.data.digits import digits

@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import yaml
 
-from amed_lightning.bench import runner
+from amed_lightning.bench import sweep
 from amed_lightning.cli import sample
 from amed_lightning.data.folder import image_files
 from amed_lightning.teacher import precompute as precompute_module
@@ -55,7 +55,7 @@ def test_precomputing_stops_after_a_batch_and_begins_its_shard_again(tmp_path, m
 
 def test_a_sweep_goes_on_with_the_next_block(tmp_path, counted):
     arguments = ("bench", "--config", write_suite(tmp_path), "--output", tmp_path / "out", "--accelerator", "cpu")
-    started = counted(runner, "compute_block", signal.SIGUSR1)
+    started = counted(sweep, "compute_block", signal.SIGUSR1)
     assert call(*arguments) == 85
     assert len(started) == 2
     assert call(*arguments) == 0

@@ -87,7 +87,7 @@ FAULTS = (
         ("the lowest IS wins", 'Score("IS", "higher", 2', 'Score("IS", "lower", 2'),
     ),
     *in_file(
-        "bench/ranking.py",
+        "bench/table.py",
         "bench/test_table.py::TestWinners",
         (
             "the best alone is bold",
@@ -96,7 +96,7 @@ FAULTS = (
         ),
     ),
     *in_file(
-        "bench/regression.py",
+        "bench/golden.py",
         "bench/test_golden.py",
         ("a night's bound is absolute", "bound * abs(golden.values[score])", "bound"),
         (

@@ -10,7 +10,7 @@ from statistics import fmean
 import pytest
 import torch
 
-from amed_lightning.bench import runner
+from amed_lightning.bench import sweep
 from amed_lightning.bench.results import Results
 from amed_lightning.config import InputError
 from amed_lightning.metrics.reference import examiner
@@ -29,13 +29,13 @@ BLOCKS = 2
 @pytest.fixture
 def computed(monkeypatch):
     """The blocks that are computed from here on."""
-    done, real = [], runner.compute_block
+    done, real = [], sweep.compute_block
 
     def counted(bench, cell, block, *others):
         real(bench, cell, block, *others)
         done.append((cell.key, block))
 
-    monkeypatch.setattr(runner, "compute_block", counted)
+    monkeypatch.setattr(sweep, "compute_block", counted)
     return done
 
 
@@ -172,8 +172,8 @@ class TestRerun:
     def test_a_finished_suite_computes_nothing(self, bench, folder, monkeypatch):
         fill(bench, folder)
         before = {path: path.read_bytes() for path in folder.rglob("*.*")}
-        monkeypatch.setattr(runner, "compute_block", None)
-        monkeypatch.setattr(runner, "finished_row", None)
+        monkeypatch.setattr(sweep, "compute_block", None)
+        monkeypatch.setattr(sweep, "finished_row", None)
         assert fill(bench, folder) == []
         assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
@@ -206,8 +206,8 @@ class TestRerun:
         cell = bench.cells[1]
         Results(folder).row(cell.key).unlink()
         Results(folder).sums(cell.key, 1).unlink()
-        real = runner.provenance
-        monkeypatch.setattr(runner, "provenance", lambda *place: real(*place) | {"commit": "later"})
+        real = sweep.provenance
+        monkeypatch.setattr(sweep, "provenance", lambda *place: real(*place) | {"commit": "later"})
         assert fill(bench, folder) == []
         first, second = rows(folder)[cell.key]["blocks_from"]
         assert first["commit"] == real(CPU, 1)["commit"]
@@ -221,7 +221,7 @@ class TestRerun:
         assert values(folder).items() > before.items()
 
     def test_an_interrupted_run_goes_on_where_it_stopped(self, tmp_path, bench, folder, computed, monkeypatch):
-        real = runner.compute_block
+        real = sweep.compute_block
 
         def interrupted(*arguments):
             if len(computed) == 3:
@@ -229,7 +229,7 @@ class TestRerun:
             real(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(runner, "compute_block", interrupted)
+            patch.setattr(sweep, "compute_block", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 fill(bench, tmp_path / "broken")
         assert fill(bench, tmp_path / "broken") == []
@@ -238,14 +238,14 @@ class TestRerun:
 
 
 def test_a_row_is_there_as_soon_as_its_cell_s_blocks_are(tmp_path, monkeypatch):
-    bench, seen, real = bench_of(tmp_path), [], runner.compute_block
+    bench, seen, real = bench_of(tmp_path), [], sweep.compute_block
     results = Results(tmp_path / "results")
 
     def looked(bench, cell, block, *others):
         seen.append({key.stem for key in results.folder.glob("rows/*.json")})
         real(bench, cell, block, *others)
 
-    monkeypatch.setattr(runner, "compute_block", looked)
+    monkeypatch.setattr(sweep, "compute_block", looked)
     assert fill(bench, results.folder) == []
     order = [cell.key for cell in sorted(bench.cells, key=lambda cell: cell.nfe, reverse=True)]
     assert seen == [set(order[: index // BLOCKS]) for index in range(CELLS * BLOCKS)]
@@ -274,11 +274,11 @@ def test_a_folder_without_room_for_the_reference_s_images_and_a_cell_s_sums_is_r
     """48 images of 64 pixels in float32, and of two blocks half of 64 x 64 numbers in float64."""
     bench, folder, usage = bench_of(tmp_path, entry({"name": "euler"})), tmp_path / "results", shutil.disk_usage("/")
     needed = 48 * 64 * 4 + 2 * 64 * 64 // 2 * 8
-    monkeypatch.setattr(runner, "disk_usage", lambda _: usage._replace(free=needed - 1))
+    monkeypatch.setattr(sweep, "disk_usage", lambda _: usage._replace(free=needed - 1))
     with pytest.raises(InputError, match=r"results: the sweep needs 4.2e-05 GiB, and 4.2e-05 are free; make room"):
         fill(bench, folder)
     assert not folder.exists()
-    monkeypatch.setattr(runner, "disk_usage", lambda _: usage._replace(free=needed))
+    monkeypatch.setattr(sweep, "disk_usage", lambda _: usage._replace(free=needed))
     assert fill(bench, folder) == []
 
 
@@ -379,9 +379,9 @@ class TestFailure:
 
         bench = bench_of(tmp_path, entry({"name": "euler"}))
         with monkeypatch.context() as context:
-            context.setattr("amed_lightning.bench.block.write_tensors", full)
+            context.setattr("amed_lightning.bench.sweep.write_tensors", full)
             with pytest.raises(OSError, match="No space left"):
-                runner.run([bench], Results(tmp_path / "results"), Alone(), CPU)
+                sweep.run([bench], Results(tmp_path / "results"), Alone(), CPU)
         assert not list(tmp_path.glob("results/rows/*"))
         assert fill(bench, tmp_path / "results") == []
 
