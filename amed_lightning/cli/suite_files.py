@@ -23,7 +23,7 @@ PARTS: dict[str, Callable[[Dataset], object]] = {
 def fetch_for(path: Path) -> int:
     """Load all parts of a suite, so that nothing that it takes can be forgotten; return the exit code."""
     suite, failed = load_suite(path), False
-    parts = {
+    parts: dict[str, Callable[[], object]] = {
         f"{dataset.name}, {name}": partial(part, dataset) for dataset in suite.datasets for name, part in PARTS.items()
     }
     for name, metric in metrics_of(suite.metrics).items():

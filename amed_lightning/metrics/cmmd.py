@@ -26,7 +26,7 @@ def gaussian_discrepancy(generated: Generated, real: Real) -> float:
 
 def _mean_kernel(x: Float[Tensor, "some features"], y: Float[Tensor, "others features"]) -> float:
     squares, total = y.square().sum(1), 0.0
-    for part in x.split(ROWS_AT_ONCE):
+    for part in torch.split(x, ROWS_AT_ONCE):
         distances = part.square().sum(1)[:, None] + squares - 2 * part @ y.T
         total += float(torch.exp(-distances / (2 * BANDWIDTH**2)).sum())
     return total / (len(x) * len(y))
