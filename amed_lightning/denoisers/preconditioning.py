@@ -276,6 +276,10 @@ class Preconditioned(nn.Module):
         """Standard deviation of the data."""
         return self.preconditioning.sigma_data
 
+    def coefficients(self, sigma: Level) -> Coefficients:
+        """Return what surrounds the network at level ``sigma``."""
+        return self.preconditioning.coefficients(sigma)
+
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise ``x`` at level ``sigma``; a negative label, or None, leaves the class open."""
         at = self.preconditioning.coefficients(sigma.to(x.dtype))

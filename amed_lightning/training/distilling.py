@@ -108,7 +108,7 @@ class Distilling(Exporting, ABC):
             return
         facts = {name: value for name, value in made.items() if name != "weights"}
         with self.exported() as path:
-            save_learned(path, self.learned(made["weights"]), self.parts.purpose, facts)
+            save_learned(path, self.learned(made["weights"]), self.parts.purpose, facts, self.parts.description)
 
 
 def _require_frozen(parts: SamplerParts) -> None:

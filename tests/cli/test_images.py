@@ -153,7 +153,7 @@ class TestSample:
 
     def test_labels_are_refused_by_a_model_without_them(self, tmp_path, config, capsys):
         line = refusal(capsys, "sample", "--config", config, "--classes", "[3]", "--output", tmp_path / "images")
-        assert "--classes: this model takes no labels; leave the option out" in line
+        assert "classes: this model takes no labels; leave them out" in line
         assert not (tmp_path / "images").exists()
 
 
