@@ -63,6 +63,7 @@ def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     plain, clipped = (suite.arithmetic.applied(model) for model in (loaded, thresholded(loaded)))
     judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
     judge.require_shape(plain.image_shape)
+    judge.require_given(prompts=plain.prompts is not None, pairs=dataset.reference is not None)
     protocol = Protocol(
         judge.digest,
         suite.num_blocks,
