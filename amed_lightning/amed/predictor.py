@@ -114,7 +114,7 @@ class AMEDPredictor(Learned):
 
         A level has no room for the three digits of autocast's half precision.
         """
-        batch, device = len(here.features), here.features.device.type
+        batch, device = here.features.shape[0], here.features.device.type
         features = here.features.to(torch.promote_types(here.features.dtype, self.fc_r.weight.dtype))
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             code = _linear(self.enc_layer1, F.silu(_linear(self.enc_layer0, features)))

@@ -39,6 +39,7 @@ VERBS = {
     "models": ("amed_lightning.cli.models", "list, fetch or verify the published models"),
     "doctor": ("amed_lightning.cli.doctor", "tell what this machine has, and what is wrong with it"),
     "convert": ("amed_lightning.cli.convert", "turn a published network or predictor into safetensors and a JSON"),
+    "export": ("amed_lightning.cli.export", "write a sampler for diffusers, ComfyUI, PyTorch alone or ONNX"),
     "bench": ("amed_lightning.cli.bench", "sweep solvers and NFE: run, table, plot"),
 }
 

@@ -74,11 +74,10 @@ class NetworkDenoiser(nn.Module, ABC):
 
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise ``x`` at level ``sigma``."""
-        skip, out, scale, time = (
-            part.to(x.dtype) if isinstance(part, Tensor) else part for part in self.coefficients(sigma)
-        )
-        output, features = self.network(x / scale, per_sample(time, len(x)), condition)
-        return Denoised(skip * x + out * output, features)
+        at = self.coefficients(sigma)
+        time = per_sample(at.noise, x.shape[0]).to(x.dtype)
+        output, features = self.network((x / at.scale).to(x.dtype), time, condition)
+        return Denoised((at.skip * x + at.out * output).to(x.dtype), features)
 
 
 class DiscreteDenoiser(NetworkDenoiser):

@@ -50,7 +50,7 @@ class OwnNetwork(nn.Module):
         output = output[:, : x.shape[1]].to(x.dtype)
         if output.shape != x.shape:
             raise InputError(f"the network answers in shape {tuple(output.shape)} where {tuple(x.shape)} is needed")
-        features = averaged(outputs[-1]).to(x.dtype) if self.has_bottleneck else x.new_zeros(len(x), 0)
+        features = averaged(outputs[-1]).to(x.dtype) if self.has_bottleneck else x.new_zeros(x.shape[0], 0)
         return output, features
 
 
@@ -119,8 +119,11 @@ def _described(
     own = denoiser.network
     assert isinstance(own, OwnNetwork)
     label = torch.zeros(1, dtype=torch.long) if num_classes else None
+    like = next(own.network.parameters(), torch.zeros(()))
     with torch.inference_mode():
-        _, features = own(torch.zeros(1, *shape), torch.zeros(1), label)
+        _, features = own(
+            like.new_zeros(1, *shape), like.new_zeros(1), label if label is None else label.to(like.device)
+        )
     kind = f"{type(own.network).__module__}.{type(own.network).__qualname__}"
     made_of = [kind, weights_digest(own.network), shape, noise_range, prediction, num_classes, features.shape[1]]
     return DiffusionModel(denoiser, digest(made_of), shape, noise_range, features.shape[1], num_classes)

@@ -284,7 +284,7 @@ class Preconditioned(nn.Module):
         """Denoise ``x`` at level ``sigma``; a negative label, or None, leaves the class open."""
         at = self.preconditioning.coefficients(sigma.to(x.dtype))
         labels = self._one_hot(condition, x)
-        output, features = self.model(x / at.scale, per_sample(at.noise, len(x)), labels)
+        output, features = self.model(x / at.scale, per_sample(at.noise, x.shape[0]), labels)
         answer = output[:, : x.shape[1]].to(x.dtype)
         return Denoised(at.skip * x + at.out * answer, features)
 
