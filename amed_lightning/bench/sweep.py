@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from shutil import disk_usage
 from typing import Any
@@ -150,9 +150,9 @@ def run(benches: Sequence[Bench], results: Results, processes: Processes, device
             results.error(cell.key).unlink(missing_ok=True)
     _require_room(benches, results)
     processes.broadcast(None)  # nobody takes an error of before for one of now
-    with _shown(cells, results, processes) as show:
+    with _shown(cells, results, processes) as bar:
         for bench in benches:
-            _run(bench, results, processes, device, show)
+            _run(bench, results, processes, device, bar)
     return [cell for cell in cells if results.error(cell.key).is_file()]
 
 
@@ -174,27 +174,44 @@ def _bytes_to_come(bench: Bench, results: Results) -> int:
     return images + protocol.num_blocks * size * size // 2 * torch.float64.itemsize
 
 
+@dataclass(frozen=True)
+class _Bar:
+    """How far all cells have come, in network runs, whoever computes them.
+
+    Attributes:
+        left: the network runs of each block that is not done yet.
+        advance: shows what is done, and which cell is at hand.
+    """
+
+    left: dict[str, int]
+    advance: Advance
+
+    def done(self, name: str) -> None:
+        """Count a block, once."""
+        self.advance(self.left.pop(name, 0))
+
+
 @contextmanager
-def _shown(cells: Sequence[Cell], results: Results, processes: Processes) -> Iterator[Advance]:
-    """Show how far all cells have come, in network runs, once per job."""
-    left = sum(_weight(cell) for cell in cells for block in _blocks(cell) if not results.is_done(cell, block))
+def _shown(cells: Sequence[Cell], results: Results, processes: Processes) -> Iterator[_Bar]:
+    """Show a bar, once per job."""
+    left = {
+        block_name(cell.key, block): cell.nfe * cell.protocol.block_size
+        for cell in cells
+        for block in _blocks(cell)
+        if not results.is_done(cell, block)
+    }
     if processes.global_rank or not left:
-        yield nothing
+        yield _Bar({}, nothing)
     else:
-        with progress("bench", left, "network runs") as advance:
-            yield advance
+        with progress("bench", sum(left.values()), "network runs") as advance:
+            yield _Bar(left, advance)
 
 
 def _blocks(cell: Cell) -> range:
     return range(cell.protocol.num_blocks)
 
 
-def _weight(cell: Cell) -> int:
-    """Return the network runs of a block."""
-    return cell.nfe * cell.protocol.block_size
-
-
-def _run(bench: Bench, results: Results, processes: Processes, device: torch.device, show: Advance) -> None:
+def _run(bench: Bench, results: Results, processes: Processes, device: torch.device, bar: _Bar) -> None:
     """Compute one dataset's cells; the weights are on the device meanwhile."""
     unfinished = [cell for cell in bench.cells if not _is_finished(cell, results)]
     if unfinished:
@@ -202,7 +219,7 @@ def _run(bench: Bench, results: Results, processes: Processes, device: torch.dev
         longest_first = sorted(unfinished, key=lambda cell: cell.nfe, reverse=True)
         references = [cell for cell in bench.cells if cell.planned.is_reference]
         for cells in (references, [cell for cell in longest_first if cell not in references]):
-            _fill(bench, cells, results, processes, device, show)
+            _fill(bench, cells, results, processes, device, bar)
         bench.to(torch.device("cpu"))
 
 
@@ -230,12 +247,12 @@ def _fill(
     results: Results,
     processes: Processes,
     device: torch.device,
-    show: Advance,
+    bar: _Bar,
 ) -> None:
     """Compute the missing blocks of cells, and the rows that they complete."""
     source = provenance(device, processes.world_size)
-    pieces = {f"{cell.key}-{block}": (cell, block) for cell in cells for block in _blocks(cell)}
-    blocks = {name: partial(_attempt, bench, *piece, results, device, source, show) for name, piece in pieces.items()}
+    pieces = {block_name(cell.key, block): (cell, block) for cell in cells for block in _blocks(cell)}
+    blocks = {name: partial(_attempt, bench, *piece, results, device, source, bar) for name, piece in pieces.items()}
     rows = {cell.key: partial(_complete, bench, cell, results, source) for cell in cells}
     folder = results.folder / "blocks"
 
@@ -243,11 +260,10 @@ def _fill(
         cell, block = pieces[name]
         return results.is_done(cell, block) or results.error(cell.key).is_file()
 
-    def tell(name: str) -> None:
-        show(_weight(pieces[name][0]))
-
     while True:
-        share(f"bench {bench.name}", blocks, is_done, folder, processes, tell=tell)
+        for name in filter(is_done, blocks):  # by others, before this process came here
+            bar.done(name)
+        share(f"bench {bench.name}", blocks, is_done, folder, processes, tell=bar.done)
         share(f"rows of {bench.name}", rows, results.is_scored, folder, processes, "rows", tell=lambda name: None)
         if all(map(results.is_settled, cells)):  # a block may have turned out to be damaged
             return
@@ -260,7 +276,7 @@ def _attempt(
     results: Results,
     device: torch.device,
     source: dict[str, Any],
-    show: Advance,
+    bar: _Bar,
 ) -> None:
     """Compute a block, unless its cell has failed already, and the row, if it was the cell's last block.
 
@@ -268,7 +284,7 @@ def _attempt(
     """
     if results.error(cell.key).is_file():
         return
-    show(0, str(cell.planned.id))
+    bar.advance(0, str(cell.planned.id))
     where = block, results, device, {name: source[name] for name in OF_A_BLOCK}
     with _errors_of(cell, results):
         try:

@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from amed_lightning.bench.prepare import prepare
-from amed_lightning.bench.runner import run
 from PIL import Image
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from transformers import (
@@ -21,8 +19,10 @@ from transformers import (
     Dinov2Model,
 )
 
+from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.results import Results
 from amed_lightning.bench.suite import load_suite
+from amed_lightning.bench.sweep import run
 from amed_lightning.config import InputError
 from amed_lightning.metrics.cmmd import CLIPDiscrepancy, gaussian_discrepancy
 from amed_lightning.metrics.files import load_detector

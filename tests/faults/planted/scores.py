@@ -131,6 +131,18 @@ FAULTS = (
         ),
     ),
     *in_file(
+        "bench/results.py",
+        "bench/test_block.py::TestSums",
+        ("a matrix is kept whole", "name + TRIANGLE, value[_lower(len(value))]", "name, value"),
+        ("any square matrix is kept as a triangle", " and value.equal(value.mT):", ":"),
+        ("a triangle is read as half of its matrix", "    matrix.mT[lower] = value", "    matrix.mT[lower] = 0"),
+    ),
+    *in_file(
+        "bench/sweep.py",
+        "bench/test_sweep.py::test_the_longest_cells_come_first_and_the_reference_before_all",
+        ("the shortest cells come first", "cell.nfe, reverse=True", "cell.nfe"),
+    ),
+    *in_file(
         "metrics/fid.py",
         "bench/test_golden.py",
         ("a figure moves ten times as far", "tolerance=1e-4", "tolerance=1e-3"),
