@@ -301,7 +301,8 @@ class AmedPlacedScheduler(Stepping):
         """Return the slope that leads on: iPNDM's of the last ones, or the newest."""
         order = self.config.order if self.config.slope == "ipndm" else 1
         newest = self.slopes[: -order - 1 : -1]
-        return sum(w * slope for w, slope in zip(EQUIDISTANT[len(newest) - 1], newest, strict=True))
+        weights = EQUIDISTANT[len(newest) - 1]
+        return sum((w * slope for w, slope in zip(weights, newest, strict=True)), torch.zeros_like(newest[0]))
 
     def _image(self, x: Tensor, output: Tensor, told: Tensor) -> Tensor:
         """Return the image that an answer stands for."""

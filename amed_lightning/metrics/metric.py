@@ -17,7 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from amed_lightning.config import Spec
-from amed_lightning.metrics.detector import Detection
+from amed_lightning.metrics.detector import Detection, Detector
 from amed_lightning.metrics.statistics import Statistics
 from amed_lightning.tensors import Bytes, Images
 
@@ -62,7 +62,8 @@ class Seen:
         numbers: each image's among all, from 0, where the images are.
         total: how many images there will be.
         pixels: the images.
-        detection: what the metric's detector answers, if it needs features or logits.
+        detector: the metric's.
+        detection: what it answers, if the metric needs features or logits.
         prompts: of each image, if it needs them.
         pair: if it needs them, the images in [-1, 1] and those of a reference sampler from the same noise.
     """
@@ -70,6 +71,7 @@ class Seen:
     numbers: Int[Tensor, "batch"]
     total: int
     pixels: Bytes
+    detector: Detector
     detection: Detection = NOTHING
     prompts: Sequence[str] = ()
     pair: tuple[Images, ...] = ()

@@ -13,7 +13,7 @@ from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.files import ASSETS, load_detector
 from amed_lightning.metrics.metric import Metric, Score
 from amed_lightning.metrics.scores import METRICS, PAIRED, USUAL, GenerationScores, Measure, described, metrics_of
-from amed_lightning.metrics.statistics import Statistics, read_statistics, statistics_of
+from amed_lightning.metrics.statistics import Statistics, read_spatial_statistics, read_statistics, statistics_of
 from amed_lightning.runtime.cache import fetch
 
 
@@ -51,11 +51,12 @@ REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {
     "statistics": read_statistics,
     "published": published_statistics,
     "shipped": shipped_statistics,
+    "spatial_statistics": read_spatial_statistics,
 }
 """What real images can be given as: themselves, or the statistics that a detector made of them."""
 
 
-PLACES = ("model", "detector", "reference")
+PLACES = ("model", "path", "sha256", "detector", "reference")
 """Options of metrics that say where its detector and real images are; digests of these say what they are."""
 
 

@@ -14,9 +14,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from amed_lightning.config import InputError, Spec, build, complete
+from amed_lightning.metrics.clip_score import CLIPScore
+from amed_lightning.metrics.cmmd import CLIPDiscrepancy
 from amed_lightning.metrics.detector import Detection, Detector
 from amed_lightning.metrics.feature_metrics import KernelInceptionDistance, PrecisionRecall
-from amed_lightning.metrics.fid import FrechetInceptionDistance
+from amed_lightning.metrics.fid import FrechetDINOv2Distance, FrechetInceptionDistance, SpatialFID
 from amed_lightning.metrics.inception_score import InceptionScore
 from amed_lightning.metrics.metric import NOTHING, Metric, Score, Seen, Sums
 from amed_lightning.metrics.paired import PairedDistance
@@ -28,6 +30,10 @@ METRICS: dict[str, type[Metric]] = {
     "is": InceptionScore,
     "kid": KernelInceptionDistance,
     "precision_recall": PrecisionRecall,
+    "sfid": SpatialFID,
+    "fd_dinov2": FrechetDINOv2Distance,
+    "cmmd": CLIPDiscrepancy,
+    "clip_score": CLIPScore,
     "rmse": PairedDistance,
 }
 """The metrics, in the order of a table's columns; the first that a table has ranks its lines."""
@@ -140,15 +146,15 @@ class GenerationScores:
         """
         if int(numbers.min()) < 0 or int(numbers.max()) >= self.total:
             raise ValueError(f"an index lies outside 0 .. {self.total - 1}")
-        seen, found = Seen(numbers.to(pixels.device), self.total, pixels, prompts=prompts, pair=pair), Sums()
-        answers: dict[int, Detection] = {}
+        numbers, answers, found = numbers.to(pixels.device), dict[int, Detection](), Sums()
         for measure in self.measures:
             metric, detector = measure.metric, measure.detector
             if "pairs" in metric.needs and not pair:
                 continue
             if metric.needs & {"features", "logits"} and id(detector) not in answers:
                 answers[id(detector)] = _checked(detector, detector(pixels), len(numbers))
-            sums = metric.sums(replace(seen, detection=answers.get(id(detector), NOTHING)))
+            answer = answers.get(id(detector), NOTHING)
+            sums = metric.sums(Seen(numbers, self.total, pixels, detector, answer, prompts, pair))
             found |= {f"{measure.prefix}{name}": value for name, value in sums.items()}
         self.add(found)
 

@@ -32,7 +32,13 @@ from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.tensors import is_finite
 from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.fine_samples import ends_of, noise_and_samples
-from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, costs, normal_equations
+from amed_lightning.training.normal_equations import (
+    Linear,
+    NormalEquations,
+    Replay,
+    costs_of,
+    normal_equations,
+)
 from amed_lightning.training.order import Blocks
 from amed_lightning.training.resuming import FromHere
 from amed_lightning.training.source import Source
@@ -45,7 +51,10 @@ Trial: TypeAlias = tuple[float, Float[Tensor, "numbers"]]
 
 
 class LeastSquares(Distilling):
-    """Fit the numbers of a table and export those that are best on the validation trajectories.
+    """Fit the numbers of a table and export those of the lowest cost.
+
+    A table's few numbers do not overfit some hundred trajectories: what validation trajectories prefer among its steps
+    is noise of those few (docs/learned.md). They say how far it is from its teacher.
 
     Args:
         student: the classical sampler to begin at; its solver has no placer.
@@ -165,7 +174,7 @@ class LeastSquares(Distilling):
             return
         block = (self.parts.model.denoiser, *noise_and_samples(batch, self.parts), self.radius)
         if self.trials:
-            self.sums.append(costs([self._tabled(numbers) for _, numbers in self.trials], *block))
+            self.sums.append(costs_of([self._tabled(numbers) for _, numbers in self.trials], *block))
             return
         self.linear = self.linear or Linear.at(self.table)
         sums = normal_equations(self.linear, *block).sums
@@ -217,7 +226,7 @@ class LeastSquares(Distilling):
         self.squares.append((end - target).double().square().flatten(1).mean(1))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the distance from the teacher, by which the table is judged.
+        """Log the distance from the teacher, and export the present table, which is that of the lowest cost.
 
         Raises:
             FloatingPointError: the distance is not finite.
@@ -226,7 +235,8 @@ class LeastSquares(Distilling):
         distance = float(squares.mean().sqrt())
         if not math.isfinite(distance):
             raise FloatingPointError(f"the distance of the validation samples is not finite; {USUAL_CAUSE}")
-        self.judge("rmse", distance, self.last())
+        self.log("val/rmse", distance, prog_bar=True)
+        self.keep({"val_rmse": distance} | self.last())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep where the fit stands, with the sums of all processes since the epoch began."""

@@ -66,6 +66,31 @@ FAULTS = (
         ("precision looks at five neighbours", "NEIGHBOURS = 3", "NEIGHBOURS = 5"),
     ),
     *in_file(
+        "metrics/cmmd.py",
+        "metrics/test_encoders.py::TestCMMD",
+        ("CMMD's kernel is narrower", "BANDWIDTH, SCALE = 10.0, 1000.0", "BANDWIDTH, SCALE = 9.0, 1000.0"),
+        ("CMMD's kernel lacks its factor of two", "/ (2 * BANDWIDTH**2)", "/ BANDWIDTH**2"),
+        ("CMMD counts the mixed pairs once", "- 2 * _mean_kernel(x, y)", "- _mean_kernel(x, y)"),
+    ),
+    *in_file(
+        "metrics/clip_score.py",
+        "metrics/test_encoders.py::TestCLIPScore",
+        ("CLIP score is the paper's", "SCALE = 100.0", "SCALE = 250.0"),
+    ),
+    *in_file(
+        "metrics/encoders.py",
+        "metrics/test_encoders.py::TestDINOv2",
+        ("a squeezed image is not clipped", "self.squeezed(images).clip(0, 255)", "self.squeezed(images)"),
+        ("images are not antialiased", 'mode="bicubic", antialias=True', 'mode="bicubic"'),
+    ),
+    *in_file(
+        "metrics/inception.py",
+        "metrics/test_spatial_fid.py",
+        ("sFID is on eight channels", "= 7, 17 * 17", "= 8, 17 * 17"),
+        ("sFID is on another block", "Mixed_6d.branch1x1", "Mixed_6c.branch1x1"),
+        ("sFID's channels come first", "permute(0, 2, 3, 1).flatten(1)", "flatten(1)"),
+    ),
+    *in_file(
         "bench/jackknife.py",
         "bench/test_jackknife.py::TestError",
         ("the jackknife's factor is a variance's", "math.sqrt((count - 1) / count *", "math.sqrt(1 / (count - 1) *"),
