@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from amed_lightning.denoisers.discrete import DiscreteDenoiser
+from amed_lightning.denoisers.discrete import DiscreteDenoiser, FlowDenoiser
 from amed_lightning.noise.schedules import scaled_linear_log_alphas
 
 TABLE = scaled_linear_log_alphas()
@@ -103,3 +103,20 @@ def test_an_evaluation_is_one_network_run_and_the_table_is_no_weight():
     denoiser = DiscreteDenoiser(StandIn(), TABLE, "epsilon")
     assert denoiser.cost == 1
     assert not denoiser.state_dict()
+
+
+class TestFlowMatching:
+    @every_level
+    def test_the_network_sees_the_way_from_the_image_to_the_noise(self, sigma):
+        clean, noise, network = drawn(1), drawn(2), StandIn()
+        FlowDenoiser(network)(clean + sigma * noise, sigma, torch.arange(3))
+        s = sigma / (1 + sigma)
+        torch.testing.assert_close(network.x, (1 - s) * clean + s * noise)
+        torch.testing.assert_close(network.time, (1000 * s).flatten().expand(3))
+        assert network.condition.equal(torch.arange(3))
+
+    @every_level
+    def test_the_difference_of_noise_and_image_leads_back_to_it(self, sigma):
+        clean, noise = drawn(1), drawn(2)
+        answer = FlowDenoiser(StandIn(noise - clean))(clean + sigma * noise, sigma, None)
+        torch.testing.assert_close(answer.image, clean)

@@ -8,7 +8,7 @@ from torch import nn
 
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.own import discrete_model
+from amed_lightning.denoisers.own import discrete_model, flow_model
 
 SHAPE, BETAS = (2, 4, 4), torch.linspace(1e-3, 0.2, 50)
 LEVEL = torch.tensor(0.7, dtype=torch.float64)
@@ -100,3 +100,18 @@ def test_an_answer_of_another_shape_is_refused():
     network.forward = lambda x, time: x[:, :1]
     with pytest.raises(InputError, match=r"answers in shape \(1, 1, 4, 4\) where \(1, 2, 4, 4\) is needed"):
         discrete_model(network, SHAPE, BETAS)
+
+
+class TestFlowMatching:
+    def test_it_goes_between_its_times_and_is_told_a_thousandth(self):
+        network = Network()
+        model = flow_model(network, SHAPE, times=(0.1, 0.75), bottleneck=network.middle)
+        assert [model.noise_range.sigma_min, model.noise_range.sigma_max] == pytest.approx([1 / 9, 3.0])
+        model.denoiser(noise(), torch.tensor(3.0, dtype=torch.float64), None)
+        assert network.asked[-1][1].tolist() == pytest.approx(3 * [750.0])
+        assert model.feature_size == 4
+
+    @pytest.mark.parametrize("times", [(0.0, 0.5), (0.5, 1.0), (0.5, 0.4)])
+    def test_times_that_are_none_are_refused(self, times):
+        with pytest.raises(InputError, match="they lie between 0 and 1, the smaller first"):
+            flow_model(Network(), SHAPE, times)
