@@ -272,7 +272,7 @@ class TestBadInput:
         datasets = [{"name": "grey", "model": EXACT, "reference": entry} | scored]
         suite = {"name": "small", "datasets": datasets, "entries": []}
         (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
-        for action in ("table", "plot"):
+        for action in ("table", "plot", "report"):
             options = ("--config", tmp_path / "suite.yaml", "--output", tmp_path)
             assert "no sweep there" in refusal(capsys, "bench", action, *options)
 
