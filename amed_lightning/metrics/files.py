@@ -9,6 +9,7 @@ import torch
 from amed_lightning.config import InputError, Spec, build, file_digest, write_atomically
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.efficientnet import efficientnet_lite0
 from amed_lightning.metrics.fashion_mnist_classifier import FashionMNISTClassifier
 from amed_lightning.metrics.image_classifier import ImageClassifier
 from amed_lightning.metrics.inception import inception
@@ -75,6 +76,7 @@ DETECTORS: dict[str, Callable[..., tuple[Detector, str]]] = {
     "digits": digits_classifier,
     "fashion_mnist": fashion_mnist_classifier,
     "inception": inception,
+    "efficientnet_lite0": efficientnet_lite0,
 }
 """The detectors that configurations call by name; each comes with the digest of all that its features depend on."""
 
