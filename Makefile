@@ -62,6 +62,10 @@ $(RUNS)/%/finished: configs/digits/%.yaml $(MODEL) | $(STAMP)
 	$(BIN)/lightning fit --config $<
 	touch -c $@
 
+$(RUNS)/learned/union-%/finished: configs/digits/learned/union.yaml $(MODEL) | $(STAMP)
+	$(BIN)/lightning fit --config $< --model.student.nfe=$*
+	touch -c $@
+
 $(RUNS)/amed-5/finished: configs/digits/amed.yaml $(MODEL) | $(STAMP)
 	$(BIN)/lightning fit --config $<
 	touch -c $@
