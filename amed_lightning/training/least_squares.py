@@ -32,7 +32,14 @@ from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.tensors import is_finite
 from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.fine_samples import ends_of, noise_and_samples
-from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, costs, normal_equations
+from amed_lightning.training.normal_equations import (
+    Linear,
+    NormalEquations,
+    Replay,
+    costs_of,
+    normal_equations,
+    pseudo_huber,
+)
 from amed_lightning.training.order import Blocks
 from amed_lightning.training.resuming import FromHere
 from amed_lightning.training.source import Source
@@ -165,7 +172,7 @@ class LeastSquares(Distilling):
             return
         block = (self.parts.model.denoiser, *noise_and_samples(batch, self.parts), self.radius)
         if self.trials:
-            self.sums.append(costs([self._tabled(numbers) for _, numbers in self.trials], *block))
+            self.sums.append(costs_of([self._tabled(numbers) for _, numbers in self.trials], *block))
             return
         self.linear = self.linear or Linear.at(self.table)
         sums = normal_equations(self.linear, *block).sums
@@ -217,16 +224,17 @@ class LeastSquares(Distilling):
         self.squares.append((end - target).double().square().flatten(1).mean(1))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the distance from the teacher, by which the table is judged.
+        """Log the distance from the teacher, and the cost, by which the table is judged.
 
         Raises:
             FloatingPointError: the distance is not finite.
         """
-        squares, self.squares = self._in_order(self.squares), []
-        distance = float(squares.mean().sqrt())
+        squares, self.squares = self._in_order(self.squares).flatten(), []
+        distance, cost = float(squares.mean().sqrt()), float(pseudo_huber(squares, self.radius).mean())
         if not math.isfinite(distance):
             raise FloatingPointError(f"the distance of the validation samples is not finite; {USUAL_CAUSE}")
-        self.judge("rmse", distance, self.last())
+        self.log("val/rmse", distance, prog_bar=True)
+        self.judge("cost", cost, {"val_rmse": distance} | self.last())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep where the fit stands, with the sums of all processes since the epoch began."""

@@ -147,19 +147,20 @@ def normal_equations(
         for along in linear.along:
             other, _ = replay.end(linear.moved(along), answers[: _first_run(along)])
             columns.append(((other - end).double() / DIFFERENCE).flatten(1))
-        residual, root = _distance(end, target, radius)
+        residual = _residual(end, target)
+        costs = pseudo_huber(residual.square().mean(1), radius)
         jacobian = torch.stack(columns, 1)
-        weight = 1 / (root * residual.shape[1])
+        weight = 1 / ((1 + costs / radius**2) * residual.shape[1])
         sums = (
             torch.einsum("b,bip,bjp->ij", weight, jacobian, jacobian).flatten(),
             torch.einsum("b,bip,bp->i", weight, jacobian, residual),
-            (radius**2 * (root - 1)).sum()[None],
-            root.new_tensor([len(noise), replay.runs * len(noise)]),
+            costs.sum()[None],
+            costs.new_tensor([len(noise), replay.runs * len(noise)]),
         )
         return NormalEquations(torch.cat(sums))
 
 
-def costs(
+def costs_of(
     tables: list[Table], denoiser: Denoiser, noise: Images, condition: Condition | None, target: Images, radius: float
 ) -> Float[Tensor, "sums"]:
     """Sum the cost of each table over a block of samples; then the samples, and the network runs that it took.
@@ -174,17 +175,18 @@ def costs(
     """
     replay = Replay(denoiser, noise, condition)
     with torch.inference_mode():
-        roots = [_distance(replay.end(table, [])[0], target, radius)[1] for table in tables]
-        sums = [radius**2 * (root - 1).sum() for root in roots]
-        return torch.stack([*sums, *roots[0].new_tensor([len(noise), replay.runs * len(noise)])])
+        squares = [_residual(replay.end(table, [])[0], target).square().mean(1) for table in tables]
+        sums = [pseudo_huber(square, radius).sum() for square in squares]
+        return torch.stack([*sums, *squares[0].new_tensor([len(noise), replay.runs * len(noise)])])
 
 
-def _distance(
-    end: Images, target: Images, radius: float
-) -> tuple[Float[Tensor, "batch pixels"], Float[Tensor, "batch"]]:
-    """Return what is left of each sample, and the root of its pseudo-Huber loss."""
-    residual = (end.double() - target.double()).flatten(1)
-    return residual, (1 + residual.square().mean(1) / radius**2).sqrt()
+def pseudo_huber(square: Float[Tensor, "batch"], radius: float) -> Float[Tensor, "batch"]:
+    """Return the losses of samples whose distance has this mean square; half of it, where that is near."""
+    return radius**2 * ((1 + square / radius**2).sqrt() - 1)
+
+
+def _residual(end: Images, target: Images) -> Float[Tensor, "batch pixels"]:
+    return (end.double() - target.double()).flatten(1)
 
 
 def _first_run(along: Table) -> int:

@@ -61,6 +61,8 @@ def test_a_fit_comes_nearer_to_its_teacher_and_its_file_is_the_sampler_that_was_
     far, near = (float((each.sample(noise).x - fine).square().mean().sqrt()) for each in (classical, sampler))
     assert near < 0.5 * far
     assert near == pytest.approx(facts["val_rmse"], rel=1e-5)
+    squares = (sampler.sample(noise).x - fine).double().square().flatten(1).mean(1)
+    assert facts["val_cost"] == pytest.approx(float((0.09 * ((1 + squares / 0.09).sqrt() - 1)).mean()), rel=1e-5)
     assert sampler.nfe == classical.nfe == 4
     assert learning.runs > facts["runs"] >= 0
 

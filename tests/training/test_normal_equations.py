@@ -10,7 +10,7 @@ from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 from amed_lightning.solvers.tabulated import table_of
-from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, costs, normal_equations
+from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, costs_of, normal_equations
 
 from ..solvers.problems import RANGE, Watched, mixture, start
 
@@ -73,7 +73,7 @@ def test_differences_agree_with_automatic_differentiation(groups, radius):
 def test_the_costs_of_tables_are_those_of_their_equations():
     near, far = learned(), learned()
     far.set(far.numbers + 0.1)
-    *sums, samples, runs = costs([near(), far()], mixture(), NOISE, None, target(), RADIUS).tolist()
+    *sums, samples, runs = costs_of([near(), far()], mixture(), NOISE, None, target(), RADIUS).tolist()
     assert [each / samples for each in sums] == pytest.approx([equations(each).cost for each in (near, far)], rel=1e-9)
     assert runs == 2 * RUNS * len(NOISE)
 

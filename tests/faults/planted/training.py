@@ -194,8 +194,8 @@ FAULTS = (
         "training/test_normal_equations.py",
         (
             "a cost is not weighed by its distance",
-            "weight = 1 / (root * residual.shape[1])",
-            "weight = 1 / (root * 0 + residual.shape[1])",
+            "weight = 1 / ((1 + costs / radius**2) * residual.shape[1])",
+            "weight = 1 / residual.shape[1] + 0 * costs",
         ),
         (
             "a difference is twice the derivative",
@@ -209,8 +209,7 @@ FAULTS = (
             "return int(felt.nonzero()[0])",
             "return int(felt.nonzero()[0]) + 1",
         ),
-        ("a radius counts once", "(radius**2 * (root - 1)).sum()[None]", "(radius * (root - 1)).sum()[None]"),
-        ("a radius of trials counts once", "[radius**2 * (root - 1).sum()", "[radius * (root - 1).sum()"),
+        ("a radius counts once", "return radius**2 * ((1", "return radius * ((1"),
     ),
     *in_file(
         "training/least_squares.py",
