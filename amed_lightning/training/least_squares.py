@@ -38,7 +38,6 @@ from amed_lightning.training.normal_equations import (
     Replay,
     costs_of,
     normal_equations,
-    pseudo_huber,
 )
 from amed_lightning.training.order import Blocks
 from amed_lightning.training.resuming import FromHere
@@ -52,7 +51,10 @@ Trial: TypeAlias = tuple[float, Float[Tensor, "numbers"]]
 
 
 class LeastSquares(Distilling):
-    """Fit the numbers of a table and export those that are best on the validation trajectories.
+    """Fit the numbers of a table and export those of the lowest cost.
+
+    A table's few numbers do not overfit some hundred trajectories: what validation trajectories prefer among its steps
+    is noise of those few (docs/learned.md). They say how far it is from its teacher.
 
     Args:
         student: the classical sampler to begin at; its solver has no placer.
@@ -224,17 +226,17 @@ class LeastSquares(Distilling):
         self.squares.append((end - target).double().square().flatten(1).mean(1))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the distance from the teacher, and the cost, by which the table is judged.
+        """Log the distance from the teacher, and export the present table, which is that of the lowest cost.
 
         Raises:
             FloatingPointError: the distance is not finite.
         """
-        squares, self.squares = self._in_order(self.squares).flatten(), []
-        distance, cost = float(squares.mean().sqrt()), float(pseudo_huber(squares, self.radius).mean())
+        squares, self.squares = self._in_order(self.squares), []
+        distance = float(squares.mean().sqrt())
         if not math.isfinite(distance):
             raise FloatingPointError(f"the distance of the validation samples is not finite; {USUAL_CAUSE}")
         self.log("val/rmse", distance, prog_bar=True)
-        self.judge("cost", cost, {"val_rmse": distance} | self.last())
+        self.keep({"val_rmse": distance} | self.last())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep where the fit stands, with the sums of all processes since the epoch began."""
