@@ -9,6 +9,7 @@ from amed_lightning.bench.cell import Cell, Protocol
 from amed_lightning.bench.plan import Planned, plan
 from amed_lightning.bench.suite import Dataset, Suite
 from amed_lightning.config import canonical_json
+from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import load
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
@@ -60,7 +61,7 @@ def prepare(suite: Suite) -> list[Bench]:
 
 def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     loaded = load(dataset.model)
-    plain, clipped = (suite.arithmetic.applied(model) for model in (loaded, thresholded(loaded)))
+    plain, clipped = (computing(model, suite.arithmetic) for model in (loaded, thresholded(loaded)))
     judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
     judge.require_shape(plain.image_shape)
     protocol = Protocol(

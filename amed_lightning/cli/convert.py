@@ -18,7 +18,8 @@ from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.thresholding import Thresholded
 from amed_lightning.denoisers.untold import Untold
 from amed_lightning.runtime.places import require_place
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerParts
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:

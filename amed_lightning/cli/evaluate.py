@@ -19,8 +19,9 @@ from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, repeated_prompts
+from amed_lightning.sampling.sampler import Sampler, build_sampler, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import Bytes, Images
 

@@ -18,8 +18,9 @@ from amed_lightning.denoisers.registry import DENOISERS, published_card
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.work import share
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, identity
+from amed_lightning.sampling.sampler import Sampler, build_sampler, identity
 from amed_lightning.seeds import Seeds, Stream
 
 

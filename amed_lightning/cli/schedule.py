@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from amed_lightning.cli.parsing import parser_for
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
-from amed_lightning.teacher.search import ScheduleSearch, search
+from amed_lightning.teacher.search import search
+from amed_lightning.teacher.wanted import ScheduleSearch
 
 
 def run(verb: str, arguments: Sequence[str]) -> int:

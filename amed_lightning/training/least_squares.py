@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader
 from amed_lightning.amed.learned_table import GROUPS, LearnedTable
 from amed_lightning.config import InputError
 from amed_lightning.flow.model import Condition
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, learned_path
+from amed_lightning.sampling.sampler import SamplerParts, learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories

@@ -11,6 +11,7 @@ import torch
 
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.files import save_weights
 from amed_lightning.denoisers.guidance import ClassifierGuidance
 from amed_lightning.denoisers.published import read_published
@@ -205,7 +206,7 @@ class TestNames:
 
 
 def computing(spec, **options):
-    return Arithmetic(**options).applied(model(spec))
+    return computing(model(spec), Arithmetic(**options))
 
 
 class TestArithmetic:
