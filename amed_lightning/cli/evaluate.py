@@ -4,14 +4,13 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse.typing import PositiveInt
+from jsonargparse import Namespace
 
 from amed_lightning.bench.results import write_json
-from amed_lightning.cli.parsing import parser_for, seed_range
+from amed_lightning.cli.parsing import seed_range
 from amed_lightning.config import InputError, canonical_json, digest
 from amed_lightning.data.folder import image_files
 from amed_lightning.metrics.reference import examiner
@@ -19,7 +18,6 @@ from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
 from amed_lightning.sampling.sampler import Sampler, build_sampler, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
@@ -47,20 +45,8 @@ class Source:
     batches: Iterator[tuple[Bytes, tuple[Images, Images] | None]]
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Score and print."""
-    parser = parser_for(verb, "Score a sampler, or images in a folder or a zip, with FID, IS and more.")
-    parser.add_argument("--config", action="config", help="YAML file with these options")
-    for name, purpose in (("sampler", "what to score; or name --images"), ("teacher", "whose images to compare with")):
-        parser.add_argument(f"--{name}", type=SamplerConfig | None, default=None, enable_path=True, help=purpose)
-    parser.add_argument("--images", type=Path | None, default=None, help="folder or zip of images to score instead")
-    parser.add_argument("--detector", type=dict[str, Any], default={"name": "digits"}, help="name and options")
-    parser.add_argument("--dataset", type=dict[str, Any], default={"name": "digits"}, help="the real images")
-    parser.add_argument("--metrics", type=list[str], default=["fid", "is"], help="of fid, is, kid, precision_recall")
-    parser.add_argument("--seeds", default="0-2047", help="first and last seed of the sampler")
-    parser.add_argument("--batch_size", type=PositiveInt, default=256, help="images at a time")
-    parser.add_argument("--output", type=Path | None, default=None, help="also write the scores to this JSON file")
-    options = parser.instantiate(parser.parse_args(list(arguments)))
     if (options.sampler is None) == (options.images is None):
         raise InputError("evaluate: name either --sampler or --images, and not both")
     if options.teacher is not None and options.sampler is None:
