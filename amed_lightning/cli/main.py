@@ -7,6 +7,7 @@ import importlib
 import locale
 import os
 import select
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -190,7 +191,10 @@ def _speak_utf_8() -> None:
     """Start this process again in Python's UTF-8 mode, where it would read and write files in another encoding."""
     if locale.getpreferredencoding(False).lower() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        again = [sys.executable, *sys.orig_argv[1:]]
+        if os.name == "nt":  # where execv returns to the shell at once
+            sys.exit(subprocess.call(again))
+        os.execv(sys.executable, again)
 
 
 def _working_folder() -> str:

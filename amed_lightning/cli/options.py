@@ -7,20 +7,28 @@ A file behind the verb is its ``--config``: ``fit digits/amed`` is ``fit --confi
 can also be told by the environment: ``AMED_SAMPLE__SEEDS=0-15`` is ``sample --seeds 0-15``.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace, dict_to_namespace
 from jsonargparse.typing import PositiveInt
 
-from amed_lightning.cli.parsing import Parser, parser_for
+from amed_lightning.cli.parsing import Parser, parser_for, parts_spelled_out, variable
+from amed_lightning.config import InputError, load_yaml
 from amed_lightning.denoisers.untold import Untold
 from amed_lightning.runtime.shipped import found
+from amed_lightning.runtime.wording import meant
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.teacher.wanted import ScheduleSearch
 
 CONFIG = "--config"
+CONFIGS = (CONFIG, "-c")
+EXAMPLES = {"configs": "digits/amed", "benchmarks": "digits"}
+LISTING = "list"
+"""The verb that does nothing without an action."""
 CONFIG_OF = dict.fromkeys(("fit", "validate", "precompute", "sample", "evaluate", "reference", "schedule"), "configs")
 CONFIG_OF |= dict.fromkeys(("bench run", "bench table", "bench plot", "bench nightly"), "benchmarks")
 """Commands whose first word may be a configuration, and the folder in which it is looked for by name."""
@@ -33,7 +41,7 @@ ACTIONS = {
 """Verbs of several actions; the first is meant where none is named."""
 TRAINING = ("fit", "validate", "precompute")
 """Verbs whose YAML names classes, which Lightning's own parser reads."""
-SECTIONS = ("seed_everything", "model", "data", "trainer", "checkpoint", "optimizer", "lr_scheduler")
+SECTIONS = ("seed_everything", "model", "data", "trainer", "checkpoint", "optimizer", "lr_scheduler", "ckpt_path")
 """Of such a YAML."""
 ALL = "--help-all"
 
@@ -49,45 +57,99 @@ def parsed(verb: str, arguments: Sequence[str]) -> Namespace:
     """
     action, rest = _action(verb, arguments)
     command = f"{verb} {action}" if action else verb
-    rest = _located(command, rest)
     parser = PARSERS[command](command)
-    if verb not in TRAINING:
-        options = parser.instantiate(parser.parse_args(rest))
-        options.action = action
-        return options
     if {"-h", "--help"} & {*rest}:
         parser.parse_args(["--help"])
-    told = {"verb": verb, "arguments": ["--help" if argument == ALL else argument for argument in rest]}
-    return dict_to_namespace(told)
+    rest = _with_environment(command, _located(command, rest), None if verb in TRAINING else parser)
+    if verb in TRAINING:
+        return dict_to_namespace({"verb": verb, "arguments": ["--help"] if ALL in rest else _glanced_at(rest)})
+    options = parser.instantiate(parser.parse_args(rest))
+    options.action = action
+    return options
 
 
 def _action(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """Tell the action from what follows; none is named by what is an option or a file."""
-    actions = ACTIONS.get(verb, ("",))
-    if actions != ("",) and arguments and arguments[0] in actions:
-        return arguments[0], list(arguments[1:])
-    return actions[0], list(arguments)
+    """Tell the action from what follows; none is named by what is an option or a file.
+
+    Raises:
+        InputError: it is misspelt, or the verb does nothing without one.
+    """
+    first, *rest = [*arguments] or [""]
+    if verb not in ACTIONS:
+        return "", [*arguments]
+    actions = ACTIONS[verb]
+    if first in actions:
+        return first, rest
+    near = meant(first, actions) if not Path(first).is_file() else ""
+    if near or (verb == LISTING and not first.startswith("-")):
+        raise InputError(f"{verb} {first}: use one of {', '.join(f'{verb} {action}' for action in actions)}{near}")
+    return actions[0], [*arguments]
 
 
 def _located(command: str, arguments: Sequence[str]) -> list[str]:
     """Put the paths of configurations in the place of their names, and their option before the first.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: there is none of that name, or none is named where one is needed.
     """
     if command not in CONFIG_OF:
-        return list(arguments)
-    if arguments and not arguments[0].startswith("-"):
-        arguments = [CONFIG, *arguments]
+        return [*arguments]
     located: list[str] = []
-    for argument in arguments:
+    for argument in [CONFIG] * bool(arguments and not arguments[0].startswith("-")) + [*arguments]:
         option, is_assigned, value = argument.partition("=")
-        if located[-1:] in ([CONFIG], ["-c"]):
+        if located and located[-1] in CONFIGS:
             argument = str(found(argument, CONFIG_OF[command]))
-        elif option in (CONFIG, "-c") and is_assigned:
+        elif option in CONFIGS and is_assigned:
             argument = f"{option}={found(value, CONFIG_OF[command])}"
         located.append(argument)
+    if located and located[-1] in CONFIGS:
+        raise InputError(f"{CONFIG}: a value is missing")
+    told = {argument.partition("=")[0] for argument in located}
+    if command.startswith((*TRAINING, "bench")) and not told & {*CONFIGS, "--model", ALL}:
+        raise InputError(f"{command}: name a YAML file, like `amed-lightning {command} {EXAMPLES[CONFIG_OF[command]]}`")
     return located
+
+
+def _with_environment(command: str, arguments: Sequence[str], parser: Parser | None) -> list[str]:
+    """Put what the environment says behind the configurations and before all else.
+
+    Raises:
+        InputError: a variable of this command that is none of its options.
+    """
+    prefix, last = variable(command, ""), 0
+    known = None if parser is None else {variable(command, key): key for key in parser.keys}
+    told = []
+    for name in sorted(name for name in os.environ if name.startswith(prefix)):
+        if known is not None and name not in known:
+            raise InputError(f"{name}: no option of {command}: use one of {', '.join(known)}{meant(name, known)}")
+        key = name.removeprefix(prefix).lower().replace("__", ".") if known is None else known[name]
+        told.append(f"--{key}={os.environ[name]}")
+    for index, argument in enumerate(arguments):
+        last = index + 2 if argument in CONFIGS else index + 1 if argument.startswith(f"{CONFIG}=") else last
+    return [*arguments[:last], *told, *arguments[last:]]
+
+
+def _glanced_at(arguments: list[str]) -> list[str]:
+    """Look whether the configurations of a training can be one, before Lightning is imported; return the arguments.
+
+    Raises:
+        InputError: what is wrong with one.
+    """
+    configs = [Path(value) for option, value in pairwise(arguments) if option in CONFIGS]
+    for path in configs:
+        written = load_yaml(path)
+        for key in written:
+            if key not in SECTIONS:
+                raise InputError(
+                    f"{path}: unknown key '{key}': use one of {', '.join(SECTIONS)}{meant(str(key), SECTIONS)}"
+                )
+        for section in ("model", "data"):
+            part = written.get(section, {})
+            if not isinstance(part, dict | str):
+                raise InputError(f"{path}: {section}: expected a mapping with a class_path, got {part!r}")
+            if len(configs) == 1 and part and "class_path" not in part and f"--{section}" not in arguments:
+                raise InputError(f"{path}: {section}.class_path is missing: name the class of the {section}")
+    return parts_spelled_out(arguments)
 
 
 def _training(command: str) -> Parser:

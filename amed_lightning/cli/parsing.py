@@ -1,9 +1,8 @@
 """What the verbs' parsers share: options, errors of one line, and pages of help without types."""
 
-import os
 import re
 from argparse import SUPPRESS, Action
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NoReturn, get_args
@@ -11,7 +10,7 @@ from typing import Any, NoReturn, get_args
 import jsonargparse
 
 from amed_lightning.config import InputError, at_home
-from amed_lightning.runtime.wording import meant, worded
+from amed_lightning.runtime.wording import worded
 from amed_lightning.runtime.yaml_text import NAME, NAMELESS, PARTS
 
 PLAIN_WIDTH = 160
@@ -69,23 +68,13 @@ class Parser(OneLineErrors, jsonargparse.ArgumentParser):
         super().__init__(formatter_class=Page, **options)
 
     def parse_args(self, args: Sequence[str], **options: Any) -> jsonargparse.Namespace:  # type: ignore[override]
-        """Parse what the environment says, then the command line and the configurations that it names."""
-        told = [*self._environment(), *map(str, args)]
-        return at_home(super().parse_args(parts_spelled_out(told), **options))
+        """Parse the command line and the configurations that it names."""
+        return at_home(super().parse_args(parts_spelled_out(args), **options))
 
-    def _environment(self) -> Iterator[str]:
-        """Yield the options that the environment sets.
-
-        Raises:
-            InputError: a variable of this verb that is none of its options.
-        """
-        prefix = variable(self.prog.removeprefix("amed-lightning "), "")
-        known = {variable(self.prog.removeprefix("amed-lightning "), key): key for key in _keys(self)}
-        for name in sorted(os.environ):
-            if name.startswith(prefix):
-                if name not in known:
-                    raise InputError(f"{name}: no option of this command{meant(name, known)}")
-                yield f"--{known[name]}={os.environ[name]}"
+    @property
+    def keys(self) -> list[str]:
+        """What it takes, with dots between a group and its keys."""
+        return _keys(self)
 
 
 def variable(command: str, key: str) -> str:

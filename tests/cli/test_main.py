@@ -42,11 +42,9 @@ class TestQuickAnswers:
     @pytest.mark.parametrize(
         ("option", "answer"), [("--help", r"usage: amed-lightning"), ("--version", rf"amed-lightning {__version__}$")]
     )
-    def test_they_come_without_torch_and_at_once(self, option, answer):
+    def test_they_come_without_torch(self, option, answer):
         command = [sys.executable, "-X", "importtime", "-m", "amed_lightning", option]
-        began = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=os.environ)
-        assert time.monotonic() - began < 1.5
         assert re.match(answer, done.stdout)
         imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
         assert "amed_lightning.cli.main" in imported
