@@ -110,7 +110,7 @@ class TestBuild:
             build("solver", SOLVERS, spec)
 
     def test_a_missing_option_is_bad_input_and_is_named(self):
-        with pytest.raises(InputError, match=r"model 'file': .*required: path"):
+        with pytest.raises(InputError, match="model 'file': missing: path"):
             build("model", DENOISERS, {"name": "file"})
 
     def test_a_users_own_class_is_found_by_its_import_path(self):
@@ -129,7 +129,7 @@ class TestBuild:
             build("schedule", SCHEDULES, {"name": name})
 
     def test_an_option_that_is_no_word_is_refused(self):
-        with pytest.raises(InputError, match="'True' is not accepted"):
+        with pytest.raises(InputError, match="unknown key 'True'"):
             build("schedule", SCHEDULES, {"name": "polynomial", True: 1})
 
 

@@ -140,9 +140,8 @@ def _glanced_at(arguments: list[str]) -> list[str]:
         written = load_yaml(path)
         for key in written:
             if key not in SECTIONS:
-                raise InputError(
-                    f"{path}: unknown key '{key}': use one of {', '.join(SECTIONS)}{meant(str(key), SECTIONS)}"
-                )
+                near = meant(str(key), SECTIONS)
+                raise InputError(f"{path}: unknown key '{key}': use one of {', '.join(SECTIONS)}{near}")
         for section in ("model", "data"):
             part = written.get(section, {})
             if not isinstance(part, dict | str):

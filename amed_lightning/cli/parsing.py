@@ -65,7 +65,7 @@ class Parser(OneLineErrors, jsonargparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=Page, **options)
+        super().__init__(formatter_class=Page, allow_abbrev=False, **options)
 
     def parse_args(self, args: Sequence[str], **options: Any) -> jsonargparse.Namespace:  # type: ignore[override]
         """Parse the command line and the configurations that it names."""

@@ -31,6 +31,7 @@ def _choices(found: re.Match[str]) -> str:
     return f"expected one of {found[1]}".replace("'", "")
 
 
+A_CLASS = "amed_lightning.training.distillation.AMEDDistillation"
 POSITIVE = r"Not of type PositiveInt: (?:invalid .*: )?'?(.*?)'?(?: does not conform.*)?$"
 REWRITTEN: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"Parser key \"([^\"]+)\":", r"\1:"),
@@ -39,6 +40,7 @@ REWRITTEN: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"Expected an? typing\.Literal\[([^]]*)\]", _choices),
     (r"Not of type (\w+): .*?(?= Given value:|$)", _kind),
     (r"\.? (?:Got|Given) value: ", ", got "),
+    (r"Expected a dot import path string: (\w+)", r"no class '\1': write its import path, like " + A_CLASS),
     (r"argument (\S+): expected one argument", r"\1: a value is missing"),
     (r"argument (\S+): invalid choice: ('[^']*') \(choose from (.*?)\)", r"\1: \2 is none of \3"),
     (r"[Tt]he following arguments are required: ", "missing: "),
@@ -85,6 +87,7 @@ def worded(message: str, keys: Iterable[str] = (), prefix: str = "") -> str:
         text = f"{text[: unknown.start()]}unknown key '{written}'{_instead(written, takes)}"
     if "unknown key " in text:
         text = text.partition(", got {")[0]
+    text = ", got ".join(text.split(", got ")[:2])  # the value, and not also what it stands in
     if text.startswith("unknown option "):
         text += _instead(text.split()[2].partition("=")[0], [f"--{key}" for key in takes])
     return text.replace(prefix, "") if prefix else text

@@ -105,7 +105,7 @@ QUICK = (
     Mistake("sample {}", "sampler.model: expected a mapping", sampler(model=3)),
     Mistake(
         "sample {}",
-        "arithmetic.precision: expected one of float32, .*got half",
+        "expected one of float32, .*got half",
         sampler(arithmetic={"precision": "half"}),
     ),
     Mistake("sample {}", "did you mean 'sampler.arithmetic.precision'", sampler(arithmetic={"precison": "float32"})),
@@ -159,9 +159,7 @@ LATE = (
     Mistake("fit {}", "unknown key 'scale_dri'.*did you mean 'scale_dir'", model(scale_dri=0.1)),
     Mistake("fit {}", "'discrete' needs a model with a table", student(schedule="discrete")),
     Mistake("fit {}", "at least one interval, got 0", student(num_intervals=0)),
-    Mistake(
-        "fit {}", "no class 'AMEDDistilation'.*did you mean", FIT | {"model": MODEL | {"class_path": "AMEDDistilation"}}
-    ),
+    Mistake("fit {}", "no class 'AMEDDistilation'", FIT | {"model": MODEL | {"class_path": "AMEDDistilation"}}),
     Mistake("fit {}", "unknown solver 'hoin'", data(teacher={"solver": {"name": "hoin"}})),
     Mistake("fit {}", "trajectories: expected a whole number, got all", data(trajectories="all")),
     Mistake("fit {}", "data.trajectories is 100; it must be a multiple", data(trajectories=100)),
@@ -174,9 +172,7 @@ LATE = (
     Mistake("sample {}", "unknown schedule 'linear'", sampler(schedule="linear")),
     Mistake("sample {}", "unknown model 'digts'.*did you mean 'digits'", sampler(model="digts")),
     Mistake("sample {}", "did you mean 'order'", sampler(solver={"name": "ipndm", "oder": 2})),
-    Mistake(
-        "sample {}", "order: expected a whole number, got high", sampler(solver={"name": "ipndm", "order": "high"})
-    ),
+    Mistake("sample {}", "a whole number, got high", sampler(solver={"name": "ipndm", "order": "high"})),
     Mistake("sample {}", "order 7 does not exist", sampler(solver={"name": "ipndm", "order": 7})),
     Mistake("sample {}", "expected a mapping with a 'name'", sampler(solver={"order": 3})),
     Mistake("sample {}", "m.json: no such file", sampler(model={"name": "file", "path": "m.json"})),

@@ -232,7 +232,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("verb", VERBS)
     def test_an_unknown_option(self, capsys, verb):
-        assert "--colour" in refusal(capsys, verb, "--colour", "red")
+        assert "--colour" in refusal(capsys, verb, "--colour=red")
 
     @pytest.mark.parametrize("verb", CONFIGURED)
     def test_a_configuration_that_is_not_there(self, capsys, verb):
