@@ -110,6 +110,8 @@ def _takes_part(option: str) -> bool:
 def _keys(parser: Any) -> list[str]:
     """Return what a parser takes, groups' keys with dots, those of a group that is read as one value included."""
     keys = []
+    if (verbs := getattr(parser, "_subcommands_action", None)) is not None:  # LightningCLI's
+        return list(dict.fromkeys(key for each in verbs._name_parser_map.values() for key in _keys(each)))
     for action in parser._actions:
         names = [name[2:] for name in action.option_strings if name.startswith("--") and not name.endswith("+")]
         keys += [] if action.dest.startswith(("help", "print_")) else names or [action.dest]

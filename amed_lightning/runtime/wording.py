@@ -47,7 +47,9 @@ REWRITTEN: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"[Uu]nrecognized arguments: (-\S+).*", r"unknown option \1"),
     (r"[Uu]nrecognized arguments: ", "too much: "),
 )
-UNKNOWN = re.compile(r"(?:Group '(?P<group>[^']+)' does not accept option|Option) '(?P<key>[^']+)'.*")
+UNKNOWN = re.compile(
+    r"(?:(?:Group '(?P<group>[^']+)'|Subcommand '\w+') does not accept option|Option) '(?P<key>[^']+)'.*"
+)
 CLASS = re.compile(r"Problem with given class_path '((?:\w+\.)+\w+)': ?")
 
 
