@@ -26,7 +26,7 @@ from amed_lightning.teacher.wanted import ScheduleSearch
 
 CONFIG = "--config"
 CONFIGS = (CONFIG, "-c")
-EXAMPLES = {"configs": "digits/amed", "benchmarks": "digits"}
+EXAMPLES = {"configs": "digits/amed", "benchmarks": "digits", "bench nightly": "nightly"}
 LISTING = "list"
 """The verb that does nothing without an action."""
 CONFIG_OF = dict.fromkeys(("fit", "validate", "precompute", "sample", "evaluate", "reference", "schedule"), "configs")
@@ -41,7 +41,10 @@ ACTIONS = {
 """Verbs of several actions; the first is meant where none is named."""
 TRAINING = ("fit", "validate", "precompute")
 """Verbs whose YAML names classes, which Lightning's own parser reads."""
-SECTIONS = ("seed_everything", "model", "data", "trainer", "checkpoint", "optimizer", "lr_scheduler", "ckpt_path")
+SECTIONS = (
+    *("seed_everything", "model", "data", "trainer", "checkpoint"),
+    *("optimizer", "lr_scheduler", "ckpt_path", "weights_only"),
+)
 """Of such a YAML."""
 ALL = "--help-all"
 
@@ -94,19 +97,20 @@ def _located(command: str, arguments: Sequence[str]) -> list[str]:
     """
     if command not in CONFIG_OF:
         return [*arguments]
-    located: list[str] = []
-    for argument in [CONFIG] * bool(arguments and not arguments[0].startswith("-")) + [*arguments]:
+    located: list[str] = [CONFIG] if arguments and not arguments[0].startswith("-") else []
+    for argument in arguments:
         option, is_assigned, value = argument.partition("=")
         if located and located[-1] in CONFIGS:
-            argument = str(found(argument, CONFIG_OF[command]))
+            located.append(str(found(argument, CONFIG_OF[command])))
         elif option in CONFIGS and is_assigned:
-            argument = f"{option}={found(value, CONFIG_OF[command])}"
-        located.append(argument)
+            located += [option, str(found(value, CONFIG_OF[command]))]
+        else:
+            located.append(argument)
     if located and located[-1] in CONFIGS:
         raise InputError(f"{CONFIG}: a value is missing")
-    told = {argument.partition("=")[0] for argument in located}
-    if command.startswith((*TRAINING, "bench")) and not told & {*CONFIGS, "--model", ALL}:
-        raise InputError(f"{command}: name a YAML file, like `amed-lightning {command} {EXAMPLES[CONFIG_OF[command]]}`")
+    if command.startswith((*TRAINING, "bench")) and not {*located} & {*CONFIGS, "--model", ALL}:
+        example = EXAMPLES.get(command, EXAMPLES[CONFIG_OF[command]])
+        raise InputError(f"{command}: name a YAML file, like `amed-lightning {command} {example}`")
     return located
 
 
@@ -116,7 +120,7 @@ def _with_environment(command: str, arguments: Sequence[str], parser: Parser | N
     Raises:
         InputError: a variable of this command that is none of its options.
     """
-    prefix, last = variable(command, ""), 0
+    prefix = variable(command, "")
     known = None if parser is None else {variable(command, key): key for key in parser.keys}
     told = []
     for name in sorted(name for name in os.environ if name.startswith(prefix)):
@@ -124,9 +128,8 @@ def _with_environment(command: str, arguments: Sequence[str], parser: Parser | N
             raise InputError(f"{name}: no option of {command}: use one of {', '.join(known)}{meant(name, known)}")
         key = name.removeprefix(prefix).lower().replace("__", ".") if known is None else known[name]
         told.append(f"--{key}={os.environ[name]}")
-    for index, argument in enumerate(arguments):
-        last = index + 2 if argument in CONFIGS else index + 1 if argument.startswith(f"{CONFIG}=") else last
-    return [*arguments[:last], *told, *arguments[last:]]
+    behind = max((index + 2 for index, argument in enumerate(arguments) if argument in CONFIGS), default=0)
+    return [*arguments[:behind], *told, *arguments[behind:]]
 
 
 def _glanced_at(arguments: list[str]) -> list[str]:

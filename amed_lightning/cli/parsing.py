@@ -47,6 +47,10 @@ class OneLineErrors:
 class Page(jsonargparse.DefaultHelpFormatter):
     """A page of help that says what an option is for, and its default, and nothing of types."""
 
+    def _format_args(self, action: Action, default_metavar: str | None) -> str:
+        """Return what an option's value looks like."""
+        return super()._format_args(action, default_metavar or "").replace(",null}", "}")
+
     def _get_help_string(self, action: Action) -> str:
         """Return an option's line."""
         text = (action.help or "").replace("``", "`")
@@ -114,7 +118,7 @@ def _keys(parser: Any) -> list[str]:
         return list(dict.fromkeys(key for each in verbs._name_parser_map.values() for key in _keys(each)))
     for action in parser._actions:
         names = [name[2:] for name in action.option_strings if name.startswith("--") and not name.endswith("+")]
-        keys += [] if action.dest.startswith(("help", "print_")) else names or [action.dest]
+        keys += [] if action.dest.startswith(("help", "print_")) else names
         for form in get_args(getattr(action, "_typehint", None)):
             keys += [field.name for field in fields(form)] if is_dataclass(form) else []
     return keys

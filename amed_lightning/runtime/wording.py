@@ -98,8 +98,10 @@ def worded(message: str, keys: Iterable[str] = (), prefix: str = "") -> str:
 def _instead(written: str, keys: Iterable[str]) -> str:
     """List what stands beside a key, and the nearest of it."""
     start = "".join(written.rpartition(".")[:2])
-    beside = [start + key[len(start) :].split(".")[0] for key in keys if key.startswith(start)]
-    return f": use one of {', '.join(dict.fromkeys(beside))}{meant(written, beside)}" if beside else ""
+    beside = list(dict.fromkeys(start + key[len(start) :].split(".")[0] for key in keys if key.startswith(start)))
+    dashes = "--" if written.startswith("--") else ""
+    near = meant(written.removeprefix(dashes), [key.removeprefix(dashes) for key in beside])
+    return f": use one of {', '.join(beside)}{near.replace(chr(39), chr(39) + dashes, 1)}" if beside else ""
 
 
 def _options_of(class_path: str) -> list[str]:
