@@ -11,9 +11,10 @@ STAMP := .venv/.installed-$(VERSION)
 RUNS := runs/digits
 # The longest first, so that two at a time end together.
 FITS := $(patsubst %,$(RUNS)/%/finished,plugin-6 learned/union-5 amed-9 amed-7 amed-5 amed-3 learned/union-3)
+SHIPPED := $(patsubst %,%/predictor,amed-3 amed-5 amed-7 amed-9 plugin-6) $(patsubst %,learned/%/table,union-3 union-5)
 MODEL := amed_lightning/assets/digits/denoiser.json
 
-.PHONY: test lint unit slow slurm stress demo fits readme nightly retrain clean
+.PHONY: test lint unit slow slurm stress demo fits shipped readme nightly retrain clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python from 3.11 on in PATH; install one, or name it: make PYTHON=..."; exit 2; }
@@ -54,6 +55,11 @@ demo: $(STAMP)
 
 fits: $(FITS)
 
+# The learned samplers that the package ships are those that the demo's fits leave: `al.sample("digits/amed-5")`.
+shipped: $(STAMP) fits
+	for fit in $(SHIPPED); do for end in json safetensors; do \
+	  cp $(RUNS)/$$fit.$$end amed_lightning/assets/digits/samplers/$$(basename $$(dirname $$fit)).$$end; done; done
+
 # README's table and pictures, as the last `make demo` has left them.
 readme: $(STAMP)
 	$(BIN)/python -m tests.demo.readme
@@ -67,6 +73,10 @@ nightly: $(STAMP) fits
 # A run's mark, not its predictor, says that it has ended: a predictor is exported whenever one is the best so far.
 $(RUNS)/%/finished: configs/digits/%.yaml $(MODEL) | $(STAMP)
 	$(BIN)/lightning fit --config $<
+	touch -c $@
+
+$(RUNS)/learned/union-%/finished: configs/digits/learned/union.yaml $(MODEL) | $(STAMP)
+	$(BIN)/lightning fit --config $< --model.student.nfe=$*
 	touch -c $@
 
 $(RUNS)/amed-5/finished: configs/digits/amed.yaml $(MODEL) | $(STAMP)

@@ -48,7 +48,9 @@ FORM = re.compile(r"[a-z0-9+ -]{1,60}")
 MOST_INTERVALS = 10_000
 
 
-def save_learned(path: Path, learned: Learned, purpose: Spec, training: dict[str, Any]) -> None:
+def save_learned(
+    path: Path, learned: Learned, purpose: Spec, training: dict[str, Any], sampler: Spec | None = None
+) -> None:
     """Write ``path`` (``.json``) and the weights beside it, the JSON last.
 
     Args:
@@ -56,6 +58,7 @@ def save_learned(path: Path, learned: Learned, purpose: Spec, training: dict[str
         learned: what is saved.
         purpose: what it is for: model digest, solver, schedule, num_intervals, afs.
         training: how it was made, for the reader.
+        sampler: the configuration that builds the sampler again, but for what is learned.
 
     Raises:
         FloatingPointError: one of its numbers, or of those that say how it was made, is not finite.
@@ -73,6 +76,7 @@ def save_learned(path: Path, learned: Learned, purpose: Spec, training: dict[str
         "weights_sha256": file_digest(weights_path),
     }
     content |= {"digest": digest(content), "training": training}
+    content |= {} if sampler is None else {"sampler": sampler}
     write_atomically(path, json.dumps(content, indent=2).encode() + b"\n")
 
 
@@ -126,6 +130,23 @@ def intervals_of(path: Path) -> int:
         InputError: a missing or unreadable file.
     """
     return int(_read(path)["purpose"]["num_intervals"])
+
+
+def sampler_of(path: Path) -> Spec:
+    """Return the configuration of the sampler that a file is for, but for what is learned.
+
+    A file that version 0.1 wrote tells neither its model nor its schedule's options.
+
+    Raises:
+        InputError: a missing or unreadable file.
+    """
+    content = _read(path)
+    purpose = content["purpose"]
+    told = {key: purpose.get(key) for key in ("solver", "num_intervals", "afs")}
+    sampler = content.get("sampler", told | {"schedule": {"name": purpose.get("schedule")}})
+    if not isinstance(sampler, dict) or not all(isinstance(sampler.get(key), dict) for key in ("solver", "schedule")):
+        raise InputError(f"{path}: not a description of what was learned: its sampler has no solver and schedule")
+    return sampler
 
 
 def learned_digest(path: Path) -> str:

@@ -70,12 +70,9 @@ class LearnedTable(nn.Module):
         self, at_once: Sequence[int], end: float, groups: Collection[str] = GROUPS, top: float = math.inf
     ) -> None:
         super().__init__()
-        for group in groups:
-            require_choice("group", group, GROUPS)
         if min(at_once) < 1:
             raise ValueError(f"{min(at_once)} runs at once; there must be one at least")
         self.at_once, self.end, self.top = list(at_once), end, top
-        self.groups = tuple(group for group in GROUPS if group in groups)
         runs = sum(at_once)
         for name, shape in (("told", (runs,)), ("noise", (runs + 1,)), ("answers", (runs + 1, runs))):
             self.register_buffer(name, torch.ones(shape, dtype=torch.float64))
@@ -84,8 +81,8 @@ class LearnedTable(nn.Module):
         self.newest = [(row, count - 1) for row, count in enumerate(counts) if count]
         sizes = {"levels": runs - 1, "query": runs, "weights": len(self.others), "sums": len(self.newest), "first": 1}
         for group, size in sizes.items():
-            numbers = torch.zeros(size, dtype=torch.float64)
-            self.register_parameter(group, nn.Parameter(numbers, requires_grad=group in groups))
+            self.register_parameter(group, nn.Parameter(torch.zeros(size, dtype=torch.float64)))
+        self.learn(groups)
 
     @classmethod
     def beginning_at(
@@ -123,6 +120,17 @@ class LearnedTable(nn.Module):
         for name, value in vars(widened(start, end, at_once)).items():
             getattr(learned, name).copy_(value)
         return learned
+
+    def learn(self, groups: Collection[str]) -> None:
+        """Let these groups learn, and no other.
+
+        Raises:
+            ValueError: no such group.
+        """
+        for group in groups:
+            require_choice("group", group, GROUPS)
+        for group, numbers in self.named_parameters():
+            numbers.requires_grad_(group in groups)
 
     @property
     def learning(self) -> list[nn.Parameter]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from amed_lightning.config import build
+from amed_lightning.config import InputError, build
 from amed_lightning.flow.probability_flow import Evaluation
 from amed_lightning.noise.schedules import Grid
 from amed_lightning.solvers.learned import Learned, Rule, Steps
@@ -39,6 +39,9 @@ class AMEDPredictor(Learned):
         scale_time: bound of the time scale's distance from 1; 0 leaves it at 1.
         ratio_range: of the ratios; (0, 1) in the paper.
 
+    Raises:
+        InputError: no features.
+
     >>> sum(weights.numel() for weights in AMEDPredictor(64, scale_dir=0.01).parameters())
     8950
     """
@@ -53,6 +56,8 @@ class AMEDPredictor(Learned):
         ratio_range: tuple[float, float] = WHOLE,
     ) -> None:
         super().__init__()
+        if feature_size < 1:
+            raise InputError("a predictor reads the model's bottleneck, and this model gives none")
         self.scale_dir, self.scale_time, self.ratio_range = scale_dir, scale_time, ratio_range
         self.map_layer0 = nn.Linear(EMBEDDING_SIZE, EMBEDDING_SIZE)
         self.enc_layer0 = nn.Linear(feature_size, HIDDEN_SIZE)
@@ -109,7 +114,7 @@ class AMEDPredictor(Learned):
 
         A level has no room for the three digits of autocast's half precision.
         """
-        batch, device = len(here.features), here.features.device.type
+        batch, device = here.features.shape[0], here.features.device.type
         features = here.features.to(torch.promote_types(here.features.dtype, self.fc_r.weight.dtype))
         with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             code = _linear(self.enc_layer1, F.silu(_linear(self.enc_layer0, features)))

@@ -70,7 +70,7 @@ def _compute(
     seeds, size = cell.protocol.block(block), facts["batch_size"]
     compared = None if cell.reference is None else read_block(results.images, cell.reference, block)[0]["images"]
     num_kept = len(seeds) if results.keeps_images else NUM_SAMPLES if block == 0 else 0
-    scores = bench.examiner.scores(cell.protocol.total)
+    scores, prompts = bench.examiner.scores(cell.protocol.total), bench.model.texts_of(seeds)
     kept: list[Bytes] = []
     generated: list[Images] = []
     started, done = time.monotonic(), 0
@@ -79,9 +79,9 @@ def _compute(
         if batch.nfe != cell.nfe:
             raise RuntimeError(f"{batch.nfe} network runs were counted where {cell.nfe} were planned")
         images, pixels = batch.images, batch.pixels
-        scores.update(bench.examiner.detector(pixels), seeds.start + torch.arange(len(images), device=device) + done)
-        if compared is not None:
-            scores.compare(images, compared[done : done + len(images)].to(device))
+        part = slice(done, done + len(images))
+        pair = () if compared is None else (images, compared[part].to(device))
+        scores.update(pixels, seeds.start + torch.arange(len(images), device=device) + done, prompts[part], pair)
         if cell.planned.is_reference:
             generated.append(images.cpu())
         kept.append(pixels[: max(0, num_kept - done)].cpu())

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
-from amed_lightning.bench.ranking import SCORES
+from amed_lightning.bench.ranking import known_scores
 from amed_lightning.bench.results import Results, Row
 
 COLUMNS = 8
@@ -38,7 +38,7 @@ class Board:
         """Write every row's scores and speed, and the layout that draws them against time."""
         for row in rows:
             with closing(self._writer(run_directory(row))) as writer:
-                for score in SCORES:
+                for score in known_scores([row]):
                     if score in row["values"]:
                         self._scalar(writer, tag(score, row["nfe"]), row["values"][score])
                 self._scalar(writer, tag("images_per_second", row["nfe"]), row["images_per_second"])
@@ -80,7 +80,7 @@ def layout(rows: Sequence[Row]) -> dict[str, dict[str, list[object]]]:
     """Return the custom-scalars page: a category per score, a chart per NFE with a line per sampler."""
     nfes = sorted({row["nfe"] for row in rows})
     return {
-        f"{title} against time": {f"{nfe} NFE": ["Multiline", [f"^{tag(score, nfe)}$"]] for nfe in nfes}
-        for score, (title, *_) in SCORES.items()
-        if any(score in row["values"] for row in rows)
+        f"{score.title} against time": {f"{nfe} NFE": ["Multiline", [f"^{tag(name, nfe)}$"]] for nfe in nfes}
+        for name, score in known_scores(rows).items()
+        if any(name in row["values"] for row in rows)
     }

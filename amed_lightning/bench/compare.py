@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from amed_lightning.bench.jackknife import TEST
-from amed_lightning.bench.ranking import SCORES, estimate, scores_of
+from amed_lightning.bench.ranking import estimate, scores_of
 from amed_lightning.bench.results import Row
 from amed_lightning.bench.table import Table, Text
+from amed_lightning.metrics.metric import Score
 
 Place = tuple[str, int, str, str, bool]
 """Dataset, NFE, label, schedule and AFS."""
@@ -50,21 +51,21 @@ def _table(dataset: str, old: dict[Place, Row], new: dict[Place, Row]) -> Table:
     for place in alike:
         _, nfe, label, schedule, afs = place
         named = [Text(str(nfe)), Text(label), Text(schedule), Text("yes" if afs else "")]
-        changes = [_change(old[place], new[place], score) for score in scores]
+        changes = [_change(old[place], new[place], *score) for score in scores.items()]
         speed = new[place]["images_per_second"] / old[place]["images_per_second"]
         lines.append([*named, *changes, Text(f"{speed:.2f}")])
-    header = ["NFE", "solver", "schedule", "AFS", *(SCORES[score][0] for score in scores), "speed B/A"]
+    header = ["NFE", "solver", "schedule", "AFS", *(score.title for score in scores.values()), "speed B/A"]
     caption = f"A → B (difference ± its standard error); bold: {TEST} tells it from zero"
     return Table(dataset, header, lines, [place[1] for place in alike], caption, _notes(old, new, alike))
 
 
-def _change(old: Row, new: Row, score: str) -> Text:
+def _change(old: Row, new: Row, name: str, score: Score) -> Text:
     """Show a score's two values and their difference."""
-    values = [row["values"].get(score) for row in (old, new)]
+    values = [row["values"].get(name) for row in (old, new)]
     like_references = old["identity"]["reference"] == new["identity"]["reference"]
-    if None in values or (score in ("rmse", "psnr") and not like_references):
+    if None in values or ("pairs" in score.needs and not like_references):
         return Text("")
-    digits, difference = SCORES[score][2], estimate(new, score) - estimate(old, score)
+    digits, difference = score.digits, estimate(new, name) - estimate(old, name)
     error = "" if difference.error is None else f" ± {difference.error:.{digits}f}"
     text = f"{values[0]:.{digits}f} → {values[1]:.{digits}f} ({difference.value:+.{digits}f}{error})"
     return Text(text, difference.is_told_from_zero)

@@ -19,8 +19,8 @@ from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import DENOISERS, load, outline
 from amed_lightning.flow.model import DiffusionModel
-from amed_lightning.metrics.feature_metrics import FEATURE_METRICS
 from amed_lightning.metrics.files import CLASSIFIERS
+from amed_lightning.metrics.scores import metrics_of
 from amed_lightning.runtime.network import offline
 from amed_lightning.seeds import Seeds, Stream
 
@@ -108,10 +108,14 @@ def _estimate(
 
 
 def _sum_bytes(suite: Suite, dataset: Dataset) -> int:
-    """Return the size of a cell's sums, and of its features where a metric needs them."""
-    size = FEATURES.get(dataset.detector["name"], INCEPTION_FEATURES)
-    features = suite.block_size * size * torch.float32.itemsize if FEATURE_METRICS.keys() & suite.metrics else 0
-    return suite.num_blocks * (size * (size + 1) * torch.float64.itemsize + features)
+    """Return the size of a cell's sums; those that metrics share count once."""
+    size, shared, own = FEATURES.get(dataset.detector["name"], INCEPTION_FEATURES), dict[str, int](), 0
+    for metric in metrics_of(suite.metrics).values():
+        if metric.detector is None:
+            shared |= metric.sizes(suite.block_size, size)
+        else:
+            own += sum(metric.sizes(suite.block_size, metric.feature_size).values())
+    return suite.num_blocks * (sum(shared.values()) + own)
 
 
 def _facts(model: Spec) -> tuple[DiffusionModel | None, str]:

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from amed_lightning.bench.jackknife import Estimate
-from amed_lightning.bench.ranking import SCORES
+from amed_lightning.bench.ranking import known_scores
 from amed_lightning.bench.results import Row
 from amed_lightning.config import InputError, checked, content_of, load_dataclass
+from amed_lightning.metrics.scores import SCORES
 from amed_lightning.runtime.json_text import parse_json
 
+TOLERANCES = {name: score.tolerance for name, score in SCORES.items() if score.tolerance is not None}
 CURE = "run `amed-lightning bench nightly` with --update-golden and commit what it writes"
 
 
@@ -31,7 +33,7 @@ class Bounds:
         slowdown: ratio of the seconds per image above which a warning is printed; None does not look at time.
     """
 
-    relative: dict[str, float] = field(default_factory=lambda: {"fid": 1e-4, "is": 1e-5, "rmse": 1e-5})
+    relative: dict[str, float] = field(default_factory=TOLERANCES.copy)
     standard_errors: float = 3.0
     slowdown: float | None = 1.5
 
@@ -95,7 +97,7 @@ def square_name(square: Mapping[str, Any]) -> str:
 
 def golden_row(row: Row) -> GoldenRow:
     """Keep of a row what the next nights are compared with."""
-    values = {score: row["values"][score] for score in SCORES if score in row["values"]}
+    values = {score: row["values"][score] for score in known_scores([row]) if score in row["values"]}
     learned = is_learned(row)
     leave_one_out = row["leave_one_out"] if learned else {}
     return GoldenRow(row["protocol"], learned, values, row["seconds"] / row["n"], leave_one_out)

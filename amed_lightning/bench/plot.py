@@ -1,4 +1,4 @@
-"""FID and IS against network runs, per dataset, from rows."""
+"""The first two scores (FID and IS, if nothing else was asked for) against network runs, per dataset, from rows."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,33 +12,37 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from amed_lightning.bench.ranking import goodness, usual_protocol
+from amed_lightning.bench.ranking import goodness, scores_of, usual_protocol
 from amed_lightning.bench.results import Row
 from amed_lightning.config import write_atomically
+from amed_lightning.metrics.metric import Score
 
-PANELS = {"fid": "FID", "is": "Inception Score"}
+PANELS = 2
+"""Scores that are drawn."""
 STYLES = ("-", "--", ":")
 COLOURS = 10
 MARGIN = 1.5
-"""Factor between the extreme FIDs and the panel's ends."""
+"""Factor between the extreme values of a distance and the panel's ends."""
 WIDTH, HEIGHT = 13.0, 4.5
 """Of a dataset's row of panels, in inches."""
 
 
 def plot(rows: Iterable[Row], path: Path) -> None:
-    """Draw a row of panels per dataset: each solver's best row of each NFE (by FID), and the reference as a line.
+    """Draw a row of panels per dataset: a solver's best row of each NFE (by its first score), the reference as a line.
 
     Args:
         rows: finished cells; those of an unusual protocol are left out.
         path: of the picture; its ending decides the format.
     """
+    rows = list(rows)
     by_dataset: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_dataset[row["dataset"]].append(row)
+    scores = dict(list(scores_of(rows).items())[:PANELS])
     size = (WIDTH, HEIGHT * len(by_dataset))
-    figure, grid = plt.subplots(len(by_dataset), len(PANELS), figsize=size, layout="constrained", squeeze=False)
+    figure, grid = plt.subplots(len(by_dataset), len(scores), figsize=size, layout="constrained", squeeze=False)
     for panels, (dataset, its_rows) in zip(grid, by_dataset.items(), strict=True):
-        _draw(list(panels), dataset, its_rows)
+        _draw(list(panels), dataset, its_rows, scores)
     figure.suptitle("Each solver on the best of the schedules it was run on; bars: standard errors")
     save(figure, path)
 
@@ -67,22 +71,23 @@ def best_of_schedules(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
     return dict(sorted(lines.items()))
 
 
-def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row]) -> None:
+def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row], scores: dict[str, Score]) -> None:
     """Draw a dataset's panels; the legend stands beside the last."""
     lines = best_of_schedules(rows)
-    for panel, score in zip(panels, PANELS, strict=True):
+    for panel, (name, score) in zip(panels, scores.items(), strict=True):
         for number, (label, points) in enumerate(lines.items()):
-            _draw_line(panel, number, label, [points[nfe] for nfe in sorted(points)], score)
+            _draw_line(panel, number, label, [points[nfe] for nfe in sorted(points)], name)
         for row in rows:
-            if row["is_reference"] and score in row["values"]:
-                name = f"{row['label']}, {row['nfe']} NFE"
-                panel.axhline(row["values"][score], color="black", linestyle=":", label=name)
-        panel.set(xlabel="network runs per sample (NFE)", ylabel=PANELS[score], title=dataset)
+            if row["is_reference"] and name in row["values"]:
+                reference = f"{row['label']}, {row['nfe']} NFE"
+                panel.axhline(row["values"][name], color="black", linestyle=":", label=reference)
+        panel.set(xlabel="network runs per sample (NFE)", ylabel=score.title, title=dataset)
         if nfes := sorted({nfe for points in lines.values() for nfe in points}):
             panel.set_xticks(nfes)
-    if fids := [row["values"]["fid"] for row in rows if "fid" in row["values"]]:
-        # An error may reach below zero.
-        panels[0].set(yscale="log", ylim=(min(fids) / MARGIN, max(fids) * MARGIN))
+        values = [row["values"][name] for row in rows if name in row["values"]]
+        if score.better == "lower" and values and min(values) > 0:
+            # An error may reach below zero.
+            panel.set(yscale="log", ylim=(min(values) / MARGIN, max(values) * MARGIN))
     panels[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 

@@ -14,6 +14,7 @@ from amed_lightning.denoisers.registry import load
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.reference import Examiner, examiner
+from amed_lightning.metrics.scores import metrics_of
 from amed_lightning.sampling.sampler import build_sampler, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
 
@@ -53,6 +54,7 @@ def prepare(suite: Suite) -> list[Bench]:
     Raises:
         InputError: an unknown part, an NFE that a solver cannot have, a predictor that is missing or for another use.
     """
+    metrics_of(suite.metrics)  # what is wrong with them is said before weights are loaded
     cells = [cell for cell in plan(suite) if cell.excluded is None]
     return [
         _prepare(suite, dataset, [cell for cell in cells if cell.dataset == dataset.name]) for dataset in suite.datasets
@@ -64,6 +66,7 @@ def _prepare(suite: Suite, dataset: Dataset, plans: Iterable[Planned]) -> Bench:
     plain, clipped = (computing(model, suite.arithmetic) for model in (loaded, thresholded(loaded)))
     judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
     judge.require_shape(plain.image_shape)
+    judge.require_given(prompts=plain.prompts is not None, pairs=dataset.reference is not None)
     protocol = Protocol(
         judge.digest,
         suite.num_blocks,

@@ -6,28 +6,26 @@ The reference is never ranked.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from amed_lightning.bench.jackknife import Estimate
 from amed_lightning.bench.results import Row
-
-SCORES = {
-    "fid": ("FID", min, 2),
-    "is": ("IS", max, 2),
-    "kid": ("KID", min, 5),
-    "precision": ("precision", max, 3),
-    "recall": ("recall", max, 3),
-    "rmse": ("RMSE", min, 3),
-    "psnr": ("PSNR", max, 2),
-}
-"""Title, which of two is better, and digits after the point."""
-IMPLIED = ("psnr",)
-"""Scores that say what another one says; CSV has them, tables do not."""
+from amed_lightning.metrics.metric import Score
+from amed_lightning.metrics.scores import SCORES
 
 
-def scores_of(rows: Sequence[Row]) -> list[str]:
-    """Return the names of the scores that any row has and a table shows."""
-    return [name for name in SCORES if name not in IMPLIED and any(name in row["values"] for row in rows)]
+def known_scores(rows: Iterable[Row]) -> dict[str, Score]:
+    """Return all scores of the package, and those that rows have of a user's own metrics, which they describe."""
+    return SCORES | {name: Score(**told) for row in rows for name, told in row.get("own_scores", {}).items()}
+
+
+def scores_of(rows: Sequence[Row]) -> dict[str, Score]:
+    """Return the scores that any row has and a table shows."""
+    return {
+        name: score
+        for name, score in known_scores(rows).items()
+        if not score.is_implied and any(name in row["values"] for row in rows)
+    }
 
 
 def estimate(row: Row, score: str) -> Estimate:
@@ -37,9 +35,9 @@ def estimate(row: Row, score: str) -> Estimate:
 
 def goodness(row: Row) -> float:
     """Return a row's first score as a number that is lower the better it is: its FID, if it has one."""
-    name = next(score for score in SCORES if score in row["values"])
+    name, score = next(item for item in known_scores([row]).items() if item[0] in row["values"])
     value: float = row["values"][name]
-    return value if SCORES[name][1] is min else -value
+    return value if score.better == "lower" else -value
 
 
 def usual_protocol(rows: Sequence[Row]) -> str | None:
@@ -53,16 +51,15 @@ def winners(rows: Sequence[Row]) -> set[tuple[str, str]]:
     ranked = [row for row in rows if not row["is_reference"] and row["protocol"] == usual]
     best = set()
     for nfe in {row["nfe"] for row in ranked}:
-        for score in scores_of(rows):
-            rivals = [row for row in ranked if row["nfe"] == nfe and score in row["values"]]
-            best |= {(row["key"], score) for row in _untold(rivals, score)}
+        for name, score in scores_of(rows).items():
+            rivals = [row for row in ranked if row["nfe"] == nfe and name in row["values"]]
+            best |= {(row["key"], name) for row in _untold(rivals, name, min if score.better == "lower" else max)}
     return best
 
 
-def _untold(rivals: Sequence[Row], score: str) -> list[Row]:
+def _untold(rivals: Sequence[Row], score: str, better: Callable[..., Estimate]) -> list[Row]:
     """Return the best of some rows, and those that cannot be told from it."""
     if not rivals:
         return []
-    _, better, _ = SCORES[score]
     top = better((estimate(row, score) for row in rivals), key=lambda best: best.value)
     return [row for row in rivals if not (estimate(row, score) - top).is_told_from_zero]

@@ -8,9 +8,10 @@ from rich import text
 from rich.table import Table as TerminalTable
 
 from amed_lightning.bench.published import NOTHING, Published
-from amed_lightning.bench.ranking import SCORES
+from amed_lightning.bench.ranking import known_scores
 from amed_lightning.bench.sheet import Line
 from amed_lightning.bench.table import Table, ordered
+from amed_lightning.metrics.scores import MAIN
 
 LEFT = ("solver", "schedule", "AFS")
 STATISTICS = ("", "_error", "_mean", "_min")
@@ -68,17 +69,18 @@ def _escaped(words: str) -> str:
 
 def comma_separated(lines: Iterable[Line], published: Published = NOTHING) -> str:
     """Return CSV with plain numbers: a line per cell, whatever became of it."""
-    numbers = [f"{score}{statistic}" for score in SCORES for statistic in STATISTICS]
+    lines = list(lines)
+    scores = known_scores(line.row for line in lines if line.row is not None)
+    numbers = [f"{score}{statistic}" for score in scores for statistic in STATISTICS]
     facts = ["n", "seconds", "images_per_second", "key", "protocol"]
     names = ["dataset", "nfe", "label", "schedule", "afs", "is_reference"]
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow([*names, "state", "reason", *numbers, *facts, "published", "published_source", "published_quality"])
-    lines = list(lines)
     for dataset in dict.fromkeys(line.dataset for line in lines):
         for line in ordered(each for each in lines if each.dataset == dataset):
             row = line.row or {"values": {}}
-            figure = next((each for each in published.beside(line.square) if each.metric == "fid"), None)
+            figure = next((each for each in published.beside(line.square) if each.metric == MAIN), None)
             quality = "secondary" if figure and figure.is_secondary else "primary"
             writer.writerow(
                 [line.square[name] for name in names]

@@ -1,7 +1,8 @@
 """A finished cell's row: its blocks' sums added in order, the scores, their errors, and where they came from."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from statistics import fmean
 from typing import Any
@@ -11,13 +12,10 @@ from torch import Tensor
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.jackknife import Estimate
 from amed_lightning.bench.prepare import Bench
-from amed_lightning.bench.ranking import SCORES
 from amed_lightning.bench.results import Results, Row, read_block
 from amed_lightning.config import canonical_json, digest
+from amed_lightning.metrics.metric import Score
 from amed_lightning.metrics.scores import GenerationScores
-
-OF_A_PART = {"is": "is_whole"}
-"""A part of the seeds may be too small for ten splits or leave one of them out, so its IS is taken on one."""
 
 
 def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]) -> Row:
@@ -34,15 +32,15 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
 
     Returns:
         The row. ``<score>_error`` is the standard error of a score, from ``leave_one_out``: the score of all blocks but
-        one, for each. ``<score>_mean`` and ``_min`` are over the ranges of seeds. ``blocks_from`` lists the distinct
-        commits and devices that computed the blocks.
+        one, for each. ``<score>_mean`` and ``_min`` are over the ranges of seeds. ``own_scores`` describes those of a
+        user's own metrics. ``blocks_from`` lists the distinct commits and devices that computed the blocks.
     """
     protocol = cell.protocol
     blocks = [read_block(results.sums, cell.key, block) for block in range(protocol.num_blocks)]
     sums, facts = map(list, zip(*blocks, strict=True))
     ranges = [protocol.blocks_of(number) for number in range(protocol.num_ranges)]
     kept = protocol.with_batches([int(fact["batch_size"]) for fact in facts])
-    seconds, total = sum(fact["seconds"] for fact in facts), sum(int(part["count"]) for part in sums)
+    seconds, total, own = sum(fact["seconds"] for fact in facts), protocol.total, bench.examiner.own_scores
     intervals = cell.planned.intervals(bench.model.denoiser.cost)
     return {
         "key": cell.key,
@@ -52,6 +50,7 @@ def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, A
         "stays_in_warm_up": intervals <= cell.sampler.solver.warm_up_intervals,
         "lacks_thresholding": cell.planned.lacks_thresholding,
         **scored(lambda: bench.examiner.scores(protocol.total), sums, ranges),
+        **({"own_scores": {name: asdict(score) for name, score in own.items()}} if own else {}),
         "caveats": bench.caveats(protocol.total),
         "n": total,
         "seeds": [protocol.block(0).start, protocol.block(protocol.num_blocks - 1).stop],
@@ -86,21 +85,22 @@ def scored(
     blocks = range(len(sums))
     others = [[block for block in blocks if block != out] for out in blocks] if len(blocks) > 1 else []
     values, of_ranges = of(*blocks), [of(*chosen) for chosen in ranges]
-    leave_one_out = _by_score([of(*chosen) for chosen in others])
+    described = empty().described
+    leave_one_out = _by_score(described, [of(*chosen) for chosen in others])
     errors = {f"{score}_error": Estimate(values[score], parts).error for score, parts in leave_one_out.items()}
     return {
-        "values": values | errors | _over(_by_score(of_ranges)),
+        "values": values | errors | _over(_by_score(described, of_ranges)),
         "ranges": of_ranges,
         "leave_one_out": leave_one_out,
     }
 
 
-def _by_score(parts: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+def _by_score(scores: Mapping[str, Score], parts: Sequence[dict[str, float]]) -> dict[str, list[float]]:
     """Return each score of parts of the seeds, if all of them have it."""
-    names = {score: OF_A_PART.get(score, score) for score in SCORES}
+    of_a_part = {name: score.of_a_part or name for name, score in scores.items()}
     return {
         score: [part[name] for part in parts]
-        for score, name in names.items()
+        for score, name in of_a_part.items()
         if parts and all(name in part for part in parts)
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from amed_lightning.config import InputError, Spec, load_dataclass
 from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.metrics.scores import USUAL
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Suite:
         block_size: samples per block; a multiple of ``batch_size``.
         batch_size: samples per network run.
         arithmetic: precision and what else moves the last digits.
-        metrics: scores to compute: fid, is, kid, precision_recall.
+        metrics: scores to compute: names of ``METRICS``, or names and options; or import paths of own classes.
     """
 
     name: str
@@ -101,7 +102,7 @@ class Suite:
     block_size: int = 768
     batch_size: int = 256
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
-    metrics: tuple[str, ...] = ("fid", "is")
+    metrics: tuple[str | Spec, ...] = USUAL
 
     def batch_size_for(self, dataset: Dataset) -> int:
         """Return the samples per network run of a dataset."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from amed_lightning.bench.jackknife import TEST
 from amed_lightning.bench.published import NOTHING, Figure, Published
-from amed_lightning.bench.ranking import SCORES, goodness, scores_of, usual_protocol, winners
+from amed_lightning.bench.ranking import goodness, scores_of, usual_protocol, winners
 from amed_lightning.bench.results import Row
 from amed_lightning.bench.sheet import Line
+from amed_lightning.metrics.metric import Score
+from amed_lightning.metrics.scores import MAIN, SCORES
 
 WARM_UP, UNLIKE, UNTHRESHOLDED, SECONDARY, GAP = "†", "‡", "§", "°", "—"
 
@@ -90,10 +92,10 @@ def _table(lines: Sequence[Line], published: Published) -> Table:
     for line, beside in zip(lines, figures, strict=True):
         cell = _named(line, usual) + _scored(line, scores, best, notes)
         texts.append(cell + ([Text(_published(beside, notes))] if any(figures) else []))
-    header = ["NFE", "solver", "schedule", "AFS", *(SCORES[score][0] for score in scores)]
+    header = ["NFE", "solver", "schedule", "AFS", *(score.title for score in scores.values())]
     return Table(
         lines[0].dataset,
-        header + (["published FID"] if any(figures) else []),
+        header + ([f"published {SCORES[MAIN].title}"] if any(figures) else []),
         texts,
         [line.nfe for line in lines],
         "; ".join(filter(None, caption)),
@@ -112,26 +114,27 @@ def _named(line: Line, usual: str | None) -> list[Text]:
     return [Text(str(line.nfe)), Text(label), Text(line.square["schedule"]), Text("yes" if line.square["afs"] else "")]
 
 
-def _scored(line: Line, scores: Sequence[str], best: set[tuple[str, str]], notes: Notes) -> list[Text]:
+def _scored(line: Line, scores: dict[str, Score], best: set[tuple[str, str]], notes: Notes) -> list[Text]:
     """Show the scores, or in their place why there are none."""
     if line.row is None:
         reason = f" {notes.mark(line.reason)}" if line.reason else ""
-        return [Text(line.gap + reason), *[Text(GAP) for _ in scores[1:]]]
-    return [Text(_score(line.row, score), (line.row["key"], score) in best) for score in scores]
+        return [Text(line.gap + reason), *[Text(GAP) for _ in list(scores)[1:]]]
+    return [
+        Text(_score(line.row, name, score.digits), (line.row["key"], name) in best) for name, score in scores.items()
+    ]
 
 
-def _score(row: Row, score: str) -> str:
-    value, error = row["values"].get(score), row["values"].get(f"{score}_error")
-    digits = SCORES[score][2]
+def _score(row: Row, name: str, digits: int) -> str:
+    value, error = row["values"].get(name), row["values"].get(f"{name}_error")
     shown = "" if value is None else f"{value:.{digits}f}"
     return shown if error is None else f"{shown} ± {error:.{digits}f}"
 
 
 def _published(figures: Sequence[Figure], notes: Notes) -> str:
-    """Show each published FID once, with all its sources; one that is only quoted elsewhere is marked."""
+    """Show each published figure once, with all its sources; one that is only quoted elsewhere is marked."""
     sources: dict[str, list[str]] = {}
     for figure in figures:
-        if figure.metric == "fid":
+        if figure.metric == MAIN:
             shown = f"{figure.value:.2f}{SECONDARY if figure.is_secondary else ''}"
             sources.setdefault(shown, []).append(notes.mark(figure.source))
     return ", ".join(f"{value} {''.join(marks)}" for value, marks in sources.items())

@@ -53,7 +53,7 @@ def _predictor(options: jsonargparse.Namespace) -> str:
         raise InputError("--model: this predictor was made under thresholding; use {name: thresholded, of: ...}")
     sampler = published.solver, published.schedule, published.num_intervals, published.afs
     parts = SamplerParts(SamplerConfig(model_spec, *sampler), model)
-    save_learned(options.destination, published.predictor, parts.purpose, published.training)
+    save_learned(options.destination, published.predictor, parts.purpose, published.training, parts.description)
     return (
         f"written: {options.destination}, for {published.solver['name']} in {published.num_intervals} intervals on "
         f"{published.schedule['name']}; name it in its solver as `learned: {options.destination}`"

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ from amed_lightning.bench.results import write_json
 from amed_lightning.cli.parsing import seed_range
 from amed_lightning.config import InputError, canonical_json, digest
 from amed_lightning.data.folder import image_files
+from amed_lightning.metrics.metric import Metric, Score
 from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.scores import metrics_of
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
@@ -34,6 +36,7 @@ class Source:
         protocol: what its scores depend on besides the sampler.
         shapes: of its images, and of a teacher's if there is one.
         notes: what a reader of the scores should know about the images.
+        prompts: of the images, if they have any.
         batches: images on the device; with them, before they became bytes, those of a teacher, if there is one.
     """
 
@@ -42,7 +45,8 @@ class Source:
     protocol: dict[str, Any]
     shapes: Sequence[tuple[int, ...]]
     notes: Sequence[str]
-    batches: Iterator[tuple[Bytes, tuple[Images, Images] | None]]
+    prompts: Sequence[str]
+    batches: Iterator[tuple[Bytes, tuple[Images, ...]]]
 
 
 def run(options: Namespace) -> int:
@@ -57,7 +61,7 @@ def run(options: Namespace) -> int:
         require_place(options.output)
     fabric = launch(options.accelerator)
     row = _score(options, fabric.device)
-    print(describe(row["values"]))
+    print(describe(row["values"], metrics_of(options.metrics).values()))
     runs = "" if row["nfe"] is None else f"NFE {row['nfe']}, "
     print(f"n = {row['n']}, {runs}protocol {row['protocol'][:12]}")
     if options.output:
@@ -65,21 +69,23 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def describe(values: dict[str, float]) -> str:
-    """Return the scores as one line.
+def describe(values: Mapping[str, float], metrics: Iterable[Metric]) -> str:
+    """Return the scores as one line, with a digit more than a table has.
 
-    >>> describe({"fid": -1e-9, "precision": 0.5, "recall": 0.25})
-    'FID 0.000, precision 0.500, recall 0.250'
+    >>> describe({"fid": -1e-9, "rmse": 0.25}, metrics_of(["fid"]).values())
+    'FID 0.000, RMSE 0.2500'
     """
-    forms = {
-        "fid": "FID {fid:z.3f}",
-        "is": "IS {is:.3f} ± {is_deviation:.3f} (over 10 splits)",
-        "kid": "KID {kid:.5f} ± {kid_deviation:.5f} (over subsets)",
-        "precision": "precision {precision:.3f}, recall {recall:.3f}",
-        "rmse": "RMSE {rmse:.4f} to the teacher",
-        "psnr": "PSNR {psnr:.2f} dB",
-    }
-    return ", ".join(form.format(**values) for name, form in forms.items() if name in values)
+    scores = {name: score for metric in metrics for name, score in metric.scores.items() if name in values}
+    return ", ".join(_described(values, name, score) for name, score in scores.items())
+
+
+def _described(values: Mapping[str, float], name: str, score: Score) -> str:
+    """Show a score, and its spread if it has one."""
+    shown = f"{score.title} {values[name]:z.{score.digits + 1}f}"
+    if not score.spread:
+        return shown
+    spread, over = score.spread
+    return f"{shown} ± {values[spread]:.{score.digits + 1}f} ({over})"
 
 
 def _score(options: Any, device: torch.device) -> dict[str, Any]:
@@ -87,15 +93,15 @@ def _score(options: Any, device: torch.device) -> dict[str, Any]:
     judge = examiner(options.detector, options.dataset, options.metrics, device)
     for shape in source.shapes:
         judge.require_shape(shape)
+    judge.require_given(prompts=bool(source.prompts), pairs=options.teacher is not None)
     scores, done = judge.scores(source.total), 0
     caveats = [*source.notes, *judge.reference.notes, *judge.caveats(source.total)]
     for caveat in caveats:
         print(f"warning: {caveat}", file=sys.stderr)
     with progress("evaluate", source.total, "images") as advance, torch.inference_mode():
         for batch, pair in source.batches:
-            scores.update(judge.detector(batch), done + torch.arange(len(batch)))
-            if pair:
-                scores.compare(*pair)
+            part = slice(done, done + len(batch))
+            scores.update(batch, done + torch.arange(len(batch)), source.prompts[part], pair)
             done += len(batch)
             advance(len(batch))
     return {
@@ -110,8 +116,8 @@ def _score(options: Any, device: torch.device) -> dict[str, Any]:
 
 def _files(options: Any, device: torch.device) -> Source:
     images = image_files(options.images)
-    batches = ((batch.to(device), None) for batch, _ in images.batches(options.batch_size))
-    return Source(images.count, None, {"n": images.count}, [images.shape], images.notes, batches)
+    batches = ((batch.to(device), ()) for batch, _ in images.batches(options.batch_size))
+    return Source(images.count, None, {"n": images.count}, [images.shape], images.notes, (), batches)
 
 
 def _samples(options: Any, device: torch.device) -> Source:
@@ -128,13 +134,14 @@ def _samples(options: Any, device: torch.device) -> Source:
     drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
     batches = _sampled(samplers, drawn, options.batch_size, device)
     notes = repeated_prompts(samplers[0].model, drawn)
-    return Source(len(seeds), samplers[0].nfe, protocol, shapes, notes, batches)
+    prompts = samplers[0].model.texts_of(drawn)
+    return Source(len(seeds), samplers[0].nfe, protocol, shapes, notes, prompts, batches)
 
 
 def _sampled(
     samplers: Sequence[Sampler], seeds: Seeds, batch_size: int, device: torch.device
-) -> Iterator[tuple[Bytes, tuple[Images, Images] | None]]:
+) -> Iterator[tuple[Bytes, tuple[Images, ...]]]:
     """Yield the first sampler's images as bytes and, if there is a second, both samplers' before that."""
     runs = [generate(sampler, seeds, batch_size, device) for sampler in samplers]
     for generated, *teacher in zip(*runs, strict=True):
-        yield generated.pixels, (generated.images, teacher[0].images) if teacher else None
+        yield generated.pixels, (generated.images, teacher[0].images) if teacher else ()

@@ -43,6 +43,7 @@ VERBS = {
     "list": ("amed_lightning.cli.listing", "list what a YAML can name: solvers, schedules, models, ..., with options"),
     "doctor": ("amed_lightning.cli.doctor", "tell what this machine has, and what is wrong with it"),
     "convert": ("amed_lightning.cli.convert", "turn a published network or predictor into safetensors and a JSON"),
+    "export": ("amed_lightning.cli.export", "write a sampler for diffusers, ComfyUI, PyTorch alone or ONNX"),
     "bench": ("amed_lightning.cli.bench", "sweep solvers and NFE: run, table, plot"),
     "new": ("amed_lightning.cli.new", "copy configurations, a suite and cluster scripts to begin with"),
     "completion": ("amed_lightning.cli.completion", "print a script that completes these commands in a shell"),

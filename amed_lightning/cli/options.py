@@ -207,7 +207,9 @@ def _evaluate(command: str) -> Parser:
     parser.add_argument("--images", type=Path | None, default=None, help="folder or zip of images to score instead")
     parser.add_argument("--detector", type=dict[str, Any], default={"name": "digits"}, help="name and options")
     parser.add_argument("--dataset", type=dict[str, Any], default={"name": "digits"}, help="the real images")
-    parser.add_argument("--metrics", type=list[str], default=["fid", "is"], help="of fid, is, kid, precision_recall")
+    parser.add_argument(
+        "--metrics", type=list[str | dict[str, Any]], default=["fid", "is"], help="of those of `list metrics`"
+    )
     parser.add_argument("--seeds", default="0-2047", help="first and last seed of the sampler")
     parser.add_argument("--batch_size", type=PositiveInt, default=256, help="images at a time")
     parser.add_argument("--output", type=Path | None, default=None, help="also write the scores to this JSON file")
@@ -277,6 +279,15 @@ def _convert(command: str) -> Parser:
     parser.add_argument(
         "--model", type=dict[str, Any] | None, default=None, help="name and options of the model of an AMED predictor"
     )
+    return parser
+
+
+def _export(command: str) -> Parser:
+    parser = Parser(prog=f"amed-lightning {command}", description="Write a sampler for another program.")
+    parser.add_argument(CONFIG, action="config", help="YAML file with these options")
+    parser.add_argument("source", type=Path, help="the .json that a fit has written, or a YAML as `sample` takes it")
+    parser.add_argument("folder", type=Path, help="the new folder")
+    parser.add_argument("--to", required=True, choices=["diffusers", "comfyui", "torch", "onnx"], help="the program")
     return parser
 
 
@@ -358,6 +369,7 @@ PARSERS: dict[str, Callable[[str], Parser]] = {
     **{f"list {action}": _list for action in ACTIONS["list"]},
     "doctor": _doctor,
     "convert": _convert,
+    "export": _export,
     "new": _new,
     "completion": _completion,
     "bench run": _bench_run,

@@ -19,7 +19,7 @@ from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.work import share
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, build_sampler, identity
+from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, require_classes
 from amed_lightning.seeds import Seeds, Stream
 
 
@@ -27,7 +27,7 @@ def run(options: Namespace) -> int:
     """Sample and write."""
     seeds, config = seed_range(options.seeds), _asked(options.sampler, options.prompt, options.guidance)
     sampler = build_sampler(config)
-    _check_classes(options.classes, sampler.model.num_classes)
+    require_classes(options.classes, sampler.model.num_classes)
     fabric = launch(options.accelerator)
     made_by = _made_by(config, sampler, options.classes, options.batch_size)
     source = provenance(fabric.device, fabric.world_size) | {"model": config.model["name"], "schedule": config.schedule}
@@ -99,12 +99,3 @@ def _made_by(config: SamplerConfig, sampler: Sampler, classes: Sequence[int], ba
         "classes": list(classes),
         "batch_size": batch_size,
     }
-
-
-def _check_classes(classes: Sequence[int], num_classes: int) -> None:
-    if classes and not num_classes:
-        raise InputError(
-            "--classes: this model takes no labels; leave the option out, or use a class-conditional model"
-        )
-    if any(not 0 <= label < num_classes for label in classes):
-        raise InputError(f"--classes {list(classes)}: this model's labels are 0 to {num_classes - 1}")

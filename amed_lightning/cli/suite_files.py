@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from amed_lightning.bench.suite import Dataset, load_suite
@@ -9,6 +10,7 @@ from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.registry import load
 from amed_lightning.metrics.files import load_detector
 from amed_lightning.metrics.reference import REFERENCES
+from amed_lightning.metrics.scores import metrics_of
 
 PARTS: dict[str, Callable[[Dataset], object]] = {
     "model": lambda dataset: load(dataset.model),
@@ -20,13 +22,20 @@ PARTS: dict[str, Callable[[Dataset], object]] = {
 
 def fetch_for(path: Path) -> int:
     """Load all parts of a suite, so that nothing that it takes can be forgotten; return the exit code."""
-    failed = False
-    for dataset in load_suite(path).datasets:
-        for name, part in PARTS.items():
-            try:
-                part(dataset)
-                print(f"{dataset.name}, {name}: here")
-            except InputError as error:
-                failed = True
-                print(f"{dataset.name}: {error}", file=sys.stderr)
+    suite, failed = load_suite(path), False
+    parts: dict[str, Callable[[], object]] = {
+        f"{dataset.name}, {name}": partial(part, dataset) for dataset in suite.datasets for name, part in PARTS.items()
+    }
+    for name, metric in metrics_of(suite.metrics).items():
+        if metric.detector is not None:
+            parts[f"{name}, detector"] = partial(load_detector, metric.detector)
+        if metric.reference is not None:
+            parts[f"{name}, real images"] = partial(build, "dataset", REFERENCES, metric.reference)
+    for name, part in parts.items():
+        try:
+            part()
+            print(f"{name}: here")
+        except InputError as error:
+            failed = True
+            print(f"{name}: {error}", file=sys.stderr)
     return int(failed)

@@ -43,8 +43,7 @@ class ProgressLines(Callback):
         """Start counting batches, also those from before a restart."""
         epochs = trainer.max_epochs or -1  # without end, where max_steps or max_time is to end it
         total = int(trainer.num_training_batches) * epochs if epochs > 0 else None
-        self._advance = progress_lines("fit", total, "batches")
-        self._advance(trainer.fit_loop.total_batch_idx + 1)
+        self._advance = progress_lines("fit", total, "batches", trainer.fit_loop.total_batch_idx + 1)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Count a batch."""

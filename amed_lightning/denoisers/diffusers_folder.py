@@ -7,14 +7,12 @@ they are read as they are and kept in single precision. This module and its neig
 checkpoints are the only ones that import diffusers, transformers and their hub, which takes seconds.
 """
 
-import hashlib
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import safetensors.torch
 import torch
 import transformers
 from torch import nn
@@ -32,6 +30,7 @@ from amed_lightning.denoisers.diffusers_keys import (
     require_understood,
 )
 from amed_lightning.denoisers.diffusers_scheduler import Training, read_training
+from amed_lightning.denoisers.files import weights_digest
 from amed_lightning.runtime.foreign import UNREADABLE, reason, require_bounded
 from amed_lightning.runtime.json_text import parse_json
 
@@ -129,7 +128,7 @@ class Folder:
         _require(self.path / part, "lacks", missing)
         _require(self.path / part, "has the unknown", unexpected)
         architecture = {k: v for k, v in config.items() if not k.startswith("_") and k != "transformers_version"}
-        self.read[part] = digest([architecture, _weights_digest(module.float())])
+        self.read[part] = digest([architecture, weights_digest(module.float())])
         return module.eval().requires_grad_(False)
 
     def tokenizer(self, part: str) -> Any:
@@ -221,13 +220,6 @@ class Folder:
             f"{self.path / part}: no weights; expected {names[0]}.safetensors or a variant of it, which the hub gives "
             f"where the option `variant` names it"
         )
-
-
-def _weights_digest(module: nn.Module) -> str:
-    total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(safetensors.torch.save({name: tensor.contiguous()}))
-    return total.hexdigest()
 
 
 def _require(path: Path, problem: str, names: list[str]) -> None:

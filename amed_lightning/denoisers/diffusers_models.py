@@ -17,12 +17,11 @@ from packaging.version import Version
 from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers.diffusers_network import LatentDecoder, LatentNetwork, latent_shape
 from amed_lightning.denoisers.diffusers_text import TextConditioning
-from amed_lightning.denoisers.discrete import DiscreteDenoiser
+from amed_lightning.denoisers.discrete import DiscreteDenoiser, noise_range_of
 from amed_lightning.denoisers.guidance import classifier_free
 from amed_lightning.denoisers.prompts import PromptLists, Source, prompt_lists
 from amed_lightning.denoisers.thresholding import Clipped
 from amed_lightning.flow.model import DiffusionModel
-from amed_lightning.noise.schedules import NoiseRange
 
 if TYPE_CHECKING:
     from amed_lightning.denoisers.diffusers_folder import Folder
@@ -192,12 +191,11 @@ def _described(
 ) -> DiffusionModel:
     """Describe a network and its decoder as a model; whatever was read belongs to its digest."""
     log_alphas = training.log_alphas
-    sigma_min, sigma_max = (math.sqrt(math.expm1(-2 * end)) for end in (log_alphas[0], log_alphas[-1]))
     return DiffusionModel(
         DiscreteDenoiser(network, log_alphas, training.prediction).eval().requires_grad_(False),
         digest(source.read),
         network.shape,
-        NoiseRange(sigma_min, sigma_max, log_alphas),
+        noise_range_of(log_alphas),
         network.feature_size,
         decoder=decoder.eval().requires_grad_(False),
     )

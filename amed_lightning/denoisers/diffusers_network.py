@@ -2,13 +2,9 @@
 
 The bottleneck is the output of the middle block, averaged over channels. Its resolution is the latent's, halved by
 every level but the last: 8x8 for Stable Diffusion v1 and the LSUN model, 32x32 for SDXL.
-
-A U-Net says nothing of its middle block, so a hook takes it. What it takes belongs to the call that is under way in its
-thread: several threads may use one network.
 """
 
 import math
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -16,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from amed_lightning.denoisers.bottleneck import averaged, observe, observed
 from amed_lightning.flow.model import Condition, Features
 from amed_lightning.tensors import Images, Latents
 
@@ -28,20 +25,6 @@ def latent_shape(unet: Any) -> tuple[int, int, int]:
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
     return unet.config.in_channels, height, width
-
-
-class _Call(threading.local):
-    """A thread's call of a network: the outputs of its middle block, or None between calls."""
-
-    outputs: list[Tensor] | None = None
-
-
-CALL = _Call()
-
-
-def _keep(block: nn.Module, inputs: Any, output: Tensor) -> None:
-    if CALL.outputs is not None:
-        CALL.outputs.append(output)
 
 
 class LatentNetwork(nn.Module):
@@ -62,18 +45,14 @@ class LatentNetwork(nn.Module):
         self.shape = latent_shape(unet)
         halvings = 2 ** (len(unet.config.block_out_channels) - 1)
         self.feature_size = math.prod(-(-side // halvings) for side in self.shape[1:])
-        unet.mid_block.register_forward_hook(_keep)
+        observe(unet.mid_block)
 
     def forward(self, x: Images, time: Float[Tensor, "batch"], condition: Condition | None) -> tuple[Images, Features]:
         """Return the prediction and the features, at the precision of ``x``."""
         further = {} if self.conditioning is None else self.conditioning(condition, len(x))
-        outputs: list[Tensor] = []
-        CALL.outputs = outputs
-        try:
+        with observed() as outputs:
             (output,) = self.unet(x.to(self.unet.dtype), time, return_dict=False, **further)
-        finally:
-            CALL.outputs = None  # also where the run was interrupted
-        return output.to(x.dtype), outputs[-1].to(x.dtype).mean(1).flatten(1)
+        return output.to(x.dtype), averaged(outputs[-1].to(x.dtype))
 
 
 class LatentDecoder(nn.Module):

@@ -129,6 +129,14 @@ def _serialised(weights: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
+def weights_digest(module: nn.Module) -> str:
+    """Return the SHA-256 of a module's named tensors, as 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(_serialised({name: tensor}))
+    return total.hexdigest()
+
+
 def read_model(path: Path) -> StoredModel:
     """Read a card and its weights.
 

@@ -272,11 +272,15 @@ class Preconditioned(nn.Module):
         """Standard deviation of the data."""
         return self.preconditioning.sigma_data
 
+    def coefficients(self, sigma: Level) -> Coefficients:
+        """Return what surrounds the network at level ``sigma``."""
+        return self.preconditioning.coefficients(sigma)
+
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise ``x`` at level ``sigma``; a negative label, or None, leaves the class open."""
         at = self.preconditioning.coefficients(sigma.to(x.dtype))
         labels = self._one_hot(condition, x)
-        output, features = self.model(x / at.scale, per_sample(at.noise, len(x)), labels)
+        output, features = self.model(x / at.scale, per_sample(at.noise, x.shape[0]), labels)
         answer = output[:, : x.shape[1]].to(x.dtype)
         return Denoised(at.skip * x + at.out * answer, features)
 

@@ -4,6 +4,7 @@ A denoiser estimates the clean image, ``D(x; sigma) = E[x_0 | x]`` for ``x = x_0
 2022, "EDM", section 2).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -55,6 +56,11 @@ class Prompts(Protocol):
 
     def digest(self, stream: Stream) -> str:
         """Identify the prompts that the seeds of a stream have."""
+        ...
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """All prompts; a prompt's position is its number."""
         ...
 
 
@@ -117,6 +123,13 @@ class DiffusionModel:
         if self.prompts is not None:
             return self.prompts.numbers(seeds, self.shape)
         return seeds.labels(self.shape, self.num_classes) if self.num_classes else None
+
+    def texts_of(self, seeds: Seeds) -> list[str]:
+        """Return the prompt of each seed; none if the model has no prompts."""
+        if self.prompts is None:
+            return []
+        texts = self.prompts.texts
+        return [texts[number] for number in self.prompts.numbers(seeds, self.shape).tolist()]
 
     def conditions_digest(self, stream: Stream) -> str | None:
         """Identify what the seeds of a stream ask for, or return None if the model is unconditional."""

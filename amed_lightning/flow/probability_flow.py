@@ -78,5 +78,5 @@ def analytic_first_step(x: Images, sigma: Level, feature_size: int) -> Evaluatio
         feature_size: length of the model's features.
     """
     derivative = x / (1 + sigma.square()).sqrt()
-    features = torch.zeros(len(x), feature_size, dtype=x.dtype, device=x.device)
+    features = torch.zeros(x.shape[0], feature_size, dtype=x.dtype, device=x.device)
     return Evaluation(sigma, x - sigma * derivative, derivative, features, cost=0)

@@ -1,5 +1,6 @@
 """What scores see: a detector turns image bytes into features (for FID) and logits (for IS)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -33,4 +34,13 @@ class Detector(Protocol):
 
     def __call__(self, images: Bytes) -> Detection:
         """Return features and logits of a batch."""
+        ...
+
+
+@runtime_checkable
+class TextDetector(Detector, Protocol):
+    """A detector that answers texts with features of the same space."""
+
+    def texts(self, prompts: Sequence[str]) -> Float[Tensor, "batch features"]:
+        """Return features of length 1, where the detector is."""
         ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -71,10 +72,48 @@ def trained_classifier(name: str, path: Path) -> tuple[ImageClassifier, str]:
     return classifier.eval().requires_grad_(False), file_digest(path)
 
 
+def dinov2(model: str = "facebook/dinov2-large") -> tuple[Detector, str]:
+    """Load DINOv2; its features are the class token.
+
+    Args:
+        model: a folder of transformers, or an id on the hub.
+
+    Raises:
+        InputError: the model cannot be had, or the extra diffusers is not installed.
+    """
+    return _encoders(model).dinov2(model)
+
+
+def clip(model: str = "openai/clip-vit-large-patch14-336", crop: bool = False) -> tuple[Detector, str]:
+    """Load CLIP; its features are the projected embedding of an image, of length 1.
+
+    Args:
+        model: a folder of transformers, or an id on the hub.
+        crop: resize and crop images as the folder's processor does, and not squeeze them whole; texts are taken too.
+
+    Raises:
+        InputError: the model cannot be had, or the extra diffusers is not installed.
+    """
+    return _encoders(model).clip(model, crop)
+
+
+def _encoders(model: str) -> Any:
+    """Import what loads them, which takes seconds, only now."""
+    try:
+        from amed_lightning.metrics import encoders
+    except ImportError as error:
+        raise InputError(
+            f"{model}: its detector needs the extra diffusers ({error}): pip install 'amed-lightning[diffusers]'"
+        ) from error
+    return encoders
+
+
 DETECTORS: dict[str, Callable[..., tuple[Detector, str]]] = {
     "digits": digits_classifier,
     "fashion_mnist": fashion_mnist_classifier,
     "inception": inception,
+    "dinov2": dinov2,
+    "clip": clip,
 }
 """The detectors that configurations call by name; each comes with the digest of all that its features depend on."""
 

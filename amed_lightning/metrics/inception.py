@@ -34,6 +34,10 @@ IMAGES_AT_ONCE, ON_A_CPU = 64, 8
 """More of them take gigabytes at 299 pixels and are no faster; on a CPU, memory for 64 costs a third of the time."""
 
 
+SPATIAL_CHANNELS, SPATIAL_POSITIONS = 7, 17 * 17
+"""Of sFID's features: the first channels of the graph's ``mixed_6/conv``, which is the 1x1 branch of ``Mixed_6d``."""
+
+
 class Inception(nn.Module):
     """RGB bytes of any size in, grey ones as RGB with equal channels; features of a tap and logits out.
 
@@ -61,14 +65,39 @@ class Inception(nn.Module):
         return features, logits[0] if logits else features[:, :0]
 
 
+class SpatialInception(Inception):
+    """Features at positions, row by row and channel by channel at each, as sFID's evaluator has them; no logits.
+
+    Args:
+        network: torch-fidelity's, asked for a tap behind that layer.
+    """
+
+    def __init__(self, network: FeatureExtractorInceptionV3) -> None:
+        super().__init__(network)
+        self.feature_size, self.num_classes = SPATIAL_CHANNELS * SPATIAL_POSITIONS, 0
+
+    def _detect(self, images: Bytes) -> tuple[Float[Tensor, "batch features"], Float[Tensor, "batch classes"]]:
+        found: list[Tensor] = []
+        hook = self.network.Mixed_6d.branch1x1.register_forward_hook(lambda *call: found.append(call[-1]))
+        try:
+            self.network(images)
+        finally:
+            hook.remove()
+        features = found[0][:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)
+        return features, features[:, :0]
+
+
 def inception(
-    path: Path | None = None, tap: Literal[64, 192, 768, 2048] = 2048, logits: bool = True, sha256: str | None = None
+    path: Path | None = None,
+    tap: Literal[64, 192, 768, 2048, "spatial"] = 2048,
+    logits: bool = True,
+    sha256: str | None = None,
 ) -> tuple[Detector, str]:
     """Load InceptionV3, frozen, with a digest of its weights, tap and resize.
 
     Args:
         path: of the weights; None for torch-fidelity's release, which is fetched if it is not in the cache.
-        tap: where the features are taken; their number.
+        tap: where the features are taken, their number; or those of sFID.
         logits: run the network to its end, which IS needs. Without, an early tap is several times faster.
         sha256: of the weights at ``path``; None to expect what they had when they were first used.
 
@@ -76,7 +105,10 @@ def inception(
         InputError: weights that are missing, damaged or another network's, or cannot be fetched.
     """
     file = fetch(RELEASE, cache_folder() / "detectors") if path is None else _checked(Path(path), sha256)
-    network = Inception(_network(file, [str(tap), *(["logits_unbiased"] if logits else [])]))
+    kind, taps = Inception, [str(tap), *(["logits_unbiased"] if logits else [])]
+    if tap == "spatial":
+        kind, taps = SpatialInception, ["768"]
+    network = kind(_network(file, taps))
     return network, digest({"weights": file_digest(file), "tap": tap, "resize": RESIZE})
 
 

@@ -4,11 +4,18 @@ Split j holds the samples with index from floor(j n / 10) to floor((j + 1) n / 1
 shuffling; the deviation is the population's over the splits.
 """
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from amed_lightning.metrics.metric import Metric, Score, Seen, Sums
+from amed_lightning.metrics.statistics import Statistics
+
 NUM_SPLITS = 10
+FEW = 10 * NUM_SPLITS
+"""Images below which the score is said to be doubtful: ten to a split."""
 
 Counts = Int[Tensor, "splits"]
 Probabilities = Float[Tensor, "splits classes"]
@@ -42,3 +49,32 @@ def inception_scores(count: Counts, probability: Probabilities, negative_entropy
     filled = count > 0
     marginal = probability[filled] / count[filled][:, None]
     return (negative_entropy[filled] / count[filled] - torch.special.xlogy(marginal, marginal).sum(1)).exp()
+
+
+class InceptionScore(Metric):
+    """``is`` with its ``is_deviation`` over the splits, and ``is_whole``, the score on one split.
+
+    A part of the images may be too small for ten splits or leave one of them out, so a part's score is that on one.
+    """
+
+    scores: ClassVar = {
+        "is": Score("IS", "higher", 2, "is_whole", ("is_deviation", f"over {NUM_SPLITS} splits"), tolerance=1e-5),
+    }
+    needs = frozenset({"logits"})
+    added = ("split_count", "split_probability", "split_negative_entropy")
+    refers_to_real = False
+
+    def sums(self, seen: Seen) -> Sums:
+        """Add up by split."""
+        return dict(zip(self.added, split_sums(seen.detection.logits, seen.numbers, seen.total), strict=True))
+
+    def compute(self, sums: Sums, real: Statistics) -> dict[str, float]:
+        """Return the score over splits and on one split."""
+        values = [sums[name] for name in self.added]
+        splits = inception_scores(*values)
+        (whole,) = inception_scores(*(value.sum(0, keepdim=True) for value in values))
+        return {"is": float(splits.mean()), "is_deviation": float(splits.std(correction=0)), "is_whole": float(whole)}
+
+    def enough(self, fewest: int, size: int) -> tuple[int, str]:
+        """Ten images to a split."""
+        return FEW, f"each of the {NUM_SPLITS} splits has fewer than ten"

@@ -10,11 +10,10 @@ from amed_lightning.data.images import ImageSet
 from amed_lightning.data.registry import DATASETS
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.detector import Detector
-from amed_lightning.metrics.feature_metrics import FEATURE_METRICS, KID_SUBSET_SIZE, NEIGHBOURS
 from amed_lightning.metrics.files import ASSETS, load_detector
-from amed_lightning.metrics.inception_score import NUM_SPLITS
-from amed_lightning.metrics.scores import METRICS, GenerationScores
-from amed_lightning.metrics.statistics import Statistics, read_statistics, statistics_of
+from amed_lightning.metrics.metric import Metric, Score
+from amed_lightning.metrics.scores import METRICS, PAIRED, USUAL, GenerationScores, Measure, described, metrics_of
+from amed_lightning.metrics.statistics import Statistics, read_spatial_statistics, read_statistics, statistics_of
 from amed_lightning.runtime.cache import fetch
 
 
@@ -27,10 +26,10 @@ def published_statistics(card: str) -> Statistics:
     Raises:
         InputError: there is no such card, it names none, or they cannot be had.
     """
-    described = load_card(card)
-    if "reference" not in described.files:
+    model = load_card(card)
+    if "reference" not in model.files:
         raise InputError(f"card '{card}' names no reference among its files")
-    return read_statistics(fetch(described.files["reference"], described.folder))
+    return read_statistics(fetch(model.files["reference"], model.folder))
 
 
 def shipped_statistics(dataset: str) -> Statistics:
@@ -52,46 +51,72 @@ REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {
     "statistics": read_statistics,
     "published": published_statistics,
     "shipped": shipped_statistics,
+    "spatial_statistics": read_spatial_statistics,
 }
 """What real images can be given as: themselves, or the statistics that a detector made of them."""
 
 
-FEW_FOR_SPLITS, FEW_FOR_SHARES = 10 * NUM_SPLITS, 1000
-"""Images below which IS, and precision and recall, are said to be doubtful: ten to a split; shares to ±0.016."""
+PLACES = ("model", "path", "sha256", "detector", "reference")
+"""Options of metrics that say where its detector and real images are; digests of these say what they are."""
 
 
 @dataclass(frozen=True)
 class Examiner:
-    """A detector and the real images as it sees them.
+    """A detector, the real images as it sees them, and the metrics, some of which have others of their own.
 
     Attributes:
         detector: looks at images.
         reference: the real images.
-        digest: identifies the detector, the real images and, where features are needed, the metrics: the sums that
-            were made for another digest do not serve this examiner.
-        metrics: the scores to compute.
+        digest: identifies the detector, the real images and the metrics: the sums that were made for another digest do
+            not serve this examiner.
+        measures: the metrics by name, with what each looks with and at.
     """
 
     detector: Detector
     reference: Statistics
     digest: str
-    metrics: tuple[str, ...] = ("fid", "is")
+    measures: Mapping[str, Measure]
 
     def to(self, device: torch.device) -> "Examiner":
-        """Move the detector, in place, and return this examiner; scores follow the images that they are shown."""
-        if isinstance(self.detector, torch.nn.Module):
-            self.detector.to(device)
+        """Move all detectors, in place, and return this examiner; scores follow the images that they are shown."""
+        for detector in (self.detector, *(measure.detector for measure in self.measures.values())):
+            if isinstance(detector, torch.nn.Module):
+                detector.to(device)
         return self
 
+    @property
+    def own_scores(self) -> dict[str, Score]:
+        """The scores that are not in ``SCORES``, because their metric is the user's own."""
+        metrics = [measure.metric for name, measure in self.measures.items() if name not in METRICS]
+        return {name: score for metric in metrics for name, score in metric.described.items()}
+
     def require_shape(self, shape: tuple[int, ...]) -> None:
-        """Refuse images of another shape than the real ones, or than the detector takes.
+        """Refuse images of another shape than the real ones, or than a detector takes.
 
         Raises:
             InputError: naming both.
         """
-        known = self.reference.shape or self.detector.image_shape
-        if known not in (None, shape):
-            raise InputError(f"images of shape {shape} cannot be scored against {known}")
+        known = [self.reference.shape or self.detector.image_shape]
+        known += [measure.detector.image_shape for measure in self.measures.values()]
+        for other in known:
+            if other not in (None, shape):
+                raise InputError(f"images of shape {shape} cannot be scored against {other}")
+
+    def require_given(self, prompts: bool, pairs: bool) -> None:
+        """Refuse metrics that were asked for and need what there is not.
+
+        Args:
+            prompts: whether the images have prompts.
+            pairs: whether there are images of a reference sampler.
+
+        Raises:
+            InputError: naming the metric.
+        """
+        for name, measure in self.measures.items():
+            if "prompts" in measure.metric.needs and not prompts:
+                raise InputError(f"metric '{name}': it needs prompts, and these images have none; leave it out")
+            if "pairs" in measure.metric.needs and not pairs and name not in PAIRED:
+                raise InputError(f"metric '{name}': it needs a reference sampler to compare with; name one")
 
     def scores(self, total: int) -> GenerationScores:
         """Return empty scores for ``total`` images.
@@ -99,11 +124,10 @@ class Examiner:
         Raises:
             InputError: so few have no scores.
         """
-        if total < 2:
-            raise InputError(f"FID needs at least two images, and there is {total}")
-        if "precision_recall" in self.metrics and total <= NEIGHBOURS:
-            raise InputError(f"precision and recall need at least {NEIGHBOURS + 1} images, and there are {total}")
-        return GenerationScores(self.reference, self.detector.num_classes, total, self.metrics)
+        for measure in self.measures.values():
+            if total < (fewest := measure.metric.fewest):
+                raise InputError(f"{measure.metric.title}: at least {fewest} images are needed, not {total}")
+        return GenerationScores(list(self.measures.values()), total)
 
     def caveats(self, total: int) -> list[str]:
         """Say what is doubtful about scores of ``total`` images, because they or the real ones are few.
@@ -111,60 +135,101 @@ class Examiner:
         >>> examiner({"name": "digits"}, {"name": "digits"}).caveats(100)
         []
         """
-        size, generated = self.detector.feature_size, {"generated": total}
-        both = generated | {"real": self.reference.moments.count}
-        error = 0.5 / min(count for count in both.values() if count) ** 0.5  # the standard error of one half
-        doubts: list[tuple[str, str, Mapping[str, int | None], int, str]] = [
-            ("fid", "FID", both, size + 1, f"the covariance of {size} features has full rank from {size + 1}"),
-            ("is", "IS", generated, FEW_FOR_SPLITS, f"each of the {NUM_SPLITS} splits has fewer than ten"),
-            ("kid", "KID", both, KID_SUBSET_SIZE, f"its subsets are of fewer than the usual {KID_SUBSET_SIZE}"),
-            ("precision_recall", "precision and recall", both, FEW_FOR_SHARES, f"a share is known to ±{error:.3f}"),
-        ]
-        texts = []
-        for metric, name, counts, needed, reason in doubts:
-            few = [f"{count} {kind}" for kind, count in counts.items() if count is not None and count < needed]
-            if metric in self.metrics and few:
-                texts.append(f"{name} of {' and '.join(few)} images: {reason}")
-        return texts
+        return [text for measure in self.measures.values() if (text := _caveat(measure, total))]
+
+
+def _caveat(measure: Measure, total: int) -> str:
+    """Say what is doubtful about a metric's scores, if anything is."""
+    metric, counts = measure.metric, {"generated": total}
+    if metric.refers_to_real and measure.real.moments.count is not None:
+        counts["real"] = measure.real.moments.count
+    needed, reason = metric.enough(min(counts.values()), measure.detector.feature_size)
+    few = [f"{count} {kind}" for kind, count in counts.items() if count < needed]
+    return f"{metric.title} of {' and '.join(few)} images: {reason}" if few else ""
 
 
 def examiner(
-    detector: Spec, dataset: Spec, metrics: Sequence[str] = ("fid", "is"), device: torch.device | None = None
+    detector: Spec, dataset: Spec, metrics: Sequence[str | Spec] = USUAL, device: torch.device | None = None
 ) -> Examiner:
-    """Load a detector, and the real images or their statistics.
+    """Load the detectors, and the real images or their statistics.
 
     Args:
         detector: name and options.
         dataset: name and options of the real images, or of their statistics where these are computed already.
-        metrics: of ``METRICS``.
-        device: where the detector looks at the images; None for the CPU.
+        metrics: names of ``METRICS``, or names and options; or import paths of own classes.
+        device: where the detectors look at the images; None for the CPU.
 
     Raises:
         InputError: an unknown part, statistics of another detector or without features, images that cannot be read.
     """
+    specs, chosen = {spec["name"]: spec for spec in map(described, metrics)}, metrics_of(metrics)
+    common = _view(detector, dataset, [metric for metric in chosen.values() if metric.detector is None], device)
+    views = {name: _own_view(metric, common, dataset, device) for name, metric in chosen.items()}
+    measures = {
+        name: Measure(metric, views[name].detector, views[name].real, "" if metric.detector is None else f"{name}.")
+        for name, metric in chosen.items()
+    }
+    unusual = [
+        name if name in USUAL or specs[name] == {"name": name} else [_options(specs[name]), *views[name].digests]
+        for name in sorted({*USUAL} ^ specs.keys())
+    ]
+    return Examiner(common.detector, common.real, digest([*common.digests, unusual]), measures)
+
+
+@dataclass(frozen=True)
+class View:
+    """A detector, its digest, and the real images as it sees them."""
+
+    detector: Detector
+    weights: str
+    real: Statistics
+
+    @property
+    def digests(self) -> list[str]:
+        """Of the detector and of the real images."""
+        return [self.weights, self.real.dataset]
+
+
+def _own_view(metric: Metric, common: View, dataset: Spec, device: torch.device | None) -> View:
+    """Return what a metric looks with and at: what all do, unless it has a detector of its own."""
+    if metric.detector is None:
+        return common
+    if not metric.refers_to_real:
+        return View(*load_detector(metric.detector, device), common.real)
+    if metric.reference is None and dataset["name"] in REFERENCES.keys() - DATASETS.keys():
+        raise InputError(
+            f"{_place(dataset)}: statistics of another detector than {metric.title}'s own; compute these with "
+            "`amed-lightning reference` and give the metric `reference: {name: statistics, path: ...}`"
+        )
+    return _view(metric.detector, metric.reference or dataset, [metric], device)
+
+
+def _view(detector: Spec, dataset: Spec, metrics: Sequence[Metric], device: torch.device | None) -> View:
+    """Load a detector, show it the real images or read their statistics, and refuse metrics that it does not serve."""
     network, weights = load_detector(detector, device)
-    _require_metrics(metrics, network)
-    kept = sorted(FEATURE_METRICS.keys() & metrics)
+    for metric in metrics:
+        if "logits" in metric.needs and not network.num_classes:
+            raise InputError(
+                f"metrics: {metric.title} needs logits, and the detector gives none; leave it out, or set logits: true"
+            )
+    kept = [metric for metric in metrics if metric.kept]
     source = build("dataset", REFERENCES, dataset)
     if isinstance(source, ImageSet):
-        reference = statistics_of(network, weights, source, keep_features=bool(kept), device=device)
+        real = statistics_of(network, weights, source, keep_features=bool(kept), device=device)
     else:
-        reference = source
-        _require_detector(reference, network, weights, dataset)
-    if kept and len(reference.features) <= NEIGHBOURS:
+        real = source
+        _require_detector(real, network, weights, dataset)
+    if few := [metric.title for metric in kept if len(real.features) < metric.fewest]:
         raise InputError(
-            f"{_place(dataset)}: holds the features of {len(reference.features)} images, too few for "
-            f"{' and '.join(kept)}; compute it with `amed-lightning reference --features true`"
+            f"{_place(dataset)}: holds the features of {len(real.features)} images, too few for "
+            f"{' and '.join(few)}; compute it with `amed-lightning reference --features true`"
         )
-    return Examiner(network, reference, digest([weights, reference.dataset, kept]), tuple(metrics))
+    return View(network, weights, real)
 
 
-def _require_metrics(metrics: Sequence[str], detector: Detector) -> None:
-    """Refuse metrics that are unknown or that the detector does not serve."""
-    if not metrics or not set(metrics) <= set(METRICS):
-        raise InputError(f"metrics {list(metrics)}: use some of {', '.join(METRICS)}")
-    if "is" in metrics and not detector.num_classes:
-        raise InputError("metrics: IS needs logits, and the detector gives none; leave 'is' out, or set logits: true")
+def _options(spec: Spec) -> Spec:
+    """Return what a metric's scores depend on, without where its detector and its real images are."""
+    return {key: value for key, value in spec.items() if key not in PLACES}
 
 
 def _require_detector(reference: Statistics, detector: Detector, weights: str, dataset: Spec) -> None:

@@ -1,129 +1,183 @@
-r"""FID, IS and the distance to a reference sampler, from sums that add up; KID, precision and recall from features.
+"""The metrics that configurations call by name, and the scores of one sampler: sums that batches and blocks add to.
 
-The state is sums in float64: any partition of the images into blocks, added in a fixed order, gives the same digits.
-The sums live where the features are; scores are computed from them on the CPU.
-
-The distance to the images of a reference sampler from the same noise is the root mean square over all pixels of all
-images (RMSE), and in decibels below the range of pixels, ``20 log10(2 / RMSE)`` (PSNR).
+Any partition of the images into blocks, added in a fixed order, gives the same digits. Sums live where the images are;
+scores are computed from them on the CPU.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torchmetrics import Metric
 
-from amed_lightning.metrics.detector import Detection
-from amed_lightning.metrics.feature_metrics import FEATURE_METRICS
-from amed_lightning.metrics.frechet import Moments, feature_sums, frechet_distance
-from amed_lightning.metrics.inception_score import NUM_SPLITS, inception_scores, split_sums
+from amed_lightning.config import InputError, Spec, build, complete
+from amed_lightning.metrics.clip_score import CLIPScore
+from amed_lightning.metrics.cmmd import CLIPDiscrepancy
+from amed_lightning.metrics.detector import Detection, Detector
+from amed_lightning.metrics.feature_metrics import KernelInceptionDistance, PrecisionRecall
+from amed_lightning.metrics.fid import FrechetDINOv2Distance, FrechetInceptionDistance, SpatialFID
+from amed_lightning.metrics.inception_score import InceptionScore
+from amed_lightning.metrics.metric import NOTHING, Metric, Score, Seen, Sums
+from amed_lightning.metrics.paired import PairedDistance
 from amed_lightning.metrics.statistics import Statistics
-from amed_lightning.tensors import Images, not_finite
+from amed_lightning.tensors import Bytes, Images, not_finite
 
-METRICS = ("fid", "is", *FEATURE_METRICS)
-PIXEL_RANGE = 2.0
+METRICS: dict[str, type[Metric]] = {
+    "fid": FrechetInceptionDistance,
+    "is": InceptionScore,
+    "kid": KernelInceptionDistance,
+    "precision_recall": PrecisionRecall,
+    "sfid": SpatialFID,
+    "fd_dinov2": FrechetDINOv2Distance,
+    "cmmd": CLIPDiscrepancy,
+    "clip_score": CLIPScore,
+    "rmse": PairedDistance,
+}
+"""The metrics, in the order of a table's columns; the first that a table has ranks its lines."""
+USUAL = ("fid", "is")
+"""What is computed where nothing else is asked for."""
+MAIN = USUAL[0]
+"""The score whose published figures stand beside a table's own."""
+PAIRED = [name for name, metric in METRICS.items() if "pairs" in metric.needs]
+"""What is computed, unasked, wherever there are images of a reference sampler to compare with."""
+SCORES: dict[str, Score] = {
+    name: replace(score, needs=sorted(metric.needs))
+    for metric in METRICS.values()
+    for name, score in metric.scores.items()
+}
+"""The scores that these give."""
 
 
-class GenerationScores(Metric):
+def described(metric: str | Spec) -> Spec:
+    """Write a metric's description out in full.
+
+    Raises:
+        InputError: an unknown metric or option.
+    """
+    return complete("metric", METRICS, {"name": metric} if isinstance(metric, str) else metric)
+
+
+def metrics_of(specs: Sequence[str | Spec]) -> dict[str, Metric]:
+    """Build the metrics that a configuration asks for, and what comes unasked; nothing is loaded.
+
+    Args:
+        specs: names, or names and options; of ``METRICS``, or import paths of own classes.
+
+    Returns:
+        The metrics by name.
+
+    Raises:
+        InputError: an unknown metric or option, none, or two that give a score of one name.
+    """
+    if not specs:
+        raise InputError(f"metrics is empty: use some of {', '.join(METRICS)}")
+    chosen = [described(spec) for spec in specs]
+    chosen += [described(name) for name in PAIRED if name not in [spec["name"] for spec in chosen]]
+    metrics = [(spec["name"], build("metric", METRICS, spec)) for spec in chosen]
+    for name, metric in metrics:
+        if not isinstance(metric, Metric):
+            raise InputError(f"metric '{name}': it is no {Metric.__module__}.{Metric.__name__}")
+    given = Counter(score for _, metric in metrics for score in metric.scores)
+    if twice := [score for score, count in given.items() if count > 1]:
+        raise InputError(f"metrics: the score '{twice[0]}' would be given twice; leave one of its metrics out")
+    return dict(metrics)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric, and what it looks with and at.
+
+    Attributes:
+        metric: the metric.
+        detector: that it needs.
+        real: the real images, as the detector sees them.
+        prefix: of its sums' names, where its detector is its own.
+    """
+
+    metric: Metric
+    detector: Detector
+    real: Statistics
+    prefix: str = ""
+
+    @property
+    def added(self) -> list[str]:
+        """What its sums are called among those of all metrics."""
+        return [f"{self.prefix}{name}" for name in self.metric.added]
+
+    @property
+    def kept(self) -> list[str]:
+        """What those are called that are put end to end."""
+        return [f"{self.prefix}{name}" for name in self.metric.kept]
+
+
+class GenerationScores:
     """Scores of a set of generated images.
 
     Args:
-        reference: the real images.
-        num_classes: length of the detector's logits.
+        measures: what to compute. Metrics that look with the user's detector share sums of one name.
         total: number of images that there will be.
-        metrics: what to compute, of ``METRICS``; with those of ``FEATURE_METRICS`` the features are kept.
     """
 
-    full_state_update = False
-    count: Tensor
-    feature_sum: Tensor
-    feature_outer: Tensor
-    split_count: Tensor
-    split_probability: Tensor
-    split_negative_entropy: Tensor
-    squared_error: Tensor
-    compared_values: Tensor
-    features: list[Tensor]
-    indices: list[Tensor]
+    def __init__(self, measures: Sequence[Measure], total: int) -> None:
+        self.measures, self.total = measures, total
+        self._added: Sums = {}
+        self._kept: dict[str, list[Tensor]] = {}
 
-    def __init__(
-        self, reference: Statistics, num_classes: int, total: int, metrics: Sequence[str] = ("fid", "is")
+    def update(
+        self,
+        pixels: Bytes,
+        numbers: Int[Tensor, "batch"],
+        prompts: Sequence[str] = (),
+        pair: tuple[Images, ...] = (),
     ) -> None:
-        super().__init__(sync_on_compute=False)  # processes share sums through files, never through a collective
-        self.reference, self.total, self.metrics = reference, total, tuple(metrics)
-        self.keeps_features = not FEATURE_METRICS.keys().isdisjoint(metrics)
-        size = len(reference.moments.mean)
-        shapes = {
-            "feature_sum": (size,),
-            "feature_outer": (size, size),
-            "split_probability": (NUM_SPLITS, num_classes),
-            "split_negative_entropy": (NUM_SPLITS,),
-            "squared_error": (),
-        }
-        for name, shape in shapes.items():
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        for name, shape in {"count": (), "split_count": (NUM_SPLITS,), "compared_values": ()}.items():
-            self.add_state(name, torch.zeros(shape, dtype=torch.int64), dist_reduce_fx="sum")
-        for name in ("features", "indices") if self.keeps_features else ():
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, detection: Detection, indices: Int[Tensor, "batch"]) -> None:
-        """Add images.
+        """Show images to each detector, once, and add what the metrics make of them.
 
         Args:
-            detection: what the detector saw.
-            indices: each image's number among all, from 0.
+            pixels: the images, where the detectors are.
+            numbers: each image's number among all, from 0.
+            prompts: of each image, if there are any.
+            pair: the images in [-1, 1], and a reference sampler's from the same noise, if there is one.
 
         Raises:
-            ValueError: shapes that do not belong together, or an index out of range.
+            ValueError: numbers or answers that do not belong to the images, or a number out of range.
         """
-        features, logits = detection.features, detection.logits
-        expected = [(len(indices), len(self.feature_sum)), (len(indices), self.split_probability.shape[1])]
-        if [tuple(features.shape), tuple(logits.shape)] != expected:
-            raise ValueError(f"features {tuple(features.shape)} and logits {tuple(logits.shape)}, not {expected}")
-        if int(indices.min()) < 0 or int(indices.max()) >= self.total:
+        if int(numbers.min()) < 0 or int(numbers.max()) >= self.total:
             raise ValueError(f"an index lies outside 0 .. {self.total - 1}")
-        self.to(features.device)
-        sums = feature_sums(features)
-        splits = split_sums(logits, indices.to(features.device), self.total)
-        self.count += len(features)
-        self.feature_sum += sums[0]
-        self.feature_outer += sums[1]
-        self.split_count += splits[0]
-        self.split_probability += splits[1]
-        self.split_negative_entropy += splits[2]
-        if self.keeps_features:
-            self.features.append(features)
-            self.indices.append(indices.to(features.device))
+        numbers, answers, found = numbers.to(pixels.device), dict[int, Detection](), Sums()
+        for measure in self.measures:
+            metric, detector = measure.metric, measure.detector
+            if "pairs" in metric.needs and not pair:
+                continue
+            if metric.needs & {"features", "logits"} and id(detector) not in answers:
+                answers[id(detector)] = _checked(detector, detector(pixels), len(numbers))
+            answer = answers.get(id(detector), NOTHING)
+            sums = metric.sums(Seen(numbers, self.total, pixels, detector, answer, prompts, pair))
+            found |= {f"{measure.prefix}{name}": value for name, value in sums.items()}
+        self.add(found)
 
-    def compare(self, images: Images, reference: Images) -> None:
-        """Add the distance between images in [-1, 1] and a reference sampler's from the same noise."""
-        self.squared_error += (images.double() - reference.double()).square().sum().to(self.squared_error.device)
-        self.compared_values += images.numel()
+    def add(self, sums: Sums) -> None:
+        """Add the sums of a batch or of another block; those of other names stay out."""
+        for name in {name for measure in self.measures for name in measure.added} & sums.keys():
+            known = self._added.get(name)
+            self._added[name] = sums[name] if known is None else known + sums[name].to(known.device)
+        for name in {name for measure in self.measures for name in measure.kept} & sums.keys():
+            self._kept.setdefault(name, []).append(sums[name])
 
-    def sums(self) -> dict[str, Tensor]:
-        """Return the state by name, on the CPU: what a block writes."""
-        state = self.metric_state.items()
-        return {name: (torch.cat(value) if isinstance(value, list) else value).cpu() for name, value in state}
+    @property
+    def described(self) -> dict[str, Score]:
+        """The scores of all metrics."""
+        return {name: score for measure in self.measures for name, score in measure.metric.described.items()}
 
-    def add(self, sums: dict[str, Tensor]) -> None:
-        """Add another block's sums."""
-        for name, state in self.metric_state.items():
-            if isinstance(state, list):
-                state.append(sums[name].to(self.count.device))
-            else:
-                state += sums[name].to(state.device)
-        self._update_count, self._computed = self._update_count + 1, None  # as an update does
+    def sums(self) -> Sums:
+        """Return the sums by name, on the CPU: what a block writes."""
+        kept = {name: torch.cat(parts) for name, parts in self._kept.items()}
+        return {name: value.cpu() for name, value in (self._added | kept).items()}
 
     def compute(self) -> dict[str, float]:
-        """Return the scores.
-
-        Returns:
-            Of those that were asked for: ``fid``; ``is`` with its ``is_deviation`` over splits, and ``is_whole`` on one
-            split; ``kid`` with its ``kid_deviation`` over subsets; ``precision`` and ``recall``. ``rmse`` and ``psnr``
-            to the compared images if there are any, the second unless they are equal.
+        """Return the scores of all metrics, but those of pairs where there are none.
 
         Raises:
             FloatingPointError: a sum, or a score that came out of finite ones, is not finite.
@@ -132,30 +186,21 @@ class GenerationScores(Metric):
         if name := not_finite(sums):
             raise FloatingPointError(f"no scores: '{name}' of the detector's answers has a NaN or an infinity")
         scores: dict[str, float] = {}
-        if "fid" in self.metrics:
-            moments = Moments.from_sums(int(self.count), sums["feature_sum"], sums["feature_outer"])
-            scores["fid"] = frechet_distance(self.reference.moments, moments)
-        if "is" in self.metrics:
-            scores |= _inception(sums["split_count"], sums["split_probability"], sums["split_negative_entropy"])
-        for name in (name for name in self.metrics if name in FEATURE_METRICS):
-            features = sums["features"][sums["indices"].argsort()]
-            scores |= FEATURE_METRICS[name](features, self.reference.features)
-        scores |= _distances(float(sums["squared_error"]), int(sums["compared_values"]))
+        for measure in self.measures:
+            metric, names = measure.metric, [*measure.added, *measure.kept]
+            if "pairs" in metric.needs and not sums.keys() >= set(names):
+                continue
+            own = dict(zip((*metric.added, *metric.kept), (sums[name] for name in names), strict=True))
+            scores |= metric.compute(own, measure.real)
         if name := next((name for name, score in scores.items() if not math.isfinite(score)), None):
             raise FloatingPointError(f"no scores: {name} came out as {scores[name]}")
         return scores
 
 
-def _inception(*sums: Tensor) -> dict[str, float]:
-    """Return the scores over splits and on one split."""
-    splits = inception_scores(*sums)
-    (whole,) = inception_scores(*(value.sum(0, keepdim=True) for value in sums))
-    return {"is": float(splits.mean()), "is_deviation": float(splits.std(correction=0)), "is_whole": float(whole)}
-
-
-def _distances(squared_error: float, compared_values: int) -> dict[str, float]:
-    """Return the root mean square and, if there is any distance, its ratio to the pixels' range in decibels."""
-    if not compared_values:
-        return {}
-    rmse = math.sqrt(squared_error / compared_values)
-    return {"rmse": rmse} | ({"psnr": 20 * math.log10(PIXEL_RANGE / rmse)} if rmse else {})
+def _checked(detector: Detector, answer: Detection, count: int) -> Detection:
+    """Return a detector's answer if its shapes are what the detector and the images say."""
+    shapes = [tuple(answer.features.shape), tuple(answer.logits.shape)]
+    expected = [(count, detector.feature_size), (count, detector.num_classes)]
+    if shapes != expected:
+        raise ValueError(f"features {shapes[0]} and logits {shapes[1]}, not {expected}")
+    return answer

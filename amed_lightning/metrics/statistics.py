@@ -29,6 +29,9 @@ from amed_lightning.tensors import is_finite, not_finite
 ARRAYS = ("mu", "sigma", "metadata", "features")
 """What is read of a file; OpenAI's have gigabytes of images in them too."""
 ASYMMETRY = 1e-6
+PLAIN = dict(zip(ARRAYS, ARRAYS, strict=True))
+SPATIAL = {"mu": "mu_s", "sigma": "sigma_s"}
+"""What is read, and what it is called in the file."""
 UNREADABLE = (*zips.UNREADABLE, TypeError, AttributeError, ArithmeticError, MemoryError, SyntaxError, struct.error)
 """What NumPy raises for a file that is damaged, is a bare array, or holds Python objects."""
 NUMBERS = "fiu"
@@ -137,9 +140,21 @@ def read_statistics(path: Path) -> Statistics:
     Raises:
         InputError: a file that is missing, damaged, or of another content.
     """
-    path = Path(path)
-    arrays, about = _content(path)
-    moments = _moments(path, arrays, about.get("count"))
+    return _read(Path(path), PLAIN)
+
+
+def read_spatial_statistics(path: Path) -> Statistics:
+    """Read the statistics of spatial features, for sFID, that OpenAI's files have beside those for FID.
+
+    Raises:
+        InputError: a file that is missing, damaged, or without them.
+    """
+    return _read(Path(path), SPATIAL)
+
+
+def _read(path: Path, called: Mapping[str, str]) -> Statistics:
+    arrays, about = _content(path, called)
+    moments = _moments(path, arrays, about.get("count"), called)
     features = torch.from_numpy(arrays.get("features", np.empty((0, 0), np.float32)))
     if len(features) and features.shape != (moments.count, len(moments.mean)):
         raise InputError(f"{path}: features {tuple(features.shape)} of {moments.count} images; the file is damaged")
@@ -154,16 +169,16 @@ def read_statistics(path: Path) -> Statistics:
     )
 
 
-def _content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _content(path: Path, called: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read an archive's arrays, unpickling nothing, and its metadata, of which EDM's files have none."""
     try:
         if not path.is_file():
             raise InputError(f"{path}: no such file; compute it with `amed-lightning reference`")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for entry in archive.zip.infolist():
-                if entry.filename.removesuffix(".npy") in ARRAYS:
+                if entry.filename.removesuffix(".npy") in called.values():
                     zips.require_plausible(path, entry)
-            arrays = {name: archive[name] for name in ARRAYS if name in archive}
+            arrays = {name: archive[there] for name, there in called.items() if there in archive}
         told = parse_json(str(arrays.pop("metadata", "{}")))
         if wrong := [name for name, array in arrays.items() if array.dtype.kind not in NUMBERS]:
             raise InputError(f"{path}: '{wrong[0]}' has no numbers")
@@ -181,10 +196,10 @@ def _about(path: Path, told: Any) -> dict[str, Any]:
         raise InputError(f"{path}: not what statistics say of themselves: {error}") from error
 
 
-def _moments(path: Path, arrays: Mapping[str, Any], count: int | None) -> Moments:
+def _moments(path: Path, arrays: Mapping[str, Any], count: int | None, called: Mapping[str, str]) -> Moments:
     """Check mean and covariance."""
     if not {"mu", "sigma"} <= arrays.keys():
-        raise InputError(f"{path}: not statistics: it has no arrays 'mu' and 'sigma'")
+        raise InputError(f"{path}: not statistics: it has no arrays '{called['mu']}' and '{called['sigma']}'")
     mean, covariance = arrays["mu"].astype(np.float64), arrays["sigma"].astype(np.float64)
     if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise InputError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are no mean and covariance")

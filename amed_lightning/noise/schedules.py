@@ -20,7 +20,7 @@ gits       the list that a dynamic program chose among a fine teacher's levels (
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -60,7 +60,7 @@ class NoiseRange:
 
     sigma_min: float
     sigma_max: float
-    log_alphas: tuple[float, ...] | None = None
+    log_alphas: tuple[float, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max:

@@ -33,16 +33,17 @@ def progress(description: str, total: int, unit: str) -> Iterator[Advance]:
         yield progress_lines(description, total, unit)
 
 
-def progress_lines(description: str, total: int | None, unit: str) -> Advance:
+def progress_lines(description: str, total: int | None, unit: str, already: int = 0) -> Advance:
     """Return a function to call with the amount just done; it prints a line now and then, and the last one.
 
     Args:
         description: of the work.
         total: its size; None where nobody knows it.
         unit: what it is counted in, plural.
+        already: done before, which says nothing of the rate.
     """
     started = last_line = time.monotonic()
-    done = 0
+    done = already
 
     def advance(amount: int) -> None:
         nonlocal done, last_line
@@ -51,7 +52,7 @@ def progress_lines(description: str, total: int | None, unit: str) -> Advance:
         if now - last_line < SECONDS_BETWEEN_LINES and done != total:
             return
         last_line = now
-        each = (now - started) / max(done, 1)
+        each = (now - started) / max(done - already, 1)
         speed = f"{each:.1f} s each" if each > 1 else f"{1 / max(each, 1e-9):.0f}/s"
         of_all, left = ("", "") if total is None else (f"/{total}", f", {(total - done) * each:.0f} s left")
         print(f"{description}: {done}{of_all} {unit}, {speed}{left}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import torch
 from amed_lightning.config import canonical_json, digest, file_digest, write_atomically
 
 OURS = "amed-lightning"
-PACKAGES = (OURS, "torch", "lightning", "torchmetrics", "numpy")
+PACKAGES = (OURS, "torch", "lightning", "torch-fidelity", "numpy")
 PACKAGE = Path(__file__).parent.parent
 
 

@@ -3,19 +3,22 @@
 The same sampler generates images, scores them and, with a predictor that still learns, is what training runs.
 """
 
+import json
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from amed_lightning.amed.files import LEARNED, intervals_of, learned_digest, load_learned
-from amed_lightning.config import InputError, Spec, build, canonical_json, complete
+from amed_lightning.amed.files import LEARNED, intervals_of, learned_digest, load_learned, sampler_of
+from amed_lightning.config import InputError, Spec, build, canonical_json, checked, complete, registered
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
-from amed_lightning.denoisers.registry import load
+from amed_lightning.denoisers.registry import DENOISERS, load
+from amed_lightning.denoisers.zoo.card import named
 from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import SCHEDULES, Grid, levels
@@ -31,6 +34,8 @@ from amed_lightning.tensors import Images
 
 SUPPLIED = ("placer", "learned")
 """What a solver's mapping says beside the solver's own options."""
+REGISTRIES: dict[str, Mapping[str, Any]] = {"model": DENOISERS, "solver": SOLVERS, "schedule": SCHEDULES}
+"""Of what a sampler's configuration names."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Sampler:
     sigmas: Grid
     afs: bool = False
     denoise_to_zero: bool = False
-    placer: Placer | None = None
+    placer: Placer | None = field(default=None, repr=False)
 
     def to(self, device: torch.device) -> "Sampler":
         """Move the weights of the denoiser and what was learned, in place, and return this sampler."""
@@ -148,6 +153,18 @@ def repeated_prompts(model: DiffusionModel, seeds: Seeds) -> list[str]:
     if distinct == len(seeds):
         return []
     return [f"{len(seeds)} images of {distinct} prompts, which repeat: their scores are not those of as many prompts"]
+
+
+def require_classes(classes: Sequence[int], num_classes: int) -> None:
+    """Refuse labels that a model does not have.
+
+    Raises:
+        InputError: naming those that it has.
+    """
+    if classes and not num_classes:
+        raise InputError("classes: this model takes no labels; leave them out, or use a class-conditional model")
+    if any(not 0 <= label < num_classes for label in classes):
+        raise InputError(f"classes {list(classes)}: this model's labels are 0 to {num_classes - 1}")
 
 
 def rule_of(solver: Spec) -> Spec:
@@ -263,6 +280,12 @@ class SamplerParts:
         }
 
     @property
+    def description(self) -> Spec:
+        """The configuration in plain values, but for the placer and what was learned."""
+        content = asdict(self.config) | {"solver": own_options(self.config.solver)}
+        return json.loads(canonical_json(content))
+
+    @property
     def num_intervals(self) -> int:
         """Intervals of the time grid."""
         return len(self.sigmas) - 1
@@ -358,3 +381,35 @@ def build_sampler(config: SamplerConfig, model: DiffusionModel | None = None) ->
         InputError: an unknown part or option, parts that do not fit together, or a predictor made for another use.
     """
     return SamplerParts(config, model).configured()
+
+
+def config_of(content: Mapping[str, Any]) -> SamplerConfig:
+    """Check a sampler's configuration in plain values.
+
+    Raises:
+        InputError: an unknown or missing key, or a value of another type.
+    """
+    told = checked(SamplerConfig, content)
+    return SamplerConfig(**told | {"arithmetic": Arithmetic(**checked(Arithmetic, told["arithmetic"]))})
+
+
+def learned_sampler(path: Path, model: DiffusionModel | None = None) -> Sampler:
+    """Build the sampler that a fit has learned, as its file says; the file may be anybody's, and imports nothing.
+
+    Args:
+        path: of the ``.json``.
+        model: the one that it was fitted on, if the file's own word for it is not to be followed.
+
+    Raises:
+        InputError: no such file, one that names no model or one that is none of the package's, or another model.
+    """
+    told = sampler_of(path) | ({} if model is None else {"model": {}})
+    if "model" not in told:
+        raise InputError(f"{path}: it does not say its model, as no file of version 0.1 does; give the model too")
+    try:
+        for kind, registry in REGISTRIES.items():
+            for name in named(told[kind]):
+                registered(kind, registry, name)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; name one of your own in a configuration") from error
+    return build_sampler(config_of(told | {"solver": told["solver"] | {"learned": str(path)}}), model)

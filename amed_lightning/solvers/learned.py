@@ -39,6 +39,10 @@ class Learned(nn.Module, ABC):
 
     kind: ClassVar[str]
 
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({options})"
+
     @property
     @abstractmethod
     def options(self) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class Baselines(pl.Callback):
             if trainer.is_global_zero and not is_trial(trainer):
                 table = constants_table(solver, parts.sigmas, parts.config.afs, numbers.cpu())
                 path = Path(trainer.default_root_dir) / f"{form}.json"
-                save_learned(path, Tabulated(table, form), parts.purpose, {"val_losses": losses})
+                made = {"val_losses": losses}
+                save_learned(path, Tabulated(table, form), parts.purpose, made, parts.description)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let a fit that is not resumed begin at the constants."""

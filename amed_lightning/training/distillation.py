@@ -4,7 +4,8 @@ After each interval the student's state is compared with the teacher's, ``|x' - 
 averaged over the batch. The route says where the intervals and their gradients come from, the objective how the
 intervals weigh. Each interval has an optimiser step of its own, or all of a batch have one together.
 
-The predictor of the lowest loss on validation seeds is exported as soon as it is there, and kept in the checkpoints.
+The predictor of the lowest loss on validation seeds is exported as soon as it is there, and kept in the checkpoints; or
+that whose samples are nearest to those of a fine teacher, if there is one to judge by.
 
 The published form is the route ``network`` with ``loss: published`` and a step per interval. The route ``whole`` lets
 every loss see all of the student's runs before it: along the trajectory, or with ``loss: end_to_end`` at its end alone.
@@ -29,9 +30,11 @@ from amed_lightning.sampling.sampler import learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned
 from amed_lightning.solvers.placed_table import PlacedTable
+from amed_lightning.teacher.trajectories import TeacherConfig
 from amed_lightning.tensors import is_finite
 from amed_lightning.training.baselines import Baselines
 from amed_lightning.training.distilling import Distilling
+from amed_lightning.training.fine_samples import FineSamples
 from amed_lightning.training.objective import OBJECTIVES, LossForm
 from amed_lightning.training.order import Batches
 from amed_lightning.training.resuming import FromHere
@@ -56,6 +59,7 @@ class AMEDDistillation(Distilling):
         scale_dir: bound of the direction scale's distance from 1.
         scale_time: bound of the time scale's distance from 1.
         learning_rate: of Adam.
+        judge: a fine teacher, by the distance from whose samples the best predictor is told, instead of by its loss.
         export: where the predictor's ``.json`` goes, if not into the run's directory; the weights go beside it.
 
     Raises:
@@ -73,6 +77,7 @@ class AMEDDistillation(Distilling):
         scale_dir: float = 0.01,
         scale_time: float = 0.0,
         learning_rate: float = 5e-3,
+        judge: TeacherConfig | None = None,
         export: Path | None = None,
     ) -> None:
         super().__init__(student, export, placed=True)
@@ -91,10 +96,14 @@ class AMEDDistillation(Distilling):
         self.num_intervals = self.taught.num_intervals
         self.loss, self.objective = loss, OBJECTIVES[loss](self.num_intervals)
         self.validated: dict[str, Tensor] = {}
+        self.fine_teacher = judge
+        self.fine: FineSamples | None = None
 
     def prepare(self, source: Source) -> None:
-        """Compute what the route needs."""
+        """Compute what the route and the judge need."""
         self.route.prepare(self.student, source)
+        if self.fine_teacher is not None:
+            self.fine = FineSamples.of(source, self.fine_teacher, self.parts)
 
     def batches(self, source: Source, seeds: Seeds, batch_size: int, seed: int | None) -> DataLoader[Any]:
         """Return the route's batches, of each of which every process has a slice."""
@@ -169,12 +178,16 @@ class AMEDDistillation(Distilling):
         self.validated = {name: value.detach().cpu().clone() for name, value in self.predictor.state_dict().items()}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the objective, by which the predictor is judged."""
+        """Log the objective, and the distance of the samples if there is a fine teacher: by that the best is told."""
         metrics = self.trainer.callback_metrics
         losses = [float(metrics[f"val/loss_{number + 1}"]) for number in range(self.num_intervals)]
-        self.judge(
-            "loss", self.objective.judge(losses), {"val_losses": losses, "weights": self.validated} | self._recipe
-        )
+        made = {"val_losses": losses, "weights": self.validated} | self._recipe
+        loss = self.objective.judge(losses)
+        if self.fine is None:
+            self.judge("loss", loss, made)
+        else:
+            self.log("val/loss", loss)
+            self.judge("rmse", self.fine.distance(self.parts.sampler(self.predictor)), made | {"val_loss": loss})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the route has learnt."""

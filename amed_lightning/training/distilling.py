@@ -30,7 +30,7 @@ class Distilling(Exporting, ABC):
     Attributes:
         parts: of the student.
         taught: the parts whose levels the teacher's states are wanted at.
-        best: the lowest value on validation seeds, how it was made, and its ``weights``.
+        best: what is exported: how it was made, its value on validation seeds, and its ``weights``.
 
     Raises:
         InputError: something that does not exist or fit together, or a denoiser whose weights would learn.
@@ -72,7 +72,7 @@ class Distilling(Exporting, ABC):
         self.parts.model.to(self.device)
 
     def judge(self, name: str, value: float, made: dict[str, Any]) -> None:
-        """Export what has been validated if this is a fit and it is the lowest so far.
+        """Keep what has been validated if it is the lowest so far.
 
         Args:
             name: of the value, which is logged.
@@ -80,9 +80,17 @@ class Distilling(Exporting, ABC):
             made: how it was made, and its ``weights``.
         """
         self.log(f"val/{name}", value, prog_bar=True)
-        fitting = self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
-        if fitting and value < self.best.get(f"val_{name}", math.inf):
-            self.best = {f"val_{name}": value, "epoch": self.current_epoch} | made
+        if value < self.best.get(f"val_{name}", math.inf):
+            self.keep({f"val_{name}": value} | made)
+
+    def keep(self, made: dict[str, Any]) -> None:
+        """Export what is the best now, if this is a fit.
+
+        Args:
+            made: how it was made, and its ``weights``.
+        """
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self.best = {"epoch": self.current_epoch} | made
             self._write(self.best)
 
     def on_fit_start(self) -> None:
@@ -109,7 +117,7 @@ class Distilling(Exporting, ABC):
             return
         facts = {name: value for name, value in made.items() if name != "weights"}
         with self.exported() as path:
-            save_learned(path, self.learned(made["weights"]), self.parts.purpose, facts)
+            save_learned(path, self.learned(made["weights"]), self.parts.purpose, facts, self.parts.description)
 
 
 def _require_frozen(parts: SamplerParts) -> None:

@@ -1,9 +1,10 @@
 r"""Fitting a sampler's table end to end by Levenberg and Marquardt's method: forward runs of the network alone.
 
-An epoch is an iteration. It goes once over the trajectories, sums the normal equations at the present numbers, and then
-decides: where the cost is lower than the best so far the numbers are taken and the damping falls; otherwise the next
-step starts from the best ones again, shorter. The first epochs see the first trajectories alone, which is enough to
-come near.
+An epoch goes once over the trajectories. One sums the normal equations at the present numbers; the next one compares
+the costs of some steps from there, from bold to careful, which takes a few runs of each sample where the equations take
+one per number and run. The best step is taken if it is better, and equations follow; else more careful ones are tried.
+The first epochs see the first trajectories alone, which is enough to come near, and leave the sums of the rows, which
+from far away lead into valleys (docs/learned.md).
 
 A block of trajectories is one batch of the network, whole on one process, and the blocks' sums are added in order: the
 numbers are the same, bit for bit, on any number of processes.
@@ -11,38 +12,50 @@ numbers are the same, bit for bit, on any number of processes.
 
 import math
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from amed_lightning.amed.learned_table import GROUPS, LearnedTable
+from amed_lightning.amed.table_picture import draw_table
 from amed_lightning.config import InputError
-from amed_lightning.flow.model import Condition
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import SamplerParts, learned_path
+from amed_lightning.sampling.sampler import learned_path
 from amed_lightning.seeds import Seeds
-from amed_lightning.solvers.tabulated import Tabulated, table_of
+from amed_lightning.solvers.tabulated import Table, Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories
-from amed_lightning.tensors import Images, is_finite
+from amed_lightning.tensors import is_finite
 from amed_lightning.training.distilling import Distilling
-from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, normal_equations
+from amed_lightning.training.fine_samples import ends_of, noise_and_samples
+from amed_lightning.training.normal_equations import (
+    Linear,
+    NormalEquations,
+    Replay,
+    costs_of,
+    normal_equations,
+)
 from amed_lightning.training.order import Blocks
 from amed_lightning.training.resuming import FromHere
 from amed_lightning.training.source import Source
 
-EASIER, HARDER = 0.2, 8.0
-"""Factors of the damping after a step that was taken, and after one that was not."""
+TRIED = (0.04, 0.2, 1.0, 8.0)
+"""Factors of the damping, a step each."""
 LEAST_DAMPING = 1e-6
+Trial: TypeAlias = tuple[float, Float[Tensor, "numbers"]]
+"""A damping, and the numbers that its step leads to."""
 
 
 class LeastSquares(Distilling):
-    """Fit the numbers of a table and export those that are best on the validation trajectories.
+    """Fit the numbers of a table and export those of the lowest cost.
+
+    A table's few numbers do not overfit some hundred trajectories: what validation trajectories prefer among its steps
+    is noise of those few (docs/learned.md). They say how far it is from its teacher.
 
     Args:
         student: the classical sampler to begin at; its solver has no placer.
@@ -52,6 +65,7 @@ class LeastSquares(Distilling):
         radius: of the pseudo-Huber loss, in root mean square distance from the teacher's sample.
         first_trajectories: that the first epochs see.
         first_epochs: how many those are.
+        first_groups: what learns in them; all of ``groups`` but the sums if none.
         damping: of the first step.
         export: where the table's ``.json`` goes, if not into the run's directory; the numbers go beside it.
 
@@ -69,6 +83,7 @@ class LeastSquares(Distilling):
         radius: float = 0.3,
         first_trajectories: int = 64,
         first_epochs: int = 12,
+        first_groups: list[str] | None = None,
         damping: float = 1e-2,
         export: Path | None = None,
     ) -> None:
@@ -78,22 +93,24 @@ class LeastSquares(Distilling):
                 raise InputError(f"model.{name} is {value}; it must be above 0")
         if learned_path(student.solver):
             raise InputError("model.student.solver.learned: a table begins at a solver; leave it out")
-        levels = self.parts.sigmas[[0, -1]].tolist()
-        ends = replace(student, schedule={"name": "explicit", "levels": levels}, num_intervals=1, nfe=None, afs=False)
-        self.taught = SamplerParts(ends, self.parts.model)
+        self.taught = ends_of(self.parts)
         self.radius, self.first_trajectories, self.first_epochs = radius, first_trajectories, first_epochs
+        self.groups = tuple(groups or GROUPS)
+        without_sums = tuple(group for group in self.groups if group != "sums")
+        self.first_groups = tuple(first_groups or without_sums or self.groups)
         start = table_of(self.parts.solver(None), self.parts.sigmas, student.afs)
         try:
-            largest = self.parts.model.noise_range.sigma_max
-            self.table = LearnedTable.beginning_at(start, levels[-1], groups or GROUPS, at_once, largest)
+            end, largest = float(self.parts.sigmas[-1]), self.parts.model.noise_range.sigma_max
+            self.table = LearnedTable.beginning_at(start, end, {*self.first_groups, *self.groups}, at_once, largest)
         except ValueError as error:
             raise InputError(f"model: {error}") from error
         parallel = " parallel" if max(self.table.at_once) > 1 else ""
-        self.form = ("union" if self.table.groups == GROUPS else "+".join(self.table.groups)) + parallel
+        self.form = ("union" if {*self.groups} == {*GROUPS} else "+".join(self.groups)) + parallel
         self.damping, self.runs = damping, 0
         self.begins = 0
         self.linear: Linear | None = None
-        self.lowest: dict[str, Tensor] = {}
+        self.equations = torch.empty(0)
+        self.trials: list[Trial] = []
         self.sums: list[Tensor] = []
         self.squares: list[Tensor] = []
 
@@ -128,56 +145,89 @@ class LeastSquares(Distilling):
         """Network runs per sample of the student."""
         return len(self.table.told) * self.parts.model.denoiser.cost
 
-    def learned(self, weights: Tensor) -> Tabulated:
-        """Return the table that some numbers come to."""
-        table = deepcopy(self.table)
-        table.set(weights)
-        return Tabulated(table(), self.form)
+    def learned(self, weights: dict[str, Tensor]) -> Tabulated:
+        """Return a table as a solver."""
+        return Tabulated(Table(**weights), self.form)
 
     def last(self) -> dict[str, Any]:
-        """Return the numbers of the lowest cost."""
-        return self._made(self.lowest["numbers"])
+        """Return the table of the lowest cost, and what it took."""
+        # Network runs of a sample, of which some may be at once.
+        depth = len(self.table.at_once) * self.parts.model.denoiser.cost
+        numbers = sum(getattr(self.table, group).numel() for group in self.groups)
+        costs = {"nfe": self.nfe, "depth": depth, "numbers": numbers}
+        return {"weights": vars(self._tabled()), "runs": self.runs, "radius": self.radius} | costs
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Use none: the numbers are solved for."""
         return []
 
+    def on_train_epoch_start(self) -> None:
+        """Let learn what this epoch is for."""
+        self.table.learn(self.first_groups if self.current_epoch < self.first_epochs else self.groups)
+
     def training_step(self, batch: Trajectories, batch_idx: int) -> None:
-        """Sum the normal equations of a block, if the epoch sees it.
+        """Sum over a block what the epoch asks for, if it sees the block.
 
         Raises:
             FloatingPointError: a number is not finite.
         """
         if self.current_epoch < self.first_epochs and int(batch.seeds[0]) >= self.begins + self.first_trajectories:
             return
+        block = (self.parts.model.denoiser, *noise_and_samples(batch, self.parts), self.radius)
+        if self.trials:
+            self.sums.append(costs_of([self._tabled(numbers) for _, numbers in self.trials], *block))
+            return
         self.linear = self.linear or Linear.at(self.table)
-        equations = normal_equations(self.linear, self.parts.model.denoiser, *self._ends(batch), self.radius)
-        if not is_finite(equations.sums):
+        sums = normal_equations(self.linear, *block).sums
+        if not is_finite(sums):
             seeds = f"{int(batch.seeds[0])} to {int(batch.seeds[-1])}"
             raise FloatingPointError(f"the cost of training seeds {seeds} is not finite; {USUAL_CAUSE}")
-        self.sums.append(equations.sums)
+        self.sums.append(sums)
 
     def on_train_epoch_end(self) -> None:
-        """Take the step or take it back, and try the next one."""
-        equations = NormalEquations.added(self._in_order(self.sums))
-        self.sums, self.linear, begins = [], None, self.current_epoch in (0, self.first_epochs)
-        self.runs += equations.runs
-        if begins or equations.cost < NormalEquations(self.lowest["sums"]).cost:
-            self.lowest = {"sums": equations.sums, "numbers": self.table.numbers}
-            self.damping = max(LEAST_DAMPING, EASIER * self.damping)
-        else:
-            self.damping *= HARDER
-        self.log_dict({"train/cost": equations.cost, "train/damping": self.damping, "train/runs": float(self.runs)})
-        self.table.set(self.lowest["numbers"] + NormalEquations(self.lowest["sums"]).step(self.damping))
+        """Propose steps from the present numbers, or take the best of those proposed."""
+        sums = self._in_order(self.sums).sum(0)
+        self.sums, self.linear = [], None
+        self.runs += int(sums[-1])
+        cost = self._choose(sums[:-2] / sums[-2]) if self.trials else self._propose(sums)
+        if self.current_epoch + 1 == self.first_epochs:
+            self.trials = []
+        self.log_dict({"train/cost": cost, "train/damping": self.damping, "train/runs": float(self.runs)})
+
+    def _propose(self, sums: Tensor) -> float:
+        """Keep the equations, plan steps from them, and return the cost of the present numbers."""
+        self.equations, equations = sums, NormalEquations(sums)
+        dampings = [max(LEAST_DAMPING, factor * self.damping) for factor in TRIED]
+        self.trials = [(damping, self.table.numbers + equations.step(damping)) for damping in dampings]
+        return equations.cost
+
+    def _choose(self, costs: Float[Tensor, "trials"]) -> float:
+        """Take the best step if it is one, else plan more careful ones; return the cost of the present numbers."""
+        cost, best = costs.nan_to_num(math.inf).min(0)
+        if cost < NormalEquations(self.equations).cost:
+            self.damping, numbers = self.trials[best]
+            self.table.set(numbers)
+            self.trials = []
+            self._draw()
+            return float(cost)
+        self.damping *= TRIED[-1] / TRIED[0]
+        return self._propose(self.equations)
+
+    def _draw(self) -> None:
+        """Show TensorBoard the present table."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and self.trainer.is_global_zero:
+                figure = draw_table(self._tabled(), self.table.start)
+                logger.experiment.add_figure("table", figure, self.trainer.fit_loop.total_batch_idx)
 
     def validation_step(self, batch: Trajectories, batch_idx: int) -> None:
         """Run the present table."""
-        noise, condition, target = self._ends(batch)
+        noise, condition, target = noise_and_samples(batch, self.parts)
         end, _ = Replay(self.parts.model.denoiser, noise, condition).end(self.table(), [])
         self.squares.append((end - target).double().square().flatten(1).mean(1))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the distance from the teacher, by which the table is judged.
+        """Log the distance from the teacher, and export the present table, which is that of the lowest cost.
 
         Raises:
             FloatingPointError: the distance is not finite.
@@ -186,13 +236,14 @@ class LeastSquares(Distilling):
         distance = float(squares.mean().sqrt())
         if not math.isfinite(distance):
             raise FloatingPointError(f"the distance of the validation samples is not finite; {USUAL_CAUSE}")
-        self.judge("rmse", distance, self._made(self.table.numbers))
+        self.log("val/rmse", distance, prog_bar=True)
+        self.keep({"val_rmse": distance} | self.last())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep where the fit stands, with the sums of all processes since the epoch began."""
         super().on_save_checkpoint(checkpoint)
         sums = self._in_order(self.sums) if self.sums else None
-        state = {name: getattr(self, name) for name in ("damping", "runs", "lowest")}
+        state = {name: getattr(self, name) for name in ("damping", "runs", "equations", "trials")}
         checkpoint["least_squares"] = state | {"sums": sums, "processes": self.trainer.world_size}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -210,18 +261,16 @@ class LeastSquares(Distilling):
             setattr(self, name, value)
         self.sums = [] if sums is None else list(sums[self.trainer.global_rank :: processes])
 
-    def _ends(self, batch: Trajectories) -> tuple[Images, Condition | None, Images]:
-        """Return noise, condition and the teacher's samples."""
-        return batch.states[:, 0] / self.parts.sigmas[0].to(batch.states), batch.condition, batch.states[:, -1]
-
     def _in_order(self, of_blocks: list[Tensor]) -> Float[Tensor, "blocks *_"]:
         """Collect what each process has of its blocks, in the order of the blocks."""
         own = torch.stack(of_blocks)
         gathered = cast(Tensor, self.all_gather(own)).reshape(self.trainer.world_size, *own.shape)
         return gathered.transpose(0, 1).flatten(0, 1)
 
-    def _made(self, numbers: Tensor) -> dict[str, Any]:
-        """Return numbers, what they cost, and the network runs of a sample, of which some may be at once."""
-        depth = len(self.table.at_once) * self.parts.model.denoiser.cost
-        costs = {"nfe": self.nfe, "depth": depth, "numbers": len(numbers)}
-        return {"weights": numbers, "runs": self.runs, "radius": self.radius} | costs
+    def _tabled(self, numbers: Tensor | None = None) -> Table:
+        """Return the present table, or that of other numbers."""
+        table = deepcopy(self.table)
+        if numbers is not None:
+            table.set(numbers)
+        with torch.no_grad():
+            return table()

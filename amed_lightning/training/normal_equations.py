@@ -31,7 +31,7 @@ class NormalEquations:
     """Sums over samples, in float64.
 
     Attributes:
-        sums: the Gauss-Newton matrix of the cost, its gradient, the cost, the squared distance, samples, network runs.
+        sums: the Gauss-Newton matrix of the cost, its gradient, the cost, samples, network runs.
     """
 
     sums: Float[Tensor, "sums"]
@@ -44,7 +44,7 @@ class NormalEquations:
     @property
     def cost(self) -> float:
         """The mean cost of a sample."""
-        cost, _, samples, _ = self.sums[-4:].tolist()
+        cost, samples, _ = self.sums[-3:].tolist()
         return cost / samples
 
     @property
@@ -54,7 +54,7 @@ class NormalEquations:
 
     def step(self, damping: float) -> Float[Tensor, "numbers"]:
         """Return the change of the numbers; the matrix's diagonal is raised by ``damping`` of itself."""
-        numbers = (math.isqrt(4 * len(self.sums) - 15) - 1) // 2
+        numbers = (math.isqrt(4 * len(self.sums) - 11) - 1) // 2
         matrix = self.sums[: numbers**2].reshape(numbers, numbers)
         gradient = self.sums[numbers**2 :][:numbers]
         diagonal = matrix.diagonal()
@@ -147,19 +147,46 @@ def normal_equations(
         for along in linear.along:
             other, _ = replay.end(linear.moved(along), answers[: _first_run(along)])
             columns.append(((other - end).double() / DIFFERENCE).flatten(1))
-        residual = (end.double() - target.double()).flatten(1)
-        pixels = residual.shape[1]
-        square = residual.square().mean(1)
-        root = (1 + square / radius**2).sqrt()
+        residual = _residual(end, target)
+        costs = pseudo_huber(residual.square().mean(1), radius)
         jacobian = torch.stack(columns, 1)
-        weight = 1 / (root * pixels)
+        weight = 1 / ((1 + costs / radius**2) * residual.shape[1])
         sums = (
             torch.einsum("b,bip,bjp->ij", weight, jacobian, jacobian).flatten(),
             torch.einsum("b,bip,bp->i", weight, jacobian, residual),
-            torch.stack([(radius**2 * (root - 1)).sum(), square.sum()]),
-            square.new_tensor([len(noise), replay.runs * len(noise)]),
+            costs.sum()[None],
+            costs.new_tensor([len(noise), replay.runs * len(noise)]),
         )
         return NormalEquations(torch.cat(sums))
+
+
+def costs_of(
+    tables: list[Table], denoiser: Denoiser, noise: Images, condition: Condition | None, target: Images, radius: float
+) -> Float[Tensor, "sums"]:
+    """Sum the cost of each table over a block of samples; then the samples, and the network runs that it took.
+
+    Args:
+        tables: to compare.
+        denoiser: the network.
+        noise: standard normal.
+        condition: labels, or None.
+        target: the teacher's samples of the same noise.
+        radius: of the loss, in root mean square.
+    """
+    replay = Replay(denoiser, noise, condition)
+    with torch.inference_mode():
+        squares = [_residual(replay.end(table, [])[0], target).square().mean(1) for table in tables]
+        sums = [pseudo_huber(square, radius).sum() for square in squares]
+        return torch.stack([*sums, *squares[0].new_tensor([len(noise), replay.runs * len(noise)])])
+
+
+def pseudo_huber(square: Float[Tensor, "batch"], radius: float) -> Float[Tensor, "batch"]:
+    """Return the losses of samples whose distance has this mean square; half of it, where that is near."""
+    return radius**2 * ((1 + square / radius**2).sqrt() - 1)
+
+
+def _residual(end: Images, target: Images) -> Float[Tensor, "batch pixels"]:
+    return (end.double() - target.double()).flatten(1)
 
 
 def _first_run(along: Table) -> int:

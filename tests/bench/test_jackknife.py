@@ -1,6 +1,7 @@
 """The jackknife's error is the deviation of what it is of, and its test errs as often as it says."""
 
 import math
+from functools import partial
 from itertools import product
 from statistics import fmean, stdev
 
@@ -11,8 +12,9 @@ from amed_lightning.bench.jackknife import LEVEL, Estimate
 from amed_lightning.bench.row import scored
 from amed_lightning.metrics.detector import Detection
 from amed_lightning.metrics.frechet import Moments, feature_sums, frechet_distance
-from amed_lightning.metrics.scores import GenerationScores
 from amed_lightning.metrics.statistics import Statistics
+
+from ..metrics.known import known_scores, pictures_of
 
 BLOCKS, SIZE, FEATURES, CLASSES = 9, 64, 16, 10
 REAL = Moments(None, torch.zeros(FEATURES, dtype=torch.float64), torch.eye(FEATURES, dtype=torch.float64))
@@ -71,11 +73,12 @@ class TestError:
                 noise = torch.randn(SIZE, CLASSES, generator=generator)
                 logits = 6 * torch.nn.functional.one_hot(labels, CLASSES) + noise
                 images = torch.randn(SIZE, 1, 2, 2, generator=generator)
-                scores = GenerationScores(statistics, CLASSES, BLOCKS * SIZE, ["is"])
-                scores.update(Detection(torch.zeros(SIZE, FEATURES), logits), block * SIZE + torch.arange(SIZE))
-                scores.compare(images, torch.zeros_like(images))
+                scores = known_scores(Detection(torch.zeros(SIZE, FEATURES), logits), statistics, BLOCKS * SIZE, ["is"])
+                numbers = torch.arange(SIZE)
+                scores.update(pictures_of(numbers), block * SIZE + numbers, pair=(images, torch.zeros_like(images)))
                 sums.append(scores.sums())
-            rows.append(scored(lambda: GenerationScores(statistics, CLASSES, BLOCKS * SIZE, ["is"]), sums, []))
+            nothing = Detection(torch.zeros(0, FEATURES), torch.zeros(0, CLASSES))
+            rows.append(scored(partial(known_scores, nothing, statistics, BLOCKS * SIZE, ["is"]), sums, []))
         for score in ("is", "rmse"):
             truth = stdev(row["values"][score] for row in rows)
             errors = [row["values"][f"{score}_error"] for row in rows]

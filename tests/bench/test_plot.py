@@ -53,7 +53,7 @@ class TestPlot:
         plot([*ROWS, row("deis-4", dataset="blue")], tmp_path / "fid.png")
         (figure,) = drawn
         titles = [(axis.get_title(), axis.get_ylabel()) for axis in figure.axes]
-        assert titles == [(name, score) for name in ("grey", "blue") for score in ("FID", "Inception Score")]
+        assert titles == [(name, score) for name in ("grey", "blue") for score in ("FID", "IS")]
         assert {text.get_text() for text in figure.axes[1].get_legend().get_texts()} == {
             *("ipndm-4", "euler", "amed", "heun, 78 NFE")
         }
@@ -73,11 +73,12 @@ class TestPlot:
         lines = [container.lines[0] for container in drawn[0].axes[0].containers]
         assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 25
 
-    def test_scores_that_were_not_asked_for_leave_their_panel_empty(self, tmp_path, drawn):
+    def test_the_scores_that_there_are_are_drawn_and_who_lacks_one_has_no_point(self, tmp_path, drawn):
         rows = [row("euler") | {"values": {"kid": 0.5}}, row("amed") | {"values": {"kid": 0.4, "is": 9.0}}]
         plot(rows, tmp_path / "fid.png")
         lines = [[len(line.lines[0].get_xdata()) for line in axis.containers] for axis in drawn[0].axes]
-        assert lines == [[0, 0], [1, 0]]
+        assert [axis.get_ylabel() for axis in drawn[0].axes] == ["IS", "KID"]
+        assert lines == [[1, 0], [1, 1]]
 
 
 class TestGrids:

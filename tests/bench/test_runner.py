@@ -92,8 +92,8 @@ class TestRows:
         for first in (0, 24):
             part, block = judge.scores(48), slice(first, first + 24)
             for scores in (whole, part):
-                scores.update(judge.detector(quantise(images[block])), torch.arange(first, first + 24))
-                scores.compare(images[block], references[block])
+                pair = images[block], references[block]
+                scores.update(quantise(images[block]), torch.arange(first, first + 24), pair=pair)
             parts.append(part.compute())
         expected = whole.compute()
         for score, of_a_part in {"fid": "fid", "is": "is_whole", "rmse": "rmse", "psnr": "psnr"}.items():

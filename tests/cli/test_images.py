@@ -99,7 +99,7 @@ class TestSample:
         assert names == [f"{seed:06d}.png" for seed in seeds]
         if len(seeds) == 1:
             options = ("--config", tmp_path / "sampler.yaml", "--accelerator", "cpu")
-            assert "at least two images, and there is 1" in refusal(capsys, "evaluate", *options)
+            assert "FID: at least 2 images are needed, not 1" in refusal(capsys, "evaluate", *options)
 
     @pytest.mark.parametrize("written", [-3, 3.0, True, None, [0, 63], "0-", "-3", "5-3", "²", "0-63-64", "9" * 5000])
     @pytest.mark.parametrize("verb", ["sample", "evaluate"])
@@ -154,7 +154,7 @@ class TestSample:
 
     def test_labels_are_refused_by_a_model_without_them(self, tmp_path, config, capsys):
         line = refusal(capsys, "sample", "--config", config, "--classes", "[3]", "--output", tmp_path / "images")
-        assert "--classes: this model takes no labels; leave the option out" in line
+        assert "classes: this model takes no labels; leave them out" in line
         assert not (tmp_path / "images").exists()
 
 
@@ -194,7 +194,7 @@ class TestEvaluate:
         assert rows[0]["values"] == rows[1]["values"]
         judge, images = examiner({"name": "digits"}, {"name": "digits"}), read(tmp_path / "images")
         scores = judge.scores(100)
-        scores.update(judge.detector(images), torch.arange(100))
+        scores.update(images, torch.arange(100))
         assert rows[0]["values"] == pytest.approx(scores.compute(), rel=1e-4)
         assert [row["nfe"] for row in rows] == [None, 4]
         assert rows[0]["protocol"] != rows[1]["protocol"]
@@ -218,7 +218,7 @@ class TestEvaluate:
 
     def test_a_single_image_has_no_score(self, config, capsys):
         line = refusal(capsys, "evaluate", "--config", config, "--seeds", "3", "--accelerator", "cpu")
-        assert "at least two" in line
+        assert "at least 2" in line
 
     def test_a_file_that_is_no_image_is_refused_by_name(self, tmp_path, capsys):
         (tmp_path / "a.png").write_bytes(b"no picture")

@@ -124,7 +124,9 @@ class TestFetchForASuite:
         assert call("models", "fetch", "--for", suite) == 1
         printed = capsys.readouterr()
         assert printed.out.splitlines() == ["grey, model: here", "grey, real images: here"]
-        assert "grey: detector 'inception': weights-inception-2015-12-05-6726825d.pth is missing" in printed.err
+        assert (
+            "grey, detector: detector 'inception': weights-inception-2015-12-05-6726825d.pth is missing" in printed.err
+        )
         assert len(site.requests) == 3
         assert {path.name for path in (cache / "own").iterdir()} >= {
             "edm-cifar10-32x32-uncond-vp.pkl",

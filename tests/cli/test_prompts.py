@@ -96,7 +96,7 @@ class TestSample:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (["--classes", "[1]"], "--classes: this model takes no labels"),
+            (["--classes", "[1]"], "classes: this model takes no labels"),
             (["--prompt", " "], "prompts: the evaluation list: prompt 1 is empty"),
         ],
     )

@@ -6,7 +6,8 @@ import diffusers
 import pytest
 import torch
 
-from amed_lightning.denoisers.diffusers_network import CALL, LatentDecoder, LatentNetwork
+from amed_lightning.denoisers.bottleneck import CALL
+from amed_lightning.denoisers.diffusers_network import LatentDecoder, LatentNetwork
 
 from . import pipelines
 from .loading import copied, latent, noise, text

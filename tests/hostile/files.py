@@ -341,6 +341,19 @@ def predictor_for_an_imported_solver() -> Command:
     return predictor(solver=THING)
 
 
+@hostile("unknown model 'payload.Thing'")
+def predictor_whose_sampler_has_an_imported_model() -> Command:
+    predictor(sampler={"model": THING, "solver": {"name": "amed"}, "schedule": {"name": "time_uniform"}})
+    return "export", "predictor.json", "exported", "--to", "diffusers"
+
+
+@hostile("'class_path' is not accepted here")
+def predictor_whose_sampler_imports_an_option() -> Command:
+    model = {"name": "digits", "class_path": "payload.Thing"}
+    predictor(sampler={"model": model, "solver": {"name": "amed"}, "schedule": {"name": "time_uniform"}})
+    return "export", "predictor.json", "exported", "--to", "diffusers"
+
+
 @hostile("unknown kind 'payload.Thing'")
 def predictor_of_an_imported_kind() -> Command:
     return predictor(kind="payload.Thing")

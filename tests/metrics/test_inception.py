@@ -61,7 +61,7 @@ def scored(inception_weights, tmp_path_factory):
     judge = examiner(spec, {"name": "images", "path": folder}, ["fid"])
     found = judge.scores(GENERATED)
     for numbers in torch.arange(GENERATED).split(100):
-        found.update(judge.detector(generated[numbers]), numbers)
+        found.update(generated[numbers], numbers)
     return found.compute()["fid"], real, generated
 
 
@@ -225,7 +225,7 @@ class TestAgainstOthers:
         judge = examiner(spec, {"name": "images", "path": write_folder(tmp_path, pictures(2))}, ["is"])
         found = judge.scores(len(images))
         with torch.inference_mode():
-            found.update(judge.detector(images), torch.arange(len(images)))
+            found.update(images, torch.arange(len(images)))
         expected = calculate_metrics(
             **{"input1": Images(images), "isc": True, "samples_shuffle": False},
             **{"cuda": False, "verbose": False, "save_cpu_ram": True, "batch_size": AT_ONCE},

@@ -12,8 +12,9 @@ from amed_lightning.metrics import feature_metrics
 from amed_lightning.metrics.detector import Detection
 from amed_lightning.metrics.feature_metrics import kernel_distance, precision_recall
 from amed_lightning.metrics.frechet import Moments, feature_sums
-from amed_lightning.metrics.scores import GenerationScores
 from amed_lightning.metrics.statistics import Statistics
+
+from .known import Known, known_scores, pictures_of
 
 FEATURES, CLASSES = 8, 5
 TOTAL = 123
@@ -41,9 +42,14 @@ def scores_of(seen, total=None, order=None):
     """Score the images in the order given, all at once."""
     total = total or len(seen.features)
     order = torch.arange(len(seen.features)) if order is None else order
-    scores = GenerationScores(REFERENCE, CLASSES, total)
-    scores.update(Detection(seen.features[order], seen.logits[order]), order)
+    scores = known_scores(seen, REFERENCE, total)
+    scores.update(pictures_of(order), order)
     return scores
+
+
+def empty(metrics=("fid", "is")):
+    """Scores of the images of ``detection``, none of which has been shown."""
+    return known_scores(detection(), REFERENCE, TOTAL, metrics)
 
 
 def inception_scores(logits, bounds):
@@ -100,8 +106,7 @@ class TestInceptionScore:
 
     def test_a_class_that_never_comes_is_worth_nothing(self):
         logits = torch.tensor([[0.0, 0.0, -1e4]]).expand(20, 3)
-        scores = GenerationScores(REFERENCE, 3, 20)
-        scores.update(Detection(detection(20).features, logits), torch.arange(20))
+        scores = scores_of(Detection(detection(20).features, logits))
         assert scores.compute()["is"] == pytest.approx(1, abs=1e-12)
 
 
@@ -120,9 +125,10 @@ class TestFrechetDistance:
         real, generated = (
             self.exactly(mean, (basis * variance) @ basis.T) for mean, variance in zip(means, variances, strict=True)
         )
-        scores = GenerationScores(statistics(real), CLASSES, len(generated))
+        seen = Detection(generated, torch.zeros(len(generated), CLASSES))
+        scores = known_scores(seen, statistics(real), len(generated))
         for part in torch.arange(len(generated)).split(77):
-            scores.update(Detection(generated[part], torch.zeros(len(part), CLASSES)), part)
+            scores.update(pictures_of(part), part)
         expected = (means[1] - means[0]).square().sum() + (variances[0].sqrt() - variances[1].sqrt()).square().sum()
         assert scores.compute()["fid"] == pytest.approx(expected.item(), rel=1e-9)
 
@@ -131,15 +137,15 @@ class TestFeatureMetrics:
     METRICS = ("fid", "kid", "precision_recall")
 
     def block(self, numbers):
-        seen, scores = detection(), GenerationScores(REFERENCE, CLASSES, TOTAL, self.METRICS)
-        scores.update(Detection(seen.features[numbers], seen.logits[numbers]), numbers)
+        scores = empty(self.METRICS)
+        scores.update(pictures_of(numbers), numbers)
         return scores
 
     def test_blocks_hand_their_features_on_and_the_order_of_arrival_does_not_matter(self, monkeypatch):
         monkeypatch.setattr(feature_metrics, "KID_SUBSET_SIZE", 40)  # then it matters which image is which
         whole = self.block(torch.arange(TOTAL)).compute()
         numbers = torch.arange(TOTAL).split(50)
-        added = GenerationScores(REFERENCE, CLASSES, TOTAL, self.METRICS)
+        added = empty(self.METRICS)
         for part in reversed(numbers):
             added.add(self.block(part).sums())
         assert set(whole) == {"fid", "kid", "kid_deviation", "precision", "recall"}
@@ -162,21 +168,22 @@ class TestSums:
     BLOCKS = ((0, 40), (40, 80), (80, TOTAL))
 
     def block(self, first, last):
-        seen, scores = detection(), GenerationScores(REFERENCE, CLASSES, TOTAL)
-        scores.update(Detection(seen.features[first:last], seen.logits[first:last]), torch.arange(first, last))
-        scores.compare(self.images()[first:last], torch.zeros(last - first, 1, 2, 2))
+        scores = empty()
+        self.show(scores, first, last)
         return scores
+
+    def show(self, scores, first, last):
+        numbers, images = torch.arange(first, last), self.images()[first:last]
+        scores.update(pictures_of(numbers), numbers, pair=(images, torch.zeros_like(images)))
 
     def images(self):
         return torch.randn(TOTAL, 1, 2, 2, generator=torch.Generator().manual_seed(3))
 
     def test_the_sums_of_blocks_added_in_order_are_one_pass(self):
-        seen = detection()
-        added, passed = (GenerationScores(REFERENCE, CLASSES, TOTAL) for _ in range(2))
+        added, passed = empty(), empty()
         for first, last in self.BLOCKS:
             added.add(self.block(first, last).sums())
-            passed.update(Detection(seen.features[first:last], seen.logits[first:last]), torch.arange(first, last))
-            passed.compare(self.images()[first:last], torch.zeros(last - first, 1, 2, 2))
+            self.show(passed, first, last)
         for name, value in passed.sums().items():
             if name in ("split_probability", "split_negative_entropy"):  # a split may lie in two blocks
                 torch.testing.assert_close(added.sums()[name], value, rtol=1e-13, atol=0)
@@ -188,7 +195,7 @@ class TestSums:
         sums = [self.block(*bounds).sums() for bounds in self.BLOCKS]
         values = []
         for _ in range(2):
-            scores = GenerationScores(REFERENCE, CLASSES, TOTAL)
+            scores = empty()
             for block in sums:
                 scores.add(block)
             values.append(scores.compute())
@@ -196,7 +203,7 @@ class TestSums:
 
     def test_another_partition_moves_the_last_digits_at_most(self):
         one = self.block(0, TOTAL).compute()
-        three = GenerationScores(REFERENCE, CLASSES, TOTAL)
+        three = empty()
         for bounds in self.BLOCKS:
             three.add(self.block(*bounds).sums())
         assert three.compute() == pytest.approx(one, rel=1e-10)
@@ -215,8 +222,8 @@ class TestSums:
         assert not {"rmse", "psnr"} & scores_of(detection()).compute().keys()
 
     def test_equal_images_have_no_decibels(self):
-        scores = scores_of(detection())
-        scores.compare(self.images(), self.images())
+        scores = empty()
+        scores.update(pictures_of(torch.arange(TOTAL)), torch.arange(TOTAL), pair=(self.images(), self.images()))
         values = scores.compute()
         assert values["rmse"] == 0
         assert "psnr" not in values
@@ -231,17 +238,13 @@ class TestSums:
     def test_adding_sums_leaves_them_as_they_are(self):
         scores = self.block(0, 40)
         before = {name: value.clone() for name, value in scores.sums().items()}
-        empty = GenerationScores(REFERENCE, CLASSES, TOTAL)
-        empty.add(before)
-        empty.add(self.block(40, 80).sums())
+        added = empty()
+        added.add(before)
+        added.add(self.block(40, 80).sums())
         assert all(value.equal(scores.sums()[name]) for name, value in before.items())
 
 
 class TestRefusals:
-    @pytest.fixture
-    def scores(self):
-        return GenerationScores(REFERENCE, CLASSES, TOTAL)
-
     def forced(self, features, logits):
         """A detection whose shapes nobody has looked at."""
         made = object.__new__(Detection)
@@ -262,18 +265,19 @@ class TestRefusals:
             ((4, FEATURES), (4, CLASSES - 1), 4),
         ],
     )
-    def test_squeezed_or_miscounted_features_are_refused(self, scores, features, logits, images):
-        seen = self.forced(torch.zeros(features), torch.zeros(logits))
+    def test_squeezed_or_miscounted_features_are_refused(self, monkeypatch, features, logits, images):
+        scores, answer = empty(), self.forced(torch.zeros(features), torch.zeros(logits))
+        monkeypatch.setattr(Known, "__call__", lambda detector, pixels: answer)
         with pytest.raises(ValueError, match=r"features .* and logits .*, not"):
-            scores.update(seen, torch.arange(images))
-        assert int(scores.count) == 0
+            scores.update(pictures_of(torch.arange(images)), torch.arange(images))
+        assert scores.sums() == {}
 
     @pytest.mark.parametrize("first", [-1, TOTAL - 3])
-    def test_an_index_outside_the_total_is_refused(self, scores, first):
-        seen = detection(4)
+    def test_an_index_outside_the_total_is_refused(self, first):
+        scores = empty()
         with pytest.raises(ValueError, match=f"outside 0 .. {TOTAL - 1}"):
-            scores.update(seen, torch.arange(first, first + 4))
-        assert int(scores.count) == 0
+            scores.update(pictures_of(torch.arange(4)), torch.arange(first, first + 4))
+        assert scores.sums() == {}
 
 
 class TestCollectives:
@@ -293,6 +297,6 @@ class TestCollectives:
         for name in ("all_gather", "all_reduce", "barrier", "all_gather_object", "broadcast"):
             monkeypatch.setattr(torch.distributed, name, refuse)
         scores = scores_of(detection())
-        added = GenerationScores(REFERENCE, CLASSES, TOTAL)
+        added = empty()
         added.add(scores.sums())
         assert added.compute() == scores.compute() == expected.compute()

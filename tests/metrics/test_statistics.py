@@ -226,7 +226,7 @@ class TestAsReference:
         for dataset in ({"name": "images", "path": str(folder)}, self.spec(file)):
             judge = examiner(DIGITS, dataset)
             scores = judge.scores(COUNT)
-            scores.update(judge.detector(images), torch.arange(COUNT))
+            scores.update(images, torch.arange(COUNT))
             judges.append((judge.digest, judge.reference.shape))
             assert scores.compute()["fid"] == pytest.approx(0, abs=1e-3)
         assert judges[0] == judges[1]
@@ -269,10 +269,10 @@ class TestAsReference:
         with pytest.raises(InputError, match=r"images of shape \(3, 8, 8\) cannot be scored against \(1, 8, 8\)"):
             judge.require_shape((3, 8, 8))
 
-    @pytest.mark.parametrize("metric", ["kid", "precision_recall"])
-    def test_what_needs_features_is_refused_by_a_mean_and_a_covariance(self, tmp_path, metric):
+    @pytest.mark.parametrize(("metric", "title"), [("kid", "KID"), ("precision_recall", "precision and recall")])
+    def test_what_needs_features_is_refused_by_a_mean_and_a_covariance(self, tmp_path, metric, title):
         path = edm_file(tmp_path / "stats.npz")
-        with pytest.raises(InputError, match=rf"stats.npz: holds the features of 0 images, too few for {metric}"):
+        with pytest.raises(InputError, match=rf"stats.npz: holds the features of 0 images, too few for {title};"):
             examiner(DIGITS, self.spec(path), ["fid", metric])
 
     def test_features_in_the_file_serve_kid_precision_and_recall(self, file):
@@ -280,7 +280,7 @@ class TestAsReference:
         for dataset in (self.spec(file), DIGITS):
             judge = examiner(DIGITS, dataset, ["kid", "precision_recall"])
             scores = judge.scores(COUNT)
-            scores.update(judge.detector(images), torch.arange(COUNT))
+            scores.update(images, torch.arange(COUNT))
             found.append(scores.compute())
         assert found[0]["precision"] == found[0]["recall"] == 1
         assert found[1]["precision"] == 1

@@ -39,3 +39,10 @@ def test_a_total_that_nobody_knows_is_not_made_up(clock, capsys):
         clock[0] = second
         advance(20)
     assert capsys.readouterr().err.splitlines() == ["fit: 40 batches, 4/s", "fit: 60 batches, 3/s"]
+
+
+def test_what_was_done_before_a_restart_is_no_part_of_the_rate(clock, capsys):
+    advance = progress_lines("fit", 100, "batches", already=80)
+    clock[0] = 10
+    advance(5)
+    assert capsys.readouterr().err == "fit: 85/100 batches, 2.0 s each, 30 s left\n"

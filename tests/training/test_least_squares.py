@@ -1,17 +1,21 @@
 import json
 import warnings
+from itertools import pairwise
 
 import pytest
 import safetensors.torch
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from amed_lightning.config import InputError
 from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.teacher.trajectories import TeacherConfig
+from amed_lightning.training import least_squares
 from amed_lightning.training.least_squares import LeastSquares
-from amed_lightning.training.normal_equations import Linear, Replay
+from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay
 from amed_lightning.training.order import Blocks
 from amed_lightning.training.trajectories import TeacherTrajectories
 
@@ -61,17 +65,27 @@ def test_a_fit_comes_nearer_to_its_teacher_and_its_file_is_the_sampler_that_was_
     assert learning.runs > facts["runs"] >= 0
 
 
+def test_what_is_exported_has_the_lowest_cost_whatever_validation_says(tmp_path):
+    learning, distances = module(), iter(range(100))
+    keep = learning.keep
+    learning.keep = lambda made: keep(made | {"val_rmse": float(next(distances))})
+    fit(tmp_path / "run", learning)
+    numbers = safetensors.torch.load_file(tmp_path / "run" / "table.safetensors")
+    torch.testing.assert_close(numbers, Tabulated(learning.table()).state_dict(), rtol=0, atol=0)
+    assert json.loads((tmp_path / "run" / "table.json").read_text())["training"]["epoch"] == 5
+
+
 def test_without_validation_the_numbers_of_the_lowest_cost_are_exported(tmp_path):
     learning = fit(tmp_path / "run", limit_val_batches=0)
     numbers = safetensors.torch.load_file(tmp_path / "run" / "table.safetensors")
-    learning.table.set(learning.lowest["numbers"])
-    assert learning.lowest["numbers"].any()
+    learning.table.set(learning.table.numbers)
+    assert learning.table.numbers.any()
     torch.testing.assert_close(numbers, Tabulated(learning.table()).state_dict(), rtol=0, atol=0)
 
 
 def test_a_distance_that_is_not_finite_ends_the_fit_and_is_no_best(tmp_path, monkeypatch):
     monkeypatch.setattr(Replay, "end", lambda self, table, known: (self.noise * torch.nan, known))
-    monkeypatch.setattr(LeastSquares, "training_step", lambda self, batch, number: self.sums.append(torch.ones(15)))
+    monkeypatch.setattr(LeastSquares, "training_step", lambda self, batch, number: self.sums.append(torch.ones(13)))
     with pytest.raises(FloatingPointError, match="validation samples is not finite"):
         fit(tmp_path / "run")
     assert not (tmp_path / "run" / "table.json").exists()
@@ -84,13 +98,43 @@ def test_a_placer_of_the_solver_is_refused_and_not_left_out():
 
 
 @pytest.mark.parametrize("first_seed", [0, COUNT])
-def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path, first_seed):
-    learning, seen = module(first_epochs=6), []
-    original = learning._ends
-    learning._ends = lambda batch: seen.extend(batch.seeds.tolist()) or original(batch)
+def test_the_first_epochs_see_the_first_trajectories_alone(tmp_path, monkeypatch, first_seed):
+    learning, seen, original = module(first_epochs=6), [], least_squares.noise_and_samples
+    monkeypatch.setattr(
+        least_squares,
+        "noise_and_samples",
+        lambda batch, parts: seen.extend(batch.seeds.tolist()) or original(batch, parts),
+    )
     fit(tmp_path / "run", learning, {"first_seed": first_seed}, limit_val_batches=0)
-    assert learning.lowest["sums"][-2] == FIRST
+    assert learning.equations[-2] == FIRST
     assert {*seen} == {*range(first_seed, first_seed + FIRST)}
+
+
+def test_tensorboard_shows_the_cost_and_a_picture_of_every_step(tmp_path):
+    learning = fit(tmp_path / "run", logger=TensorBoardLogger(tmp_path / "log"), log_every_n_steps=1, max_epochs=6)
+    (folder,) = {path.parent for path in (tmp_path / "log").rglob("events*")}
+    events = EventAccumulator(str(folder)).Reload()
+    # The last batches of epochs 1 and 4, after which steps were taken.
+    assert [event.step for event in events.Images("table")] == [7, 19]
+    assert [event.value for event in events.Scalars("train/runs")][-1] == learning.runs
+    costs = [event.value for event in events.Scalars("train/cost")]
+    assert costs[1] < costs[0]
+
+
+@pytest.mark.parametrize(
+    ("groups", "first"),
+    [(["sums", "weights"], ["weights"]), (["sums"], ["sums"]), (None, ["levels", "query", "weights", "first"])],
+    ids=str,
+)
+def test_the_sums_are_left_to_the_later_epochs_if_there_is_anything_else(groups, first):
+    assert list(module(groups=groups).first_groups) == first
+
+
+def test_the_first_epochs_may_be_told_what_learns(tmp_path):
+    for epochs, expected in ((3, ["levels"]), (5, ["levels", "weights"])):
+        learning = module(groups=["weights"], first_groups=["levels"])
+        fit(tmp_path / str(epochs), learning, max_epochs=epochs, limit_val_batches=0)
+        assert [group for group, numbers in learning.table.named_parameters() if numbers.any()] == expected
 
 
 def test_its_file_tells_what_it_costs(tmp_path):
@@ -101,15 +145,17 @@ def test_its_file_tells_what_it_costs(tmp_path):
     assert facts["numbers"] == 5 + 6 + (0 + 0 + 2 + 3 + 3 + 5) + 6 + 1
 
 
-def test_the_derivative_of_the_table_is_taken_once_an_epoch(tmp_path, monkeypatch):
+def test_the_derivative_is_taken_anew_after_every_step_and_only_then(tmp_path, monkeypatch):
     taken, learning = [], module()
     original = Linear.at.__func__
     monkeypatch.setattr(
         Linear, "at", classmethod(lambda cls, table: taken.append(table.numbers) or original(cls, table))
     )
     fit(tmp_path / "run", learning)
-    assert len(taken) == 6
-    assert len({tuple(numbers.tolist()) for numbers in taken}) == 6
+    # Epochs 0, 2, 3 and 5 have equations, 1 and 4 steps: at 3 all trajectories come, and the sums of 4 rows.
+    assert len({tuple(numbers.tolist()) for numbers in taken}) == 4
+    assert [len(numbers) for numbers in taken] == [14, 14, 18, 18]
+    assert {*taken[2].tolist()} == {*taken[1].tolist(), 0.0}
 
 
 def test_a_student_whose_levels_meet_learns(tmp_path):
@@ -120,18 +166,24 @@ def test_a_student_whose_levels_meet_learns(tmp_path):
     assert facts["epoch"] > 0
 
 
-def test_a_step_that_made_it_worse_is_taken_back(tmp_path):
+def test_the_best_step_is_taken_if_it_is_better(tmp_path):
     learning = module(damping=1e-12, first_epochs=0)
     learning.table.set(learning.table.numbers + 0.5)  # so far that undamped steps go astray
-    costs = []
-    original = learning.on_train_epoch_end
+    stood, costs, original = [], [], learning._choose
 
-    def watched():
-        original()
-        costs.append(learning.lowest["sums"][-4].item())
+    def watched(offered):
+        stood.append(learning.table.numbers)
+        trials, before = dict(learning.trials), NormalEquations(learning.equations).cost
+        costs.append(original(offered))
+        taken = [numbers for numbers in trials.values() if torch.equal(numbers, learning.table.numbers)]
+        assert bool(taken) == bool(offered.min() < before)
+        assert costs[-1] == min(before, float(offered.min()))
+        return costs[-1]
 
-    learning.on_train_epoch_end = watched
-    fit(tmp_path / "run", learning)
+    learning._choose = watched
+    fit(tmp_path / "run", learning, max_epochs=8)
+    again = sum(torch.equal(*pair) for pair in pairwise(stood))
+    assert 0 < again < len(stood) - 1, "one of both kinds"
     assert costs == sorted(costs, reverse=True)
 
 

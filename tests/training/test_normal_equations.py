@@ -10,7 +10,7 @@ from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 from amed_lightning.solvers.tabulated import table_of
-from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, normal_equations
+from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay, costs_of, normal_equations
 
 from ..solvers.problems import RANGE, Watched, mixture, start
 
@@ -67,13 +67,21 @@ def test_differences_agree_with_automatic_differentiation(groups, radius):
     torch.testing.assert_close(
         found.sums[: count**2].reshape(count, count), matrix, rtol=1e-2, atol=1e-2 * matrix.max()
     )
-    torch.testing.assert_close(found.sums[count**2 : -4], gradient, rtol=1e-2, atol=1e-2 * gradient.abs().max())
+    torch.testing.assert_close(found.sums[count**2 : -3], gradient, rtol=1e-2, atol=1e-2 * gradient.abs().max())
+
+
+def test_the_costs_of_tables_are_those_of_their_equations():
+    near, far = learned(), learned()
+    far.set(far.numbers + 0.1)
+    *sums, samples, runs = costs_of([near(), far()], mixture(), NOISE, None, target(), RADIUS).tolist()
+    assert [each / samples for each in sums] == pytest.approx([equations(each).cost for each in (near, far)], rel=1e-9)
+    assert runs == 2 * RUNS * len(NOISE)
 
 
 def test_the_cost_falls_along_its_gradient():
     table = learned()
     before, count = equations(table), len(table.numbers)
-    gradient = before.sums[count**2 : -4] / len(NOISE)
+    gradient = before.sums[count**2 : -3] / len(NOISE)
     size = 1e-4 / float(gradient.norm())
     table.set(table.numbers - size * gradient)
     expected = before.cost - size * float(gradient.square().sum())
@@ -97,13 +105,13 @@ def test_the_last_rows_numbers_cost_no_run_and_the_others_those_behind_them():
 
 def test_undamped_steps_find_the_least_squares():
     table = learned(["weights"])
-    costs = []
+    seen = []
     for _ in range(6):
         found = equations(table)
-        costs.append(found.cost)
+        seen.append(found.cost)
         table.set(table.numbers + found.step(1e-6))
-    assert costs[-1] < 1e-2 * costs[0]
-    assert costs == sorted(costs, reverse=True)
+    assert seen[-1] < 1e-2 * seen[0]
+    assert seen == sorted(seen, reverse=True)
 
 
 def test_more_damping_is_a_shorter_step():

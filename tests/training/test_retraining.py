@@ -23,7 +23,7 @@ def fid(path: Path) -> float:
     scores, done = judge.scores(len(SEEDS)), 0
     for state in sample_seeds(sampler, SEEDS, 256, torch.device("cpu")):
         with torch.inference_mode():
-            scores.update(judge.detector(quantise(state.x)), done + torch.arange(len(state.x)))
+            scores.update(quantise(state.x), done + torch.arange(len(state.x)))
         done += len(state.x)
     return scores.compute()["fid"]
 

@@ -3,7 +3,7 @@
 Beside each stand the smallest tests that hold what its file says.
 """
 
-from . import data, denoisers, noise, scores, solvers, teacher, training
+from . import data, denoisers, exports, noise, scores, solvers, teacher, training
 
 FAULTS = (
     *noise.FAULTS,
@@ -13,4 +13,5 @@ FAULTS = (
     *teacher.FAULTS,
     *training.FAULTS,
     *scores.FAULTS,
+    *exports.FAULTS,
 )

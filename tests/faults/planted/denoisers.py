@@ -80,10 +80,12 @@ FAULTS = (
     *in_file(
         "denoisers/discrete.py",
         "denoisers/test_discrete.py",
-        ("the velocity is not scaled", "alpha * (alpha * x - sigma * velocity)", "alpha * x - sigma * velocity"),
-        ("the noise is added", "x - sigma * noise", "x + sigma * noise"),
+        ("the velocity is not scaled", "-sigma / (1 + sigma.square()).sqrt()", "-sigma"),
+        ("the noise is added", "(1.0, -sigma)", "(1.0, sigma)"),
         ("times count from 1", ".of(sigma.double()) - 1", ".of(sigma.double())"),
-        ("the state is not scaled", "self.network(alpha * x,", "self.network(x,"),
+        ("the state is not scaled", "self.network((x / at.scale)", "self.network((x)"),
+        ("the state of a flow is too small", "scale = 1 + sigma", "scale = 2 + sigma"),
+        ("a flow's time is its level", "FLOW_STEPS * sigma / scale", "FLOW_STEPS * sigma"),
     ),
     *in_file(
         "denoisers/guidance.py",

@@ -192,7 +192,11 @@ FAULTS = (
     *in_file(
         "training/normal_equations.py",
         "training/test_normal_equations.py",
-        ("a cost is not weighed by its distance", "weight = 1 / (root * pixels)", "weight = 1 / (root * 0 + pixels)"),
+        (
+            "a cost is not weighed by its distance",
+            "weight = 1 / ((1 + costs / radius**2) * residual.shape[1])",
+            "weight = 1 / residual.shape[1] + 0 * costs",
+        ),
         (
             "a difference is twice the derivative",
             "(other - end).double() / DIFFERENCE",
@@ -205,12 +209,13 @@ FAULTS = (
             "return int(felt.nonzero()[0])",
             "return int(felt.nonzero()[0]) + 1",
         ),
-        ("a radius counts once", "(radius**2 * (root - 1))", "(radius * (root - 1))"),
+        ("a radius counts once", "return radius**2 * ((1", "return radius * ((1"),
     ),
     *in_file(
         "training/least_squares.py",
         "training/test_least_squares.py",
-        ("a worse step is taken", "or equations.cost < Normal", "or equations.cost > Normal"),
+        ("a worse step is taken", "if cost < NormalEquations", "if cost > NormalEquations"),
+        ("the worst step is taken", "nan_to_num(math.inf).min(0)", "nan_to_num(math.inf).max(0)"),
         ("the first epochs see all trajectories", "self.current_epoch < self.first_epochs and", "False and"),
         (
             "twice the first trajectories are seen",
@@ -219,15 +224,21 @@ FAULTS = (
         ),
         (
             "the derivative is that of the first epoch",
-            "self.sums, self.linear, begins = [], None,",
-            "self.sums, self.linear, begins = [], self.linear,",
+            "self.sums, self.linear = [], None",
+            "self.sums = []",
         ),
         ("runs at once count one by one", "depth = len(self.table.at_once)", "depth = len(self.table.told)"),
+    ),
+    *in_file(
+        "training/fine_samples.py",
+        "training/test_fine_samples.py",
         (
             "noise has the first level's size",
-            "batch.states[:, 0] / self.parts.sigmas[0]",
-            "batch.states[:, 0] * self.parts.sigmas[0]",
+            "batch.states[:, 0] / parts.sigmas[0]",
+            "batch.states[:, 0] * parts.sigmas[0]",
         ),
+        ("a distance is a square", "self.samples.numel()).sqrt())", "self.samples.numel()))"),
+        ("a fit is judged by its own teacher", "replace(source, teacher=teacher,", "replace(source,"),
     ),
     *in_file(
         "amed/learned_table.py",

@@ -1,0 +1,163 @@
+"""What ``import amed_lightning as al`` offers: models, samplers and their samples, fits.
+
+Parts are named as in YAML, ``{"name": "ipndm", "order": 3}``, and a word alone is a name: ``"ipndm"``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from amed_lightning.config import InputError, Spec
+from amed_lightning.denoisers.own import discrete_model, flow_model
+from amed_lightning.denoisers.registry import ASSETS, load
+from amed_lightning.flow.model import Denoised, DiffusionModel
+from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.noise.schedules import SCHEDULES, NoiseRange, levels
+from amed_lightning.runtime.signals import listening
+from amed_lightning.sampling.images import generate
+from amed_lightning.sampling.sampler import Sampler, build_sampler, config_of, learned_sampler, require_classes
+from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.solvers.registry import SOLVERS
+from amed_lightning.solvers.state import solve
+from amed_lightning.tensors import Images
+
+__all__ = [
+    "SCHEDULES",
+    "SOLVERS",
+    "Denoised",
+    "DiffusionModel",
+    "InputError",
+    "NoiseRange",
+    "ProbabilityFlow",
+    "Sampler",
+    "discrete_model",
+    "distill",
+    "flow_model",
+    "levels",
+    "load_model",
+    "load_sampler",
+    "sample",
+    "shipped",
+    "solve",
+]
+
+PARTS = ("model", "solver", "schedule")
+Source: TypeAlias = str | Path | Mapping[str, Any] | Sampler
+"""A learned file, the name of a shipped one, a sampler's configuration, or a sampler."""
+
+
+def shipped() -> list[str]:
+    """Return the names of the learned samplers that the package ships, such as ``digits/amed-5``."""
+    return sorted(f"{path.parts[-3]}/{path.stem}" for path in ASSETS.glob("*/samplers/*.json"))
+
+
+def load_model(model: str | Path | Spec) -> DiffusionModel:
+    """Load a model, frozen.
+
+    Args:
+        model: the path of a ``.json`` that ``fit`` or ``convert`` wrote, or a part: ``"digits"``,
+            ``{"name": "pretrained", "card": "cifar10"}``, an import path of one's own.
+
+    Raises:
+        InputError: an unknown name or option, or a file that is missing or damaged.
+    """
+    is_file = isinstance(model, Path) or (isinstance(model, str) and model.endswith(".json"))
+    return load({"name": "file", "path": str(model)} if is_file else _part(model))
+
+
+def load_sampler(source: Source, model: DiffusionModel | None = None) -> Sampler:
+    """Build a sampler.
+
+    Args:
+        source: the ``.json`` that a fit has written, which knows model, solver, schedule, intervals and analytic first
+            step; the name of a shipped one (:func:`shipped`); or a configuration as in YAML:
+            ``{"model": "digits", "solver": "heun", "schedule": "polynomial", "nfe": 9}``.
+        model: the sampler's, in the place of the one that the source names.
+
+    Raises:
+        InputError: what the source says is unknown, missing or does not fit together.
+    """
+    if isinstance(source, Sampler):
+        if model is not None:
+            raise InputError("a sampler has its model; give the model with a file or a configuration")
+        return source
+    if isinstance(source, Mapping):
+        told = {"model": {}} | dict(source) if model is not None else dict(source)
+        return build_sampler(config_of(told | {key: _part(told[key]) for key in PARTS if key in told}), model)
+    return learned_sampler(_file(source), model)
+
+
+def sample(
+    source: Source,
+    seeds: range = range(64),
+    *,
+    model: DiffusionModel | None = None,
+    classes: Sequence[int] = (),
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+) -> Images:
+    """Sample the images of seeds, the same as those of ``amed-lightning sample``.
+
+    Args:
+        source: see :func:`load_sampler`.
+        seeds: of the images, one after the other.
+        model: the sampler's, in the place of the one that the source names.
+        classes: labels that the seeds take in turn, instead of each its own.
+        batch_size: images per network run; another one may change their last digits.
+        device: where to compute; the weights move there.
+
+    Returns:
+        The images in the seeds' order, in [-1, 1], on the CPU.
+
+    Raises:
+        InputError: what the source says is unknown, missing or does not fit together, seeds that are not in a row, or
+            labels that the model does not have.
+        FloatingPointError: an image is not finite.
+    """
+    sampler, device = load_sampler(source, model), torch.device(device)
+    if seeds.step != 1 or not seeds:
+        raise InputError(f"{seeds}: seeds are one after the other, like range(16)")
+    require_classes(classes, sampler.model.num_classes)
+    made = generate(sampler.to(device), Seeds(Stream.evaluation, seeds.start, seeds.stop), batch_size, device, classes)
+    return torch.cat([batch.images.cpu() for batch in made])
+
+
+def distill(recipe: str | Path, options: Mapping[str, Any] | None = None) -> Path:
+    """Fit what a recipe says, as ``amed-lightning fit --config`` does, or go on where that was stopped.
+
+    Args:
+        recipe: the YAML.
+        options: values in the place of the recipe's, by dotted names: ``{"trainer.max_epochs": 8}``.
+
+    Returns:
+        The file of what was learned, for :func:`sample`.
+
+    Raises:
+        InputError: the recipe or an option is wrong, or the run's directory is another run's.
+    """
+    from amed_lightning.cli.training import TrainingCLI  # brings Lightning
+    from amed_lightning.training.exporting import Exporting
+
+    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (options or {}).items()}
+    with listening():
+        cli = TrainingCLI(["fit", "--config", str(recipe), *(f"--{name}={told[name]}" for name in told)], run=True)
+    if not isinstance(cli.model, Exporting):
+        raise InputError(f"{recipe}: a {type(cli.model).__name__} leaves no file of what it has learned")
+    return cli.model.result_in(Path(cli.trainer.default_root_dir))
+
+
+def _part(told: Any) -> Any:
+    return {"name": told} if isinstance(told, str) else told
+
+
+def _file(source: str | Path) -> Path:
+    """Return a path, or that of what the package ships under a name."""
+    if Path(source).suffix == ".json":
+        return Path(source)
+    if str(source) not in shipped():
+        raise InputError(f"{source}: neither a .json that a fit has written nor one of {', '.join(shipped())}")
+    model, name = str(source).split("/")
+    return ASSETS / model / "samplers" / f"{name}.json"

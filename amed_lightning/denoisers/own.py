@@ -1,0 +1,129 @@
+"""A network of one's own as a model: one of discrete, variance-preserving levels, or one of flow matching.
+
+Any other network is a :class:`~amed_lightning.flow.model.Denoiser` of one's own in a ``DiffusionModel``.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from amed_lightning.config import InputError, digest
+from amed_lightning.denoisers.bottleneck import averaged, observe, observed
+from amed_lightning.denoisers.discrete import (
+    DiscreteDenoiser,
+    FlowDenoiser,
+    NetworkDenoiser,
+    Prediction,
+    noise_range_of,
+)
+from amed_lightning.denoisers.files import weights_digest
+from amed_lightning.flow.model import Condition, DiffusionModel, Features
+from amed_lightning.noise.betas import log_alphas_of
+from amed_lightning.noise.schedules import NoiseRange
+from amed_lightning.tensors import Images
+
+
+class OwnNetwork(nn.Module):
+    """Anybody's network as one that a :class:`DiscreteDenoiser` asks.
+
+    Args:
+        network: answers with a tensor of the state's shape; channels beyond the state's are variances, unused.
+        bottleneck: the one of its modules that returns the bottleneck, of shape (batch, channels, height, width).
+    """
+
+    def __init__(self, network: nn.Module, bottleneck: nn.Module | None) -> None:
+        super().__init__()
+        self.network, self.has_bottleneck = network, bottleneck is not None
+        if bottleneck is not None:
+            observe(bottleneck)
+
+    def forward(self, x: Images, time: Float[Tensor, "batch"], condition: Condition | None) -> tuple[Images, Features]:
+        """Return the prediction and the features, of which there are none without a bottleneck.
+
+        Raises:
+            InputError: the network's answer is not of the state's shape.
+        """
+        with observed() as outputs:
+            output = self.network(x, time) if condition is None else self.network(x, time, condition)
+        output = output[:, : x.shape[1]].to(x.dtype)
+        if output.shape != x.shape:
+            raise InputError(f"the network answers in shape {tuple(output.shape)} where {tuple(x.shape)} is needed")
+        features = averaged(outputs[-1]).to(x.dtype) if self.has_bottleneck else x.new_zeros(x.shape[0], 0)
+        return output, features
+
+
+def discrete_model(
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    betas: Sequence[float] | Float[Tensor, "steps"],
+    prediction: Prediction = "epsilon",
+    num_classes: int = 0,
+    bottleneck: nn.Module | None = None,
+) -> DiffusionModel:
+    """Describe a network that was trained as DDPM's are (Ho et al. 2020). It is frozen, in place.
+
+    Args:
+        network: called as ``network(x, time)``, with a label per sample as the third argument if there are classes;
+            ``x`` has variance 1, ``time`` is 0 to M - 1 for each sample, fractions included.
+        shape: channels, height, width of a sample.
+        betas: of the M steps of training, each between 0 and 1.
+        prediction: what it answers with: the noise (``epsilon``), ``v_prediction``, or the clean image (``sample``).
+        num_classes: number of labels, 0 for an unconditional model.
+        bottleneck: the one of its modules whose output a predictor is to see; without, no predictor can be fitted.
+
+    Raises:
+        InputError: betas that are none, or a network that does not answer in the state's shape.
+    """
+    steps = [float(beta) for beta in betas]
+    if len(steps) < 2 or not all(0 < beta < 1 for beta in steps):
+        raise InputError("betas: there are two at least, each between 0 and 1")
+    log_alphas = log_alphas_of(steps)
+    denoiser = DiscreteDenoiser(OwnNetwork(network, bottleneck), log_alphas, prediction)
+    return _described(denoiser, shape, noise_range_of(log_alphas), prediction, num_classes)
+
+
+def flow_model(
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    times: tuple[float, float] = (0.001, 0.999),
+    num_classes: int = 0,
+    bottleneck: nn.Module | None = None,
+) -> DiffusionModel:
+    """Describe a network that was trained by flow matching, as Stable Diffusion 3's. It is frozen, in place.
+
+    Args:
+        network: called as ``network(x, time)``, with a label per sample as the third argument if there are classes;
+            ``x`` is ``(1 - s) x_0 + s n``, ``time`` is 1000 s, and it answers with ``n - x_0``.
+        shape: channels, height, width of a sample.
+        times: the smallest and the largest s, between which it is used.
+        num_classes: number of labels, 0 for an unconditional model.
+        bottleneck: the one of its modules whose output a predictor is to see; without, no predictor can be fitted.
+
+    Raises:
+        InputError: times that are none, or a network that does not answer in the state's shape.
+    """
+    if not 0 < times[0] < times[1] < 1:
+        raise InputError(f"times {times}: they lie between 0 and 1, the smaller first")
+    sigma_min, sigma_max = (time / (1 - time) for time in times)
+    denoiser = FlowDenoiser(OwnNetwork(network, bottleneck))
+    return _described(denoiser, shape, NoiseRange(sigma_min, sigma_max), "flow_prediction", num_classes)
+
+
+def _described(
+    denoiser: NetworkDenoiser, shape: tuple[int, int, int], noise_range: NoiseRange, prediction: str, num_classes: int
+) -> DiffusionModel:
+    """Freeze a denoiser, and describe it by what it has and what it answers."""
+    denoiser.eval().requires_grad_(False)
+    own = denoiser.network
+    assert isinstance(own, OwnNetwork)
+    label = torch.zeros(1, dtype=torch.long) if num_classes else None
+    like = next(own.network.parameters(), torch.zeros(()))
+    with torch.inference_mode():
+        _, features = own(
+            like.new_zeros(1, *shape), like.new_zeros(1), label if label is None else label.to(like.device)
+        )
+    kind = f"{type(own.network).__module__}.{type(own.network).__qualname__}"
+    made_of = [kind, weights_digest(own.network), shape, noise_range, prediction, num_classes, features.shape[1]]
+    return DiffusionModel(denoiser, digest(made_of), shape, noise_range, features.shape[1], num_classes)

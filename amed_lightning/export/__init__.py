@@ -1,0 +1,1 @@
+"""Samplers for other programs: diffusers, ComfyUI, PyTorch alone."""

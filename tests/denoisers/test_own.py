@@ -1,0 +1,102 @@
+"""A network of one's own: what it is asked, what its answer means, and what is refused."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.config import InputError
+from amed_lightning.denoisers.own import discrete_model
+
+SHAPE, BETAS = (2, 4, 4), torch.linspace(1e-3, 0.2, 50)
+LEVEL = torch.tensor(0.7, dtype=torch.float64)
+
+
+class Network(nn.Module):
+    """Answers with a number that learns times the state, and with as many channels of something else."""
+
+    def __init__(self, factor=0.5):
+        super().__init__()
+        self.factor, self.middle = nn.Parameter(torch.tensor(factor)), nn.AvgPool2d(2)
+        self.asked = []
+
+    def forward(self, x, *told):
+        self.asked.append((x, *told))
+        self.middle(torch.cat([x, 3 * x], 1))
+        return torch.cat([self.factor * x, x + 100], 1)
+
+
+def noise(count=3):
+    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def test_it_is_asked_about_states_of_variance_one_and_its_noise_is_taken_off():
+    network, x = Network(), noise()
+    answer = discrete_model(network, SHAPE, BETAS).denoiser(x, LEVEL, None)
+    scaled = x / (1 + LEVEL**2).sqrt()
+    asked, time = network.asked[-1]
+    torch.testing.assert_close(asked, scaled.float())
+    assert time.shape == (3,)
+    torch.testing.assert_close(answer.image, (x - LEVEL * 0.5 * scaled).float())
+
+
+def test_it_goes_from_the_last_beta_s_level_to_the_first_s():
+    model = discrete_model(Network(), SHAPE, BETAS)
+    kept = torch.cumprod(1 - BETAS.double(), 0)
+    ends = [math.sqrt(1 / float(each) - 1) for each in (kept[0], kept[-1])]
+    assert [model.noise_range.sigma_min, model.noise_range.sigma_max] == pytest.approx(ends, rel=1e-6)
+    assert len(model.noise_range.log_alphas) == 50
+
+
+def test_its_features_are_the_bottleneck_s_mean_over_channels():
+    network, x = Network(), noise()
+    model = discrete_model(network, SHAPE, BETAS, bottleneck=network.middle)
+    features = model.denoiser(x, LEVEL, None).features
+    pooled = nn.functional.avg_pool2d(network.asked[-1][0], 2)
+    torch.testing.assert_close(features, (2 * pooled.mean(1)).flatten(1))
+    assert model.feature_size == 4
+
+
+def test_labels_come_third():
+    network = Network()
+    model = discrete_model(network, SHAPE, BETAS, num_classes=7)
+    model.denoiser(noise(), LEVEL, torch.tensor([1, 5, 6]))
+    assert network.asked[-1][2].tolist() == [1, 5, 6]
+    assert model.num_classes == 7
+
+
+def test_it_is_frozen_and_its_digest_is_that_of_weights_and_use():
+    network = Network()
+    models = [
+        discrete_model(network, SHAPE, BETAS),
+        discrete_model(Network(), SHAPE, BETAS),
+        discrete_model(Network(0.4), SHAPE, BETAS),
+        discrete_model(Network(), SHAPE, BETAS / 2),
+        discrete_model(Network(), SHAPE, BETAS, "v_prediction"),
+        discrete_model(Network(), SHAPE, BETAS, num_classes=2),
+    ]
+    assert not network.factor.requires_grad
+    assert models[0].digest == models[1].digest
+    assert len({model.digest for model in models}) == 5
+
+
+def test_without_a_bottleneck_there_is_nothing_for_a_predictor():
+    model = discrete_model(Network(), SHAPE, BETAS)
+    assert model.feature_size == 0
+    with pytest.raises(InputError, match="reads the model's bottleneck, and this model gives none"):
+        AMEDPredictor(model.feature_size)
+
+
+@pytest.mark.parametrize("betas", [[0.1], [0.1, 1.0], [0.0, 0.1]])
+def test_betas_that_are_none_are_refused(betas):
+    with pytest.raises(InputError, match="betas: there are two at least, each between 0 and 1"):
+        discrete_model(Network(), SHAPE, betas)
+
+
+def test_an_answer_of_another_shape_is_refused():
+    network = nn.Module()
+    network.forward = lambda x, time: x[:, :1]
+    with pytest.raises(InputError, match=r"answers in shape \(1, 1, 4, 4\) where \(1, 2, 4, 4\) is needed"):
+        discrete_model(network, SHAPE, BETAS)
