@@ -37,7 +37,7 @@ def unfinished(path: Path, is_folder: bool = False) -> Iterator[Path]:
         handle = _locked(own, is_folder) if HAS_LOCKS else None
         if handle is None:
             own = path.with_name(f".{uuid.uuid4().hex}{ENDING}")
-            handle = _made(own, is_folder) if HAS_LOCKS else _closed(own, is_folder)
+            handle = _new(own, is_folder)
         try:
             yield own
         finally:
@@ -83,10 +83,13 @@ def _made(path: Path, is_folder: bool) -> int:
     return os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
 
 
-def _closed(path: Path, is_folder: bool) -> None:
-    """Make a file or folder and keep it closed: Windows renames nothing that is open."""
+def _new(path: Path, is_folder: bool) -> int | None:
+    """Make a file or folder; where there are no locks it is kept closed, as Windows renames nothing that is open."""
+    if HAS_LOCKS:
+        return _made(path, is_folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir() if is_folder else path.touch()
+    return None
 
 
 def _is(handle: int, path: Path) -> bool:

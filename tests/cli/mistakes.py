@@ -141,6 +141,8 @@ QUICK = (
     Mistake("convert a.pkl b.json c", "too much: c"),
     Mistake("convert a.pkl b.json --img_resolution wide", "img_resolution: expected a whole number, got wide"),
     Mistake("convert a.pkl b.json --attention_order old", "attention_order: expected one of legacy, new, got old"),
+    Mistake("export", "missing: source, folder, to"),
+    Mistake("export a.json b --to comfy", "'comfy' is none of 'diffusers', 'comfyui'"),
     Mistake("new", "missing: folder"),
     Mistake("completion fish", "'fish' is none of"),
     Mistake("bench", "name a YAML file"),

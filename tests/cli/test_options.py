@@ -9,6 +9,8 @@ import yaml
 
 from amed_lightning.cli.options import PARSERS, SECTIONS, parsed
 from amed_lightning.config import InputError
+from amed_lightning.export.folder import EXPORTS
+from amed_lightning.metrics.scores import USUAL
 from amed_lightning.solvers.registry import SOLVERS
 
 from .command import call, refusal
@@ -104,6 +106,12 @@ def test_a_folder_to_begin_in(capsys, tmp_path, monkeypatch):
     assert (tmp_path / "mine/benchmarks/digits.yaml").is_file()
     assert (tmp_path / "mine/slurm/fit.sbatch").is_file()
     assert "there is one already" in refusal(capsys, "new", "mine")
+
+
+def test_what_options_say_without_torch_is_what_the_parts_say():
+    (choices,) = [action.choices for action in PARSERS["export"]("export")._actions if action.dest == "to"]
+    assert choices == list(EXPORTS)
+    assert parsed("evaluate", []).metrics == list(USUAL)
 
 
 def test_the_sections_of_a_training_are_lightning_s():
