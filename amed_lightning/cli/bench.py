@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -20,27 +20,20 @@ from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
-from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser, parser_for
+from amed_lightning.cli.parsing import PLAIN_WIDTH
 from amed_lightning.config import digest, write_atomically
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch, ready
 from amed_lightning.runtime.provenance import provenance, write_run_record
+from amed_lightning.runtime.shipped import shipped
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
-    """Do what the first argument says; without one, run."""
-    action, *rest = arguments if arguments and arguments[0] in ACTIONS else ("run", *arguments)
-    return ACTIONS[action](f"{verb} {action}", rest)
+def run(options: Namespace) -> int:
+    """Do what the action says."""
+    return ACTIONS[options.action](options)
 
 
-def _run(verb: str, arguments: Sequence[str]) -> int:
-    parser = _parser(verb, f"Sweep a suite, then tabulate and plot. Other actions: {', '.join(ACTIONS)}.")
-    parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
-    parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
-    parser.add_argument("--images", action="store_true", help="also write every image as a PNG file")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be computed, and how long it takes")
-    parser.add_argument("--seconds_per_run", type=float | None, default=None, help="of a micro-batch, for --dry-run")
-    options = parser.parse_args(list(arguments))
+def _run(options: Namespace) -> int:
     suite = load_suite(options.config)
     if options.dry_run:
         return _dry_run(suite, options)
@@ -71,24 +64,17 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
             return 1 if failed else 0
 
 
-def _table(verb: str, arguments: Sequence[str]) -> int:
-    options = _parser(verb, "Tabulate what a sweep has finished.").parse_args(list(arguments))
+def _table(options: Namespace) -> int:
     _tabulate(_results(options), _published(options.published))
     return 0
 
 
-def _plot(verb: str, arguments: Sequence[str]) -> int:
-    options = _parser(verb, "Draw FID and IS against NFE, and sample grids.").parse_args(list(arguments))
+def _plot(options: Namespace) -> int:
     _draw(_results(options))
     return 0
 
 
-def _compare(verb: str, arguments: Sequence[str]) -> int:
-    parser = Parser(prog=f"amed-lightning {verb}", description="Compare two sweeps, cell by cell.")
-    parser.add_argument("before", type=Path, help="folder of the sweep A")
-    parser.add_argument("after", type=Path, help="folder of the sweep B")
-    parser.add_argument("--output", type=Path | None, default=None, help="also write the tables to this Markdown file")
-    options = parser.parse_args(list(arguments))
+def _compare(options: Namespace) -> int:
     if options.output:
         require_place(options.output)
     changes = compare(rows_of(options.before), rows_of(options.after))
@@ -99,22 +85,13 @@ def _compare(verb: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-ACTIONS: dict[str, Callable[[str, Sequence[str]], int]] = {
+ACTIONS: dict[str, Callable[[Namespace], int]] = {
     "run": _run,
     "table": _table,
     "plot": _plot,
     "compare": _compare,
     "nightly": nightly.run,
 }
-
-
-def _parser(verb: str, description: str) -> Parser:
-    """Return the parser of what has a suite."""
-    parser = parser_for(verb, description)
-    parser.add_argument("--config", type=Path, required=True, help="the suite's YAML file")
-    parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="folder of all suites' results")
-    parser.add_argument("--published", type=Path, default=Path("benchmarks"), help=f"folder of {FIGURES} and its keys")
-    return parser
 
 
 def _results(options: Namespace) -> Results:
@@ -127,7 +104,8 @@ def _results(options: Namespace) -> Results:
     return results
 
 
-def _published(folder: Path) -> Published:
+def _published(folder: Path | None) -> Published:
+    folder = folder or shipped("benchmarks")
     if not (folder / FIGURES).is_file():
         print(f"note: no {FIGURES} in {folder}; tables have no published figures", file=sys.stderr)
         return NOTHING

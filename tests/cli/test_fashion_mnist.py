@@ -15,8 +15,9 @@ from amed_lightning.denoisers import registry
 from amed_lightning.denoisers.files import save_model
 from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.metrics.files import load_detector
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler
+from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 
 from ..data.files import write_fashion_mnist
