@@ -9,6 +9,7 @@ from rich.console import Console
 
 from amed_lightning.bench.published import Figure, Published, Scoring
 from amed_lightning.bench.render import STATISTICS, comma_separated, latex, markdown, terminal
+from amed_lightning.bench.suite import CellId
 from amed_lightning.bench.table import SCORES, tables
 
 from .sheets import gap, line
@@ -21,7 +22,7 @@ LINES = [
     gap("deis_4", "excluded", "100% too slow & costly"),
 ]
 PUBLISHED = Published(
-    {("grey", "euler", "logsnr", False, 5): [Figure("fid", 49.66, "AMED Table 2_a", True)]},
+    {CellId("grey", "euler", "logsnr", False, 5): [Figure("fid", 49.66, "AMED Table 2_a", True)]},
     [],
     [],
     {"grey": Scoring([{"name": "digits"}], {"name": "digits"}, 48)},
