@@ -23,9 +23,10 @@ from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.metrics.scores import USUAL
 from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
-from amed_lightning.sampling.sampler import SamplerConfig, intervals_of_config, learned_path, rule_of
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import intervals_of_config, learned_path, rule_of
 from amed_lightning.solvers.registry import SOLVERS
-from amed_lightning.teacher.search import FINE_INTERVALS, FINE_SCHEDULE, TEACHER
+from amed_lightning.teacher.wanted import FINE_INTERVALS, FINE_SCHEDULE, TEACHER
 
 
 @dataclass(frozen=True)

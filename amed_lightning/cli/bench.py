@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,22 +24,28 @@ from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
+<<<<<<< HEAD
 from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser, parser_for
 from amed_lightning.config import InputError, digest, write_atomically
+=======
+from amed_lightning.cli.parsing import PLAIN_WIDTH
+from amed_lightning.config import digest, write_atomically
+>>>>>>> main
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes, launch, ready
 from amed_lightning.runtime.provenance import provenance, write_run_record
+from amed_lightning.runtime.shipped import shipped
 
 FITTED = 80
 """Columns of a sweep's table where there is no terminal; more only for what names a cell and its first score."""
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
-    """Do what the first argument says; without one, run."""
-    action, *rest = arguments if arguments and arguments[0] in ACTIONS else ("run", *arguments)
-    return ACTIONS[action](f"{verb} {action}", rest)
+def run(options: Namespace) -> int:
+    """Do what the action says."""
+    return ACTIONS[options.action](options)
 
 
+<<<<<<< HEAD
 def _run(verb: str, arguments: Sequence[str]) -> int:
     parser = _parser(verb, f"Sweep a suite, then tabulate and plot. Other actions: {', '.join(ACTIONS)}.")
     parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
@@ -49,6 +55,9 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
     parser.add_argument("--seconds_per_run", type=float | None, default=None, help="of a micro-batch, for --dry-run")
     parser.add_argument("--screen", action="store_true", help="first rank all on few images; leave out what is beaten")
     options = parser.parse_args(list(arguments))
+=======
+def _run(options: Namespace) -> int:
+>>>>>>> main
     suite = load_suite(options.config)
     if options.dry_run:
         return _dry_run(suite, options)
@@ -83,6 +92,7 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
             return 1 if failed else 0
 
 
+<<<<<<< HEAD
 def _screened(
     suite: Suite, benches: Sequence[Bench], folder: Path, processes: Processes, device: torch.device
 ) -> Suite:
@@ -104,10 +114,14 @@ def _screened(
 
 def _table(verb: str, arguments: Sequence[str]) -> int:
     options = _parser(verb, "Tabulate what a sweep has finished.").parse_args(list(arguments))
+=======
+def _table(options: Namespace) -> int:
+>>>>>>> main
     _tabulate(_results(options), _published(options.published))
     return 0
 
 
+<<<<<<< HEAD
 def _plot(verb: str, arguments: Sequence[str]) -> int:
     parser = _parser(verb, "Draw FID and IS against NFE, and sample grids.")
     _add_schedule(parser)
@@ -132,15 +146,14 @@ def _report(verb: str, arguments: Sequence[str]) -> int:
     path = options.page or results.folder / "report.html"
     write_atomically(path, page(results, _published(options.published), options.schedule).encode())
     print(f"written: {path}")
+=======
+def _plot(options: Namespace) -> int:
+    _draw(_results(options))
+>>>>>>> main
     return 0
 
 
-def _compare(verb: str, arguments: Sequence[str]) -> int:
-    parser = Parser(prog=f"amed-lightning {verb}", description="Compare two sweeps, cell by cell.")
-    parser.add_argument("before", type=Path, help="folder of the sweep A")
-    parser.add_argument("after", type=Path, help="folder of the sweep B")
-    parser.add_argument("--output", type=Path | None, default=None, help="also write the tables to this Markdown file")
-    options = parser.parse_args(list(arguments))
+def _compare(options: Namespace) -> int:
     if options.output:
         require_place(options.output)
     changes = compare(rows_of(options.before), rows_of(options.after))
@@ -151,7 +164,7 @@ def _compare(verb: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-ACTIONS: dict[str, Callable[[str, Sequence[str]], int]] = {
+ACTIONS: dict[str, Callable[[Namespace], int]] = {
     "run": _run,
     "table": _table,
     "plot": _plot,
@@ -161,6 +174,7 @@ ACTIONS: dict[str, Callable[[str, Sequence[str]], int]] = {
 }
 
 
+<<<<<<< HEAD
 def _parser(verb: str, description: str) -> Parser:
     """Return the parser of what has a suite."""
     parser = parser_for(verb, description)
@@ -176,6 +190,8 @@ def _add_schedule(parser: Parser) -> None:
     )
 
 
+=======
+>>>>>>> main
 def _results(options: Namespace) -> Results:
     """Find a suite's results, and say if they are those of another version of it."""
     suite = load_suite(options.config)
@@ -186,7 +202,8 @@ def _results(options: Namespace) -> Results:
     return results
 
 
-def _published(folder: Path) -> Published:
+def _published(folder: Path | None) -> Published:
+    folder = folder or shipped("benchmarks")
     if not (folder / FIGURES).is_file():
         print(f"note: no {FIGURES} in {folder}; tables have no published figures", file=sys.stderr)
         return NOTHING

@@ -305,7 +305,7 @@ WRONG = {
     "solver without a name": ({"solver": {"order": 3}}, r"solver: expected a mapping with a 'name' \(one of euler, "),
     "unknown solver option": (
         {"solver": {"name": "ipndm", "oder": 3}},
-        r"solver 'ipndm': .*\boder\b.*; it takes order",
+        r"solver 'ipndm': .*\boder\b.*: use one of order; did you mean 'order'",
     ),
     "refused solver option": (
         {"solver": {"name": "ipndm", "order": 9}},
