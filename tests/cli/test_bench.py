@@ -10,7 +10,6 @@ import yaml
 
 from amed_lightning.bench import sweep
 from amed_lightning.bench.published import KEYS
-from amed_lightning.cli.bench import run as run_bench
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.registry import euler
 
@@ -117,8 +116,7 @@ class TestRun:
             raise KeyboardInterrupt
 
         monkeypatch.setattr(sweep, "compute_block", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run_bench("bench", ["--config", str(suite), "--output", str(tmp_path), "--accelerator", "cpu"])
+        assert call("bench", "--config", suite, "--output", tmp_path, "--accelerator", "cpu") != 0
         assert bench(suite, tmp_path, "table") == 0
         assert "3 of 3 cells have no result yet: 3 missing" in capsys.readouterr().out
 
