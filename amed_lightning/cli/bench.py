@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,13 +24,8 @@ from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
-<<<<<<< HEAD
-from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser, parser_for
-from amed_lightning.config import InputError, digest, write_atomically
-=======
 from amed_lightning.cli.parsing import PLAIN_WIDTH
-from amed_lightning.config import digest, write_atomically
->>>>>>> main
+from amed_lightning.config import InputError, digest, write_atomically
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes, launch, ready
 from amed_lightning.runtime.provenance import provenance, write_run_record
@@ -45,19 +40,7 @@ def run(options: Namespace) -> int:
     return ACTIONS[options.action](options)
 
 
-<<<<<<< HEAD
-def _run(verb: str, arguments: Sequence[str]) -> int:
-    parser = _parser(verb, f"Sweep a suite, then tabulate and plot. Other actions: {', '.join(ACTIONS)}.")
-    parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
-    parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
-    parser.add_argument("--images", action="store_true", help="also write every image as a PNG file")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be computed, and how long it takes")
-    parser.add_argument("--seconds_per_run", type=float | None, default=None, help="of a micro-batch, for --dry-run")
-    parser.add_argument("--screen", action="store_true", help="first rank all on few images; leave out what is beaten")
-    options = parser.parse_args(list(arguments))
-=======
 def _run(options: Namespace) -> int:
->>>>>>> main
     suite = load_suite(options.config)
     if options.dry_run:
         return _dry_run(suite, options)
@@ -92,7 +75,6 @@ def _run(options: Namespace) -> int:
             return 1 if failed else 0
 
 
-<<<<<<< HEAD
 def _screened(
     suite: Suite, benches: Sequence[Bench], folder: Path, processes: Processes, device: torch.device
 ) -> Suite:
@@ -112,21 +94,12 @@ def _screened(
     return without(suite, losers)
 
 
-def _table(verb: str, arguments: Sequence[str]) -> int:
-    options = _parser(verb, "Tabulate what a sweep has finished.").parse_args(list(arguments))
-=======
 def _table(options: Namespace) -> int:
->>>>>>> main
     _tabulate(_results(options), _published(options.published))
     return 0
 
 
-<<<<<<< HEAD
-def _plot(verb: str, arguments: Sequence[str]) -> int:
-    parser = _parser(verb, "Draw FID and IS against NFE, and sample grids.")
-    _add_schedule(parser)
-    parser.add_argument("--picture", type=Path | None, default=None, help=f"of the scores: {', '.join(FORMATS)}")
-    options = parser.parse_args(list(arguments))
+def _plot(options: Namespace) -> int:
     if options.picture is not None:
         if options.picture.suffix not in FORMATS:
             raise InputError(f"{options.picture}: a picture's name ends with {', '.join(FORMATS)}")
@@ -135,21 +108,13 @@ def _plot(verb: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _report(verb: str, arguments: Sequence[str]) -> int:
-    parser = _parser(verb, "Write one page of HTML that needs no network: scores, samples, cost, provenance.")
-    _add_schedule(parser)
-    parser.add_argument("--page", type=Path | None, default=None, help="of HTML; report.html beside the tables")
-    options = parser.parse_args(list(arguments))
+def _report(options: Namespace) -> int:
     if options.page is not None:
         require_place(options.page)
     results = _results(options)
     path = options.page or results.folder / "report.html"
     write_atomically(path, page(results, _published(options.published), options.schedule).encode())
     print(f"written: {path}")
-=======
-def _plot(options: Namespace) -> int:
-    _draw(_results(options))
->>>>>>> main
     return 0
 
 
@@ -174,24 +139,6 @@ ACTIONS: dict[str, Callable[[Namespace], int]] = {
 }
 
 
-<<<<<<< HEAD
-def _parser(verb: str, description: str) -> Parser:
-    """Return the parser of what has a suite."""
-    parser = parser_for(verb, description)
-    parser.add_argument("--config", type=Path, required=True, help="the suite's YAML file")
-    parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="folder of all suites' results")
-    parser.add_argument("--published", type=Path, default=Path("benchmarks"), help=f"folder of {FIGURES} and its keys")
-    return parser
-
-
-def _add_schedule(parser: Parser) -> None:
-    parser.add_argument(
-        "--schedule", type=str | None, default=None, help="on which all are drawn; else each on its best"
-    )
-
-
-=======
->>>>>>> main
 def _results(options: Namespace) -> Results:
     """Find a suite's results, and say if they are those of another version of it."""
     suite = load_suite(options.config)
