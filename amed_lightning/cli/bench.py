@@ -104,7 +104,7 @@ def _plot(options: Namespace) -> int:
         if options.picture.suffix not in FORMATS:
             raise InputError(f"{options.picture}: a picture's name ends with {', '.join(FORMATS)}")
         require_place(options.picture)
-    _draw(_results(options), options.picture, options.schedule)
+    _draw(_results(options), options.picture, options.on_schedule)
     return 0
 
 
@@ -113,7 +113,7 @@ def _report(options: Namespace) -> int:
         require_place(options.page)
     results = _results(options)
     path = options.page or results.folder / "report.html"
-    write_atomically(path, page(results, _published(options.published), options.schedule).encode())
+    write_atomically(path, page(results, _published(options.published), options.on_schedule).encode())
     print(f"written: {path}")
     return 0
 

@@ -334,7 +334,7 @@ def _bench_report(command: str) -> Parser:
 
 def _add_schedule(parser: Parser) -> None:
     parser.add_argument(
-        "--schedule", type=str | None, default=None, help="on which all are drawn; else each on its best"
+        "--on_schedule", type=str | None, default=None, help="on which all are drawn; else each on its best"
     )
 
 

@@ -223,12 +223,12 @@ class TestTable:
 
     def test_plot_draws_all_on_one_schedule_as_the_ending_says(self, tmp_path, suite, capsys):
         assert run(suite, tmp_path) == 0
-        options = ("--schedule", "logsnr", "--picture", tmp_path / "new" / "fid.svg")
+        options = ("--on_schedule", "logsnr", "--picture", tmp_path / "new" / "fid.svg")
         assert bench(suite, tmp_path, "plot", *options) == 0
         assert "All solvers on logsnr" in (tmp_path / "new" / "fid.svg").read_text()
         capsys.readouterr()
         where = ("--config", suite, "--output", tmp_path)
-        told = refusal(capsys, "bench", "plot", *where, "--schedule", "discrete")
+        told = refusal(capsys, "bench", "plot", *where, "--on_schedule", "discrete")
         assert "no cell ran on the schedule 'discrete'; there are logsnr, polynomial" in told
         assert "ends with .png, .pdf, .svg" in refusal(capsys, "bench", "plot", *where, "--picture", "fid.gif")
 
