@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from amed_lightning.bench.suite import Dataset, Planned, Suite, plan, require_files
+from amed_lightning.bench.suite import CellId, Dataset, Planned, Suite, plan, require_files
 from amed_lightning.config import canonical_json, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
@@ -132,6 +132,11 @@ class Bench:
     def caveats(self, total: int) -> list[str]:
         """Say what is doubtful about scores of ``total`` samples."""
         return [*self.examiner.caveats(total), *repeated_prompts(self.model, Seeds(Stream.evaluation, 0, total))]
+
+    def without(self, places: Collection[CellId]) -> "Bench":
+        """Return what is left where the cells of some places are not computed; a reference stays."""
+        left = [cell for cell in self.cells if cell.planned.is_reference or cell.planned.id not in places]
+        return replace(self, cells=tuple(left))
 
     def to(self, device: torch.device) -> None:
         """Move all weights, in place."""

@@ -81,11 +81,12 @@ class Beaten:
         return f"screened: FID is worse than that of {rival} on the same {self.images:,} seeds"
 
 
-def beaten(rows: Sequence[Row]) -> list[Beaten]:
+def beaten(rows: Sequence[Row], bound: float = DOUBT) -> list[Beaten]:
     """Return the cells of a screening that are beaten; rows of an unusual protocol neither beat nor are beaten.
 
     Args:
         rows: of any datasets.
+        bound: of the doubt about a difference.
     """
     found = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
@@ -97,7 +98,7 @@ def beaten(rows: Sequence[Row]) -> list[Beaten]:
             best = min(rivals, key=lambda row: row["values"][MAIN])
             for row in rivals:
                 difference = estimate(row, MAIN) - estimate(best, MAIN)
-                if doubt(difference) <= DOUBT:
+                if doubt(difference) <= bound:
                     found.append(Beaten(CellId.of(row), CellId.of(best), difference.value, row["n"]))
     return found
 

@@ -11,15 +11,15 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from amed_lightning.bench.cell import Bench, prepare
+from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.compare import compare
 from amed_lightning.bench.forecast import cells_to_come, estimates, totals
 from amed_lightning.bench.plot import FORMATS, plot, write_grids
 from amed_lightning.bench.published import FIGURES, NOTHING, Published, read_published
 from amed_lightning.bench.render import comma_separated, latex, markdown, terminal
 from amed_lightning.bench.report import page
-from amed_lightning.bench.results import Results, lines_of, read_json, rows_of, write_plan
-from amed_lightning.bench.screen import beaten, screening, without
+from amed_lightning.bench.results import Results, Row, lines_of, read_json, rows_of, write_plan
+from amed_lightning.bench.screen import Beaten, beaten, screening, without
 from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
@@ -48,11 +48,11 @@ def _run(options: Namespace) -> int:
     published = _published(options.published)
     fabric = ready(options.accelerator, options.devices, options.num_nodes)
     version, results = digest(suite), Results(options.output / suite.name, options.images)
-    benches = prepare(screening(suite) if options.screen else suite)
+    benches = prepare(suite)
     fabric.launch()
     if options.screen:
-        suite = _screened(suite, benches, options.output, fabric, fabric.device)
-        benches = prepare(suite)
+        losers = _screened(suite, options.output, fabric, fabric.device)
+        suite, benches = without(suite, losers), [bench.without({loser.cell for loser in losers}) for bench in benches]
     if fabric.is_global_zero:
         write_plan(suite, benches, results, version)
         for bench in benches:
@@ -75,12 +75,10 @@ def _run(options: Namespace) -> int:
             return 1 if failed else 0
 
 
-def _screened(
-    suite: Suite, benches: Sequence[Bench], folder: Path, processes: Processes, device: torch.device
-) -> Suite:
-    """Rank a suite's cells on few images, and return it without those that are beaten; what fails stays in it."""
+def _screened(suite: Suite, folder: Path, processes: Processes, device: torch.device) -> list[Beaten]:
+    """Rank a suite's cells on few images, and return those that are beaten; what fails is not."""
     small = screening(suite)
-    results = Results(folder / small.name)
+    benches, results = prepare(small), Results(folder / small.name)
     if processes.global_rank == 0:
         write_plan(small, benches, results)
     fill(benches, results, processes, device)
@@ -91,7 +89,7 @@ def _screened(
         for loser in losers:
             print(f"beaten: {loser.cell}: FID worse by {loser.difference:.2f} than that of {loser.by}")
         print(f"screened: {len(losers)} of {len(rows)} cells are left out, on {rows[0]['n']:,} images each")
-    return without(suite, losers)
+    return losers
 
 
 def _table(options: Namespace) -> int:
@@ -113,6 +111,7 @@ def _report(options: Namespace) -> int:
         require_place(options.page)
     results = _results(options)
     path = options.page or results.folder / "report.html"
+    _require_schedule(rows_of(results.folder), options.on_schedule)
     write_atomically(path, page(results, _published(options.published), options.on_schedule).encode())
     print(f"written: {path}")
     return 0
@@ -185,10 +184,14 @@ def _tabulate(results: Results, published: Published) -> None:
 
 def _draw(results: Results, picture: Path | None = None, schedule: str | None = None) -> None:
     rows, path = rows_of(results.folder), picture or results.folder / "fid.png"
-    if schedule is not None and schedule not in (names := sorted({row["schedule"] for row in rows})):
-        raise InputError(f"no cell ran on the schedule '{schedule}'; there are {', '.join(names)}")
+    _require_schedule(rows, schedule)
     plot(rows, path, schedule)
     print(f"written: {', '.join(map(str, [path, *write_grids(rows, results, schedule)]))}")
+
+
+def _require_schedule(rows: Sequence[Row], schedule: str | None) -> None:
+    if schedule is not None and schedule not in (names := sorted({row["schedule"] for row in rows})):
+        raise InputError(f"no cell ran on the schedule '{schedule}'; there are {', '.join(names)}")
 
 
 def _print(table: Table) -> None:

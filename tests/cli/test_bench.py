@@ -230,6 +230,8 @@ class TestTable:
         where = ("--config", suite, "--output", tmp_path)
         told = refusal(capsys, "bench", "plot", *where, "--on_schedule", "discrete")
         assert "no cell ran on the schedule 'discrete'; there are logsnr, polynomial" in told
+        told = refusal(capsys, "bench", "report", *where, "--on_schedule", "discrete")
+        assert "no cell ran on the schedule 'discrete'" in told
         assert "ends with .png, .pdf, .svg" in refusal(capsys, "bench", "plot", *where, "--picture", "fid.gif")
 
     def test_report_writes_one_page_beside_the_tables_or_where_it_is_told_to(self, tmp_path, suite, capsys):
