@@ -9,7 +9,7 @@ from ..cli.command import call
 from ..teacher.stores import records
 from .jobs import script, submit
 from .scenes import QUICK, assert_equal_fits
-from .work import BLOCKS, NFE, SHARDS, shards, write_fit
+from .work import NFE, SHARDS, shards, write_fit
 
 pytestmark = pytest.mark.slurm
 
