@@ -16,7 +16,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from amed_lightning.bench.results import Results, Row
+from amed_lightning.bench.results import Results
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.table import goodness, scores_of, usual_protocol
 from amed_lightning.config import write_atomically
 from amed_lightning.metrics.metric import Score
@@ -42,7 +43,7 @@ def plot(rows: Iterable[Row], path: Path) -> None:
     rows = list(rows)
     by_dataset: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        by_dataset[row["dataset"]].append(row)
+        by_dataset[row.id.dataset].append(row)
     scores = dict(list(scores_of(rows).items())[:PANELS])
     size = (WIDTH, HEIGHT * len(by_dataset))
     figure, grid = plt.subplots(len(by_dataset), len(scores), figsize=size, layout="constrained", squeeze=False)
@@ -71,8 +72,8 @@ def best_of_schedules(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
     usual = usual_protocol(rows)
     lines: dict[str, dict[int, Row]] = defaultdict(dict)
     for row in sorted(rows, key=goodness, reverse=True):
-        if not row["is_reference"] and row["protocol"] == usual:
-            lines[row["label"]][row["nfe"]] = row
+        if not row.is_reference and row.protocol == usual:
+            lines[row.id.label][row.id.nfe] = row
     return dict(sorted(lines.items()))
 
 
@@ -83,13 +84,13 @@ def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row], scores: dict
         for number, (label, points) in enumerate(lines.items()):
             _draw_line(panel, number, label, [points[nfe] for nfe in sorted(points)], name)
         for row in rows:
-            if row["is_reference"] and name in row["values"]:
-                reference = f"{row['label']}, {row['nfe']} NFE"
-                panel.axhline(row["values"][name], color="black", linestyle=":", label=reference)
+            if row.is_reference and name in row.values:
+                reference = f"{row.id.label}, {row.id.nfe} NFE"
+                panel.axhline(row.values[name], color="black", linestyle=":", label=reference)
         panel.set(xlabel="network runs per sample (NFE)", ylabel=score.title, title=dataset)
         if nfes := sorted({nfe for points in lines.values() for nfe in points}):
             panel.set_xticks(nfes)
-        values = [row["values"][name] for row in rows if name in row["values"]]
+        values = [row.values[name] for row in rows if name in row.values]
         if score.better == "lower" and values and min(values) > 0:
             # An error may reach below zero.
             panel.set(yscale="log", ylim=(min(values) / MARGIN, max(values) * MARGIN))
@@ -98,12 +99,12 @@ def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row], scores: dict
 
 def _draw_line(panel: Any, number: int, label: str, rows: Sequence[Row], score: str) -> None:
     """Draw a solver's scores with their standard errors, if it has any; what is learnt is drawn bold."""
-    rows = [row for row in rows if score in row["values"]]
-    values = [row["values"][score] for row in rows]
-    errors = [row["values"].get(f"{score}_error", 0.0) for row in rows]
+    rows = [row for row in rows if score in row.values]
+    values = [row.values[score] for row in rows]
+    errors = [row.values.get(f"{score}_error", 0.0) for row in rows]
     style = {"color": f"C{number % COLOURS}", "linestyle": STYLES[number // COLOURS % len(STYLES)]}
     width = 2.5 if label.startswith("amed") or "plugin" in label else 1.2
-    nfes = [row["nfe"] for row in rows]
+    nfes = [row.id.nfe for row in rows]
     panel.errorbar(nfes, values, errors, label=label, marker="o", markersize=4, capsize=3, linewidth=width, **style)
 
 
@@ -117,13 +118,13 @@ def write_grids(rows: Sequence[Row], results: Results) -> list[Path]:
         The pictures' paths.
     """
     written = []
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        its_rows = [row for row in rows if row["dataset"] == dataset]
-        references = [row for row in its_rows if row["is_reference"]]
+    for dataset in dict.fromkeys(row.id.dataset for row in rows):
+        its_rows = [row for row in rows if row.id.dataset == dataset]
+        references = [row for row in its_rows if row.is_reference]
         best = best_of_schedules(its_rows)
         for nfe in sorted({nfe for points in best.values() for nfe in points}):
             shown = [*references, *(points[nfe] for points in best.values() if nfe in points)]
-            strips = {_title(row): images for row in shown if (images := results.samples(row["key"])) is not None}
+            strips = {_title(row): images for row in shown if (images := results.samples(row.key)) is not None}
             path = results.folder / f"samples-{dataset}-{nfe}.png"
             if strips:
                 _write(path, f"{dataset}: the same seeds at {nfe} network runs", strips)
@@ -132,9 +133,9 @@ def write_grids(rows: Sequence[Row], results: Results) -> list[Path]:
 
 
 def _title(row: Row) -> str:
-    afs = ", AFS" if row["afs"] else ""
-    nfe = f", {row['nfe']} NFE" if row["is_reference"] else ""
-    return f"{row['label']}\n{row['schedule']}{afs}{nfe}"
+    afs = ", AFS" if row.id.afs else ""
+    nfe = f", {row.id.nfe} NFE" if row.is_reference else ""
+    return f"{row.id.label}\n{row.id.schedule}{afs}{nfe}"
 
 
 def _write(path: Path, title: str, strips: dict[str, Bytes]) -> None:

@@ -73,7 +73,7 @@ class TestPlot:
         assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 25
 
     def test_the_scores_that_there_are_are_drawn_and_who_lacks_one_has_no_point(self, tmp_path, drawn):
-        rows = [row("euler") | {"values": {"kid": 0.5}}, row("amed") | {"values": {"kid": 0.4, "is": 9.0}}]
+        rows = [row("euler", values={"kid": 0.5}), row("amed", values={"kid": 0.4, "is": 9.0})]
         plot(rows, tmp_path / "fid.png")
         lines = [[len(line.lines[0].get_xdata()) for line in axis.containers] for axis in drawn[0].axes]
         assert [axis.get_ylabel() for axis in drawn[0].axes] == ["IS", "KID"]

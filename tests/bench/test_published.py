@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from amed_lightning.bench.published import FIGURES, KEYS, read_published
-from amed_lightning.bench.suite import Dataset, Entry, Suite, plan
+from amed_lightning.bench.results import Line
+from amed_lightning.bench.suite import CellId, Dataset, Entry, Suite, plan
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.inception import RELEASE
@@ -22,15 +23,15 @@ def published():
     return read_published(BENCHMARKS)
 
 
-def square(published, dataset, label, schedule, nfe, afs=False, **scored):
+def line(published, dataset, label, schedule, nfe, afs=False, **scored):
     """Return the place of a cell that was scored as its dataset's figures were."""
     theirs = published.scored[dataset]
     scored = {"detector": theirs.detectors[0], "real_images": theirs.real_images, "n": theirs.n} | scored
-    return {"dataset": dataset, "label": label, "schedule": schedule, "nfe": nfe, "afs": afs} | scored
+    return Line(CellId(dataset, label, schedule, afs, nfe), False, scored)
 
 
 def beside(published, *cell):
-    return [figure.value for figure in published.beside(square(published, *cell))]
+    return [figure.value for figure in published.beside(line(published, *cell))]
 
 
 class TestOurFigures:
@@ -88,7 +89,7 @@ class TestOurFigures:
             "found", [Dataset("cifar10", {"name": "digits"}, *scored)], entries, num_blocks=50, block_size=1000
         )
         (cell,) = plan(suite)
-        assert {figure.value for figure in published.beside(cell.square)} == figures
+        assert {figure.value for figure in published.beside(cell)} == figures
 
     def test_where_gits_coefficient_is_not_stated_nothing_is_joined(self, published):
         joined = {dataset for dataset, _, schedule, _, _ in published.figures if schedule.startswith("gits")}
@@ -120,7 +121,7 @@ class TestOurFigures:
         assert all(source.startswith(("AMED", "GITS")) for source in sources)
 
     def test_secondary_rows_stay_secondary(self, published):
-        quoted = published.beside(square(published, "cifar10", "ipndm-4", "logsnr", 5))
+        quoted = published.beside(line(published, "cifar10", "ipndm-4", "logsnr", 5))
         assert [figure.is_secondary for figure in quoted] == [True]
 
     def test_every_square_is_one_that_a_suite_of_ours_can_have(self, published, tmp_path):
@@ -142,7 +143,7 @@ class TestOurFigures:
             entries.append(Entry(solver, [{"name": "gits", "path": str(path)}], [6]))
         digits = {"name": "digits"}
         cells = plan(Suite("all", [Dataset("any", digits, digits, digits)], entries))
-        possible = {(cell.square["label"], cell.square["schedule"]) for cell in cells}
+        possible = {(cell.label, cell.schedule_label) for cell in cells}
         assert {(label, schedule) for _, label, schedule, _, _ in published.figures} <= possible
 
 
@@ -151,7 +152,7 @@ def euler_on_cifar10(detector, real_images, blocks):
     named = Dataset("cifar10", {"name": "pretrained", "card": "cifar10"}, detector, real_images)
     entry = Entry({"name": "euler"}, [{"name": "polynomial"}], [5])
     (cell,) = plan(Suite("mine", [named], [entry], num_blocks=blocks, block_size=100))
-    return cell.square
+    return cell
 
 
 INCEPTION, CARD = {"name": "inception"}, {"name": "published", "card": "cifar10"}

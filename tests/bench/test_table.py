@@ -3,6 +3,8 @@
 import pytest
 
 from amed_lightning.bench.published import NOTHING, Figure, Published, Scoring
+from amed_lightning.bench.row import Row
+from amed_lightning.bench.suite import CellId
 from amed_lightning.bench.table import tables, winners
 
 from .sheets import gap, line, row
@@ -45,8 +47,9 @@ class TestWinners:
         assert marked([row("a", fid=10.0, off=()), row("b", fid=10.001, off=())]) == {"a"}
 
     def test_a_row_of_older_code_that_has_none_is_ranked_by_its_value(self):
-        old = {key: value for key, value in row("b", fid=10.001).items() if key != "leave_one_out"}
-        assert marked([row("a", fid=10.0, error=5.0), old]) == {"a"}
+        content = row("b", fid=10.001).content
+        del content["leave_one_out"]
+        assert marked([row("a", fid=10.0, error=5.0), Row.of(content)]) == {"a"}
 
     def test_every_number_of_network_runs_has_its_own_best(self):
         assert marked([row("a", nfe=3, fid=50.0), row("b", nfe=5, fid=10.0), row("c", nfe=5, fid=20.0)]) == {"a", "b"}
@@ -138,7 +141,7 @@ class TestTables:
 INCEPTION, CARD = {"name": "inception", "tap": 2048}, {"name": "published", "card": "grey"}
 AS_PUBLISHED = {"detector": INCEPTION, "real_images": CARD, "n": 50_000}
 FIGURES = {
-    ("grey", "a", "logsnr", False, 5): [
+    CellId("grey", "a", "logsnr", False, 5): [
         Figure("fid", 24.44, "quoted", True),
         Figure("fid", 13.59, "README", False),
         Figure("fid", 13.59, "Table 2a", False),
