@@ -152,7 +152,7 @@ def _table(lines: Sequence[Line], published: Published) -> Table:
     titles = [score.title for score in scores.values()] or [NOTHING_YET]
     header = ["NFE", "solver", "schedule", "AFS", *titles]
     return Table(
-        lines[0].dataset,
+        lines[0].id.dataset,
         header + ([f"published {SCORES[MAIN].title}"] if any(figures) else []),
         texts,
         [line.id.nfe for line in lines],

@@ -86,7 +86,7 @@ class TestGrids:
         results = Results(tmp_path)
         for number, entry in enumerate(ROWS):
             images = torch.full((3, 1, 8, 8), 50 * number, dtype=torch.uint8)
-            self.keep(results, entry["key"], images)
+            self.keep(results, entry.key, images)
         return results
 
     def keep(self, results, key, images):

@@ -1,6 +1,7 @@
 """Every published row is either joined to a cell of ours or left out for a reason that is written down."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 
 from amed_lightning.bench.published import FIGURES, KEYS, read_published
 from amed_lightning.bench.results import Line
-from amed_lightning.bench.suite import CellId, Dataset, Entry, Suite, plan
+from amed_lightning.bench.suite import SCORED, CellId, Dataset, Entry, Suite, plan
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.inception import RELEASE
@@ -201,12 +202,13 @@ class TestScoring:
         assert published.unlike(place) == reason
 
     def test_a_cell_without_figures_has_no_reason_either(self, published):
-        assert published.unlike(euler_on_cifar10({"name": "digits"}, CARD, 1) | {"nfe": 99}) == ""
+        assert published.unlike(replace(euler_on_cifar10({"name": "digits"}, CARD, 1), nfe=99)) == ""
 
     def test_a_plan_of_older_code_that_does_not_say_how_has_none(self, published):
-        place = euler_on_cifar10(INCEPTION, CARD, 500)
-        for name in ("detector", "real_images", "n"):
-            assert published.beside({key: value for key, value in place.items() if key != name}) == []
+        cell = euler_on_cifar10(INCEPTION, CARD, 500)
+        for name in SCORED:
+            scored = {key: value for key, value in cell.scored.items() if key != name}
+            assert published.beside(replace(cell, scored=scored)) == []
 
     def test_the_reference_is_one_that_a_card_names(self, published):
         assert all("reference" in load_card(theirs.real_images["card"]).files for theirs in published.scored.values())
