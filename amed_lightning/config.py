@@ -29,7 +29,8 @@ import yaml
 
 from amed_lightning.runtime.json_text import require_shallow
 from amed_lightning.runtime.unfinished import unfinished
-from amed_lightning.runtime.yaml_text import NAMELESS, read_yaml
+from amed_lightning.runtime.wording import meant, worded
+from amed_lightning.runtime.yaml_text import NAMELESS, read_yaml, spelled_out
 
 Part = TypeVar("Part")
 Spec = dict[str, Any]
@@ -178,12 +179,12 @@ def load_dataclass(path: Path, form: type[Part]) -> Part:
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(form, "content")
-    written = load_yaml(path)
+    written = spelled_out(load_yaml(path))
     try:
         _require_no_import(written)
         content: Part = parser.instantiate(parser.parse_object({"content": written})).content
     except (jsonargparse.ArgumentError, InputError) as error:
-        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: {worded(str(error), parser.get_defaults().keys(), 'content.')}") from error
     return content
 
 
@@ -206,7 +207,7 @@ def checked(form: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = parser.parse_object({"content": deepcopy(dict(content))}).content.as_dict()
     except jsonargparse.ArgumentError as error:
-        raise InputError(" ".join(str(error).replace("content.", "").split())) from error
+        raise InputError(worded(str(error), parser.get_defaults().keys(), "content.")) from error
     return fields | {key: value for key, value in content.items() if isinstance(value, dict)}
 
 
@@ -258,8 +259,9 @@ def complete(kind: str, registry: Mapping[str, Callable[..., Part]], spec: Spec,
         given = {str(key): deepcopy(value) for key, value in spec.items() if key != "name"}  # lists change when parsed
         options = parser.parse_object(given)
     except jsonargparse.ArgumentError as error:
-        takes = ", ".join(parser.get_defaults().as_dict()) or "no options"
-        raise InputError(f"{kind} '{name}': {' '.join(str(error).split())}; it takes {takes}") from error
+        takes = list(parser.get_defaults().as_dict())
+        nothing = "" if takes else "; it takes no options"
+        raise InputError(f"{kind} '{name}': {worded(str(error), takes)}{nothing}") from error
     found: Spec = deepcopy(options.as_dict())  # a default is the parser's own
     if place := not_finite_in(found):
         raise InputError(f"{kind} '{name}': {place}; give a finite number")
@@ -302,7 +304,8 @@ def registered(kind: str, registry: Mapping[str, Part], name: object) -> Part:
     0.5
     """
     if not isinstance(name, str) or name not in registry:
-        raise InputError(f"unknown {kind} {shown(name)}: use one of {', '.join(registry)}")
+        near = meant(name, registry) if isinstance(name, str) else ""
+        raise InputError(f"unknown {kind} {shown(name)}: use one of {', '.join(registry)}{near}")
     return registry[name]
 
 
@@ -338,7 +341,7 @@ def _factory(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) 
     module, _, attribute = name.rpartition(".")
     unknown = f"unknown {kind} '{name}': use one of {', '.join(registry)}, or the import path of your own class"
     if not module:
-        raise InputError(unknown)
+        raise InputError(f"{unknown}{meant(name, registry)}")
     try:
         part: object = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # importing runs the user's own code

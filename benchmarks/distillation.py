@@ -48,7 +48,8 @@ from amed_lightning.denoisers.files import save_model
 from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, SamplerParts, sample_seeds
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import Sampler, SamplerParts, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import Placer
 from amed_lightning.solvers.state import SolverState

@@ -40,7 +40,8 @@ from amed_lightning.metrics.frechet import Moments, feature_sums
 from amed_lightning.metrics.inception import Inception
 from amed_lightning.metrics.scores import USUAL, GenerationScores, Measure, metrics_of
 from amed_lightning.metrics.statistics import Statistics
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import Images, quantise
 

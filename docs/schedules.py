@@ -36,7 +36,8 @@ from amed_lightning.noise.schedules import (
 from amed_lightning.runtime.processes import launch
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
-from amed_lightning.teacher.search import FINE_SCHEDULE, TEACHER, ScheduleSearch, search
+from amed_lightning.teacher.search import search
+from amed_lightning.teacher.wanted import FINE_SCHEDULE, TEACHER, ScheduleSearch
 from amed_lightning.tensors import Images
 
 Row = tuple[str, ...]

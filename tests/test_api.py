@@ -16,8 +16,9 @@ import amed_lightning as al
 from amed_lightning import api
 from amed_lightning.amed.files import save_learned
 from amed_lightning.denoisers.registry import ASSETS
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, build_sampler
+from amed_lightning.sampling.sampler import SamplerParts, build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.tabulated import Tabulated, table_of
 

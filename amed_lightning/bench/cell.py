@@ -15,6 +15,7 @@ import torch
 from amed_lightning.bench.suite import Dataset, Planned, Suite, plan, require_files
 from amed_lightning.config import canonical_json, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import load
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
@@ -158,7 +159,7 @@ def _samplers(
 ) -> tuple[DiffusionModel, list[tuple[Planned, Sampler]]]:
     """Load a dataset's model, and build what its cells sample with, before real images are looked at."""
     loaded = load(dataset.model)
-    plain, clipped = (suite.arithmetic.applied(model) for model in (loaded, thresholded(loaded)))
+    plain, clipped = (computing(model, suite.arithmetic) for model in (loaded, thresholded(loaded)))
     configs = [replace(planned.config, arithmetic=suite.arithmetic) for planned in plans]
     models = [plain if planned.model == dataset.model else clipped for planned in plans]
     return plain, list(zip(plans, map(build_sampler, configs, models), strict=True))

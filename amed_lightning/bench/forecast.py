@@ -16,6 +16,7 @@ from rich.table import Table
 from amed_lightning.bench.suite import Dataset, Planned, Suite, plan
 from amed_lightning.config import InputError, Spec, complete
 from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import DENOISERS, load, outline
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.files import CLASSIFIERS
@@ -130,7 +131,7 @@ def _timed(arithmetic: Arithmetic, spec: Spec, batch_size: int, device: torch.de
     """Return the seconds of one network run on a micro-batch, the second of two, or why they are not known."""
     try:
         with offline():
-            model = arithmetic.applied(load(spec)).to(device)
+            model = computing(load(spec), arithmetic).to(device)
     except InputError as error:
         return None, f"not timed: {error}"
     seeds = Seeds(Stream.evaluation, 0, batch_size)

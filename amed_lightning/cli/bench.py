@@ -1,56 +1,60 @@
-"""``bench``: run a suite, render what it has left (``table``, ``plot``), or ``compare`` two sweeps."""
+"""``bench``: run a suite, render what it has left (``table``, ``plot``, ``report``), or ``compare`` two sweeps."""
 
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from amed_lightning.bench.cell import prepare
+from amed_lightning.bench.cell import Bench, prepare
 from amed_lightning.bench.compare import compare
 from amed_lightning.bench.forecast import cells_to_come, estimates, totals
-from amed_lightning.bench.plot import plot, write_grids
+from amed_lightning.bench.plot import FORMATS, plot, write_grids
 from amed_lightning.bench.published import FIGURES, NOTHING, Published, read_published
 from amed_lightning.bench.render import comma_separated, latex, markdown, terminal
+from amed_lightning.bench.report import page
 from amed_lightning.bench.results import Results, lines_of, read_json, rows_of, write_plan
+from amed_lightning.bench.screen import beaten, screening, without
 from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
-from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser, parser_for
-from amed_lightning.config import digest, write_atomically
+from amed_lightning.cli.parsing import PLAIN_WIDTH
+from amed_lightning.config import InputError, digest, write_atomically
 from amed_lightning.runtime.places import require_place
-from amed_lightning.runtime.processes import launch, ready
+from amed_lightning.runtime.processes import Processes, launch, ready
 from amed_lightning.runtime.provenance import provenance, write_run_record
+from amed_lightning.runtime.shipped import shipped
+
+FITTED = 80
+"""Columns of a sweep's table where there is no terminal; more only for what names a cell and its first score."""
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
-    """Do what the first argument says; without one, run."""
-    action, *rest = arguments if arguments and arguments[0] in ACTIONS else ("run", *arguments)
-    return ACTIONS[action](f"{verb} {action}", rest)
+def run(options: Namespace) -> int:
+    """Do what the action says."""
+    return ACTIONS[options.action](options)
 
 
-def _run(verb: str, arguments: Sequence[str]) -> int:
-    parser = _parser(verb, f"Sweep a suite, then tabulate and plot. Other actions: {', '.join(ACTIONS)}.")
-    parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
-    parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
-    parser.add_argument("--images", action="store_true", help="also write every image as a PNG file")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be computed, and how long it takes")
-    parser.add_argument("--seconds_per_run", type=float | None, default=None, help="of a micro-batch, for --dry-run")
-    options = parser.parse_args(list(arguments))
+def _run(options: Namespace) -> int:
     suite = load_suite(options.config)
     if options.dry_run:
         return _dry_run(suite, options)
     require_place(options.output / suite.name, is_folder=True)
     published = _published(options.published)
     fabric = ready(options.accelerator, options.devices, options.num_nodes)
-    benches, results = prepare(suite), Results(options.output / suite.name, options.images)
+    version, results = digest(suite), Results(options.output / suite.name, options.images)
+    benches = prepare(screening(suite) if options.screen else suite)
     fabric.launch()
+    if options.screen:
+        suite = _screened(suite, benches, options.output, fabric, fabric.device)
+        benches = prepare(suite)
     if fabric.is_global_zero:
-        write_plan(suite, benches, results)
+        write_plan(suite, benches, results, version)
         for bench in benches:
             for note in [*bench.examiner.reference.notes, *bench.caveats(suite.num_blocks * suite.block_size)]:
                 print(f"note: {bench.name}: {note}", file=sys.stderr)
@@ -71,24 +75,50 @@ def _run(verb: str, arguments: Sequence[str]) -> int:
             return 1 if failed else 0
 
 
-def _table(verb: str, arguments: Sequence[str]) -> int:
-    options = _parser(verb, "Tabulate what a sweep has finished.").parse_args(list(arguments))
+def _screened(
+    suite: Suite, benches: Sequence[Bench], folder: Path, processes: Processes, device: torch.device
+) -> Suite:
+    """Rank a suite's cells on few images, and return it without those that are beaten; what fails stays in it."""
+    small = screening(suite)
+    results = Results(folder / small.name)
+    if processes.global_rank == 0:
+        write_plan(small, benches, results)
+    fill(benches, results, processes, device)
+    processes.broadcast(None)  # all rows are there
+    rows = rows_of(results.folder)
+    losers = beaten(rows)
+    if processes.global_rank == 0:
+        for loser in losers:
+            print(f"beaten: {loser.cell}: FID worse by {loser.difference:.2f} than that of {loser.by}")
+        print(f"screened: {len(losers)} of {len(rows)} cells are left out, on {rows[0].n:,} images each")
+    return without(suite, losers)
+
+
+def _table(options: Namespace) -> int:
     _tabulate(_results(options), _published(options.published))
     return 0
 
 
-def _plot(verb: str, arguments: Sequence[str]) -> int:
-    options = _parser(verb, "Draw FID and IS against NFE, and sample grids.").parse_args(list(arguments))
-    _draw(_results(options))
+def _plot(options: Namespace) -> int:
+    if options.picture is not None:
+        if options.picture.suffix not in FORMATS:
+            raise InputError(f"{options.picture}: a picture's name ends with {', '.join(FORMATS)}")
+        require_place(options.picture)
+    _draw(_results(options), options.picture, options.on_schedule)
     return 0
 
 
-def _compare(verb: str, arguments: Sequence[str]) -> int:
-    parser = Parser(prog=f"amed-lightning {verb}", description="Compare two sweeps, cell by cell.")
-    parser.add_argument("before", type=Path, help="folder of the sweep A")
-    parser.add_argument("after", type=Path, help="folder of the sweep B")
-    parser.add_argument("--output", type=Path | None, default=None, help="also write the tables to this Markdown file")
-    options = parser.parse_args(list(arguments))
+def _report(options: Namespace) -> int:
+    if options.page is not None:
+        require_place(options.page)
+    results = _results(options)
+    path = options.page or results.folder / "report.html"
+    write_atomically(path, page(results, _published(options.published), options.on_schedule).encode())
+    print(f"written: {path}")
+    return 0
+
+
+def _compare(options: Namespace) -> int:
     if options.output:
         require_place(options.output)
     changes = compare(rows_of(options.before), rows_of(options.after))
@@ -99,22 +129,14 @@ def _compare(verb: str, arguments: Sequence[str]) -> int:
     return 0
 
 
-ACTIONS: dict[str, Callable[[str, Sequence[str]], int]] = {
+ACTIONS: dict[str, Callable[[Namespace], int]] = {
     "run": _run,
     "table": _table,
     "plot": _plot,
+    "report": _report,
     "compare": _compare,
     "nightly": nightly.run,
 }
-
-
-def _parser(verb: str, description: str) -> Parser:
-    """Return the parser of what has a suite."""
-    parser = parser_for(verb, description)
-    parser.add_argument("--config", type=Path, required=True, help="the suite's YAML file")
-    parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="folder of all suites' results")
-    parser.add_argument("--published", type=Path, default=Path("benchmarks"), help=f"folder of {FIGURES} and its keys")
-    return parser
 
 
 def _results(options: Namespace) -> Results:
@@ -127,7 +149,8 @@ def _results(options: Namespace) -> Results:
     return results
 
 
-def _published(folder: Path) -> Published:
+def _published(folder: Path | None) -> Published:
+    folder = folder or shipped("benchmarks")
     if not (folder / FIGURES).is_file():
         print(f"note: no {FIGURES} in {folder}; tables have no published figures", file=sys.stderr)
         return NOTHING
@@ -152,7 +175,7 @@ def _tabulate(results: Results, published: Published) -> None:
     for ending, text in texts.items():
         write_atomically(results.folder / f"table.{ending}", text.encode())
     for table in shown:
-        _print(terminal(table))
+        _print(terminal(table, shutil.get_terminal_size((FITTED, 0)).columns))
     gaps = Counter(line.gap for line in lines if line.gap in ("missing", "failed"))
     if gaps:
         kinds = ", ".join(f"{count} {gap}" for gap, count in gaps.items())
@@ -160,10 +183,12 @@ def _tabulate(results: Results, published: Published) -> None:
     print(f"written: {', '.join(str(results.folder / f'table.{ending}') for ending in texts)}")
 
 
-def _draw(results: Results) -> None:
-    rows, path = rows_of(results.folder), results.folder / "fid.png"
-    plot(rows, path)
-    print(f"written: {', '.join(map(str, [path, *write_grids(rows, results)]))}")
+def _draw(results: Results, picture: Path | None = None, schedule: str | None = None) -> None:
+    rows, path = rows_of(results.folder), picture or results.folder / "fid.png"
+    if schedule is not None and schedule not in (names := sorted({row.id.schedule for row in rows})):
+        raise InputError(f"no cell ran on the schedule '{schedule}'; there are {', '.join(names)}")
+    plot(rows, path, schedule)
+    print(f"written: {', '.join(map(str, [path, *write_grids(rows, results, schedule)]))}")
 
 
 def _print(table: Table) -> None:

@@ -1,15 +1,11 @@
 """``convert``: a published file becomes safetensors and a JSON. Nothing that it holds is run."""
 
-from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
 
 import jsonargparse
 
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.published import read_published_predictor
-from amed_lightning.cli.parsing import Parser
 from amed_lightning.config import InputError, Spec, build
 from amed_lightning.denoisers.families import FAMILIES
 from amed_lightning.denoisers.files import save_weights
@@ -18,21 +14,12 @@ from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.thresholding import Thresholded
 from amed_lightning.denoisers.untold import Untold
 from amed_lightning.runtime.places import require_place
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerParts
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: jsonargparse.Namespace) -> int:
     """Read, check, write."""
-    description = "Turn a published network or AMED predictor into safetensors and a JSON, without running it."
-    parser = Parser(prog=f"amed-lightning {verb}", description=description)
-    parser.add_argument("--config", action="config", help="YAML file with these options")
-    parser.add_argument("source", type=Path, help="a .pkl of EDM's, a .pt of OpenAI's, or a .pkl of AMED's")
-    parser.add_argument("destination", type=Path, help="the .json to write; the weights go beside it")
-    parser.add_class_arguments(Untold)
-    parser.add_argument(
-        "--model", type=dict[str, Any] | None, default=None, help="name and options of the model of an AMED predictor"
-    )
-    options = parser.parse_args(list(arguments))
     if options.destination.suffix != ".json":
         raise InputError(f"{options.destination}: the description is a .json; the weights go beside it")
     require_place(options.destination)

@@ -1,21 +1,23 @@
 """``doctor``: what this machine has, and what is wrong with it."""
 
-from collections.abc import Sequence
+import json
+from dataclasses import asdict
 
-from amed_lightning.cli.parsing import Parser
-from amed_lightning.runtime.diagnosis import devices, folders, packages, script, slurm
+from jsonargparse import Namespace
+
+from amed_lightning.runtime.diagnosis import Finding, devices, folders, packages, script, slurm
 
 CHAPTERS = {"packages": packages, "script": script, "devices": devices, "SLURM": slurm, "folders": folders}
 MARKS = {"fact": "", "warning": "warning: ", "problem": "problem: "}
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Examine and print; 1 if there is a problem."""
-    parser = Parser(
-        prog=f"amed-lightning {verb}", description="Versions, devices, SLURM, caches, and who owns a script."
-    )
-    parser.parse_args(list(arguments))
-    findings = []
+    findings: list[Finding] = []
+    if options.json:
+        told = {title: [asdict(finding) for finding in examine()] for title, examine in CHAPTERS.items()}
+        print(json.dumps(told, indent=2))
+        return int(any(finding["level"] == "problem" for found in told.values() for finding in found))
     for title, examine in CHAPTERS.items():
         print(title)
         for finding in examine():

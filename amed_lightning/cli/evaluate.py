@@ -4,25 +4,24 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse.typing import PositiveInt
+from jsonargparse import Namespace
 
 from amed_lightning.bench.results import write_json
-from amed_lightning.cli.parsing import parser_for, seed_range
+from amed_lightning.cli.parsing import seed_range
 from amed_lightning.config import InputError, canonical_json, digest
 from amed_lightning.data.folder import image_files
 from amed_lightning.metrics.metric import Metric, Score
 from amed_lightning.metrics.reference import examiner
-from amed_lightning.metrics.scores import METRICS, USUAL, metrics_of
+from amed_lightning.metrics.scores import metrics_of
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, repeated_prompts
+from amed_lightning.sampling.sampler import Sampler, build_sampler, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import Bytes, Images
 
@@ -50,20 +49,8 @@ class Source:
     batches: Iterator[tuple[Bytes, tuple[Images, ...]]]
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Score and print."""
-    parser = parser_for(verb, "Score a sampler, or images in a folder or a zip, with FID, IS and more.")
-    parser.add_argument("--config", action="config", help="YAML file with these options")
-    for name, purpose in (("sampler", "what to score; or name --images"), ("teacher", "whose images to compare with")):
-        parser.add_argument(f"--{name}", type=SamplerConfig | None, default=None, enable_path=True, help=purpose)
-    parser.add_argument("--images", type=Path | None, default=None, help="folder or zip of images to score instead")
-    parser.add_argument("--detector", type=dict[str, Any], default={"name": "digits"}, help="name and options")
-    parser.add_argument("--dataset", type=dict[str, Any], default={"name": "digits"}, help="the real images")
-    parser.add_argument("--metrics", type=list[str | dict[str, Any]], default=[*USUAL], help=f"of {', '.join(METRICS)}")
-    parser.add_argument("--seeds", default="0-2047", help="first and last seed of the sampler")
-    parser.add_argument("--batch_size", type=PositiveInt, default=256, help="images at a time")
-    parser.add_argument("--output", type=Path | None, default=None, help="also write the scores to this JSON file")
-    options = parser.instantiate(parser.parse_args(list(arguments)))
     if (options.sampler is None) == (options.images is None):
         raise InputError("evaluate: name either --sampler or --images, and not both")
     if options.teacher is not None and options.sampler is None:

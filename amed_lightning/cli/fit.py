@@ -1,11 +1,11 @@
 """``fit`` and ``validate``: LightningCLI, literally."""
 
-from collections.abc import Sequence
+from jsonargparse import Namespace
 
 from amed_lightning.cli.training import TrainingCLI
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Run the Trainer's method of that name."""
-    TrainingCLI([verb, *arguments], run=True)
+    TrainingCLI([options.verb, *options.arguments], run=True)
     return 0

@@ -7,6 +7,7 @@ import importlib
 import locale
 import os
 import select
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,12 +15,14 @@ from contextlib import nullcontext, suppress
 from typing import NoReturn
 
 from amed_lightning import __version__
+from amed_lightning.cli.options import parsed
 from amed_lightning.config import InputError
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.network import keep_offline
 from amed_lightning.runtime.signals import let_go, listening
 from amed_lightning.runtime.trouble import first_line, told
 from amed_lightning.runtime.watch import AGAIN, is_of_a_lost_process, is_of_a_meeting, leave, meet, watching
+from amed_lightning.runtime.wording import meant
 
 OUTPUT = "standard output"
 NIGHT = ["bench", "nightly"]
@@ -37,10 +40,13 @@ VERBS = {
     "schedule": ("amed_lightning.cli.schedule", "choose a few-step schedule among a fine teacher's levels (GITS)"),
     "stores": ("amed_lightning.cli.stores", "list trajectories and tables, and who needs them; prune the others"),
     "models": ("amed_lightning.cli.models", "list, fetch or verify the published models"),
+    "list": ("amed_lightning.cli.listing", "list what a YAML can name: solvers, schedules, models, ..., with options"),
     "doctor": ("amed_lightning.cli.doctor", "tell what this machine has, and what is wrong with it"),
     "convert": ("amed_lightning.cli.convert", "turn a published network or predictor into safetensors and a JSON"),
     "export": ("amed_lightning.cli.export", "write a sampler for diffusers, ComfyUI, PyTorch alone or ONNX"),
     "bench": ("amed_lightning.cli.bench", "sweep solvers and NFE: run, table, plot"),
+    "new": ("amed_lightning.cli.new", "copy configurations, a suite and cluster scripts to begin with"),
+    "completion": ("amed_lightning.cli.completion", "print a script that completes these commands in a shell"),
 }
 
 
@@ -99,12 +105,13 @@ def _run(verb: str, rest: list[str]) -> int:
         print(f"amed-lightning {__version__}")
         return ExitCode.done
     if verb not in VERBS:
-        raise InputError(f"unknown verb '{verb}': use one of {', '.join(VERBS)}")
+        raise InputError(f"unknown verb '{verb}': use one of {', '.join(VERBS)}{meant(verb, VERBS)}")
     sys.path.append(_working_folder())  # a user's own classes are found as `python -m` finds them
     keep_offline()
     os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
     with watching(_blameless([verb, *rest])):
-        code: int = importlib.import_module(VERBS[verb][0]).run(verb, rest)
+        options = parsed(verb, rest)
+        code: int = importlib.import_module(VERBS[verb][0]).run(options)
         meet()
         return code
 
@@ -153,6 +160,8 @@ def _flush() -> None:
 
 def _is_unread() -> bool:
     """Whether what is printed goes to a pipe that nobody reads any more, as after ``| head``."""
+    if not hasattr(select, "poll"):  # as on Windows
+        return False
     output = select.poll()
     with suppress(OSError):
         output.register(sys.stdout.fileno(), 0)
@@ -183,7 +192,10 @@ def _speak_utf_8() -> None:
     """Start this process again in Python's UTF-8 mode, where it would read and write files in another encoding."""
     if locale.getpreferredencoding(False).lower() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+        again = [sys.executable, *sys.orig_argv[1:]]
+        if os.name == "nt":  # where execv returns to the shell at once
+            sys.exit(subprocess.call(again))
+        os.execv(sys.executable, again)
 
 
 def _working_folder() -> str:

@@ -1,40 +1,33 @@
 """``models``: the published models that a configuration can name, and their files."""
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import asdict
 
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from amed_lightning.cli.parsing import PLAIN_WIDTH, Parser
+from amed_lightning.cli.parsing import PLAIN_WIDTH
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.zoo.card import Card, CardFile, card_names, load_card
 from amed_lightning.runtime.cache import cache_folder, check, fetch
 
-ACTIONS = ("list", "fetch", "verify")
 
-
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """List, fetch or verify."""
-    action, *rest = arguments if arguments and arguments[0] in ACTIONS else ("list", *arguments)
-    parser = Parser(
-        prog=f"amed-lightning {verb}", description=f"Published models: {', '.join(ACTIONS)} (default: list)."
-    )
-    parser.add_argument("cards", nargs="*", help="names, or paths of your own; all if none, but fetch wants them named")
-    parser.add_argument("--for", type=Path | None, default=None, help="fetch: the YAML of a suite, all that it loads")
-    options = parser.parse_args(rest)
     if suite := options["for"]:
-        if action != "fetch" or options.cards:
+        if options.action != "fetch" or options.cards:
             raise InputError("models --for: it is an option of fetch, and takes the place of cards")
         from amed_lightning.cli.suite_files import fetch_for  # imports torch, which listing models does without
 
         return fetch_for(suite)
     cards = [load_card(name) for name in options.cards or card_names()]
-    if action == "list":
-        _list(cards)
+    if options.action == "list":
+        _print_json(cards) if options.json else _list(cards)
         return 0
-    if action == "verify":
+    if options.action == "verify":
         return _verify(cards, missing_is_fine=not options.cards)
     if not options.cards:
         raise InputError(
@@ -46,11 +39,21 @@ def run(verb: str, arguments: Sequence[str]) -> int:
 def _list(cards: Sequence[Card]) -> None:
     table = Table("card", "what it draws", "licence", "files here", "FID at NFE", box=None, pad_edge=False)
     for card in cards:
-        here = sum((card.folder / file.name).is_file() for file in card.files.values())
+        here = len(list(_here(card)))
         quality = f"{card.teacher.fid} at {card.teacher.nfe}" if card.teacher else ""
         table.add_row(card.name, card.title, card.licence.name, f"{here} of {len(card.files)}", quality)
     Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH).print(table)
     print(f"files are kept in {cache_folder() / 'models'}; AMED_CACHE names another folder")
+
+
+def _print_json(cards: Sequence[Card]) -> None:
+    """Print what the cards say, and where their files are."""
+    told = [asdict(card) | {"folder": card.folder, "here": list(_here(card))} for card in cards]
+    print(json.dumps(told, default=str, indent=2))
+
+
+def _here(card: Card) -> Iterator[str]:
+    return (key for key, file in card.files.items() if (card.folder / file.name).is_file())
 
 
 def _fetch(cards: Sequence[Card]) -> int:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from jsonargparse import Namespace
 from lightning.fabric import Fabric
@@ -13,7 +12,6 @@ from amed_lightning.bench.nightly import Night, Nightly
 from amed_lightning.bench.results import write_plan
 from amed_lightning.bench.suite import Suite, load_suite, plan
 from amed_lightning.bench.sweep import run as fill
-from amed_lightning.cli.parsing import parser_for
 from amed_lightning.config import InputError, load_dataclass
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.hardware import hardware
@@ -28,18 +26,12 @@ EXIT_CODES = {
 }
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Run a night; return 0 where all is fine, 1 after a regression, 3 where something could not be decided.
 
     Nothing is decided where a device is missing, or a file that the suite needs. Where there is no room, no memory or
     no library, the command itself ends with 3.
     """
-    parser = parser_for(verb, "Run a suite and compare it with golden rows.")
-    parser.add_argument("--config", type=Path, required=True, help="YAML file of the nightly run")
-    parser.add_argument("--devices", type=int, default=1, help="processes per node, one device or CPU thread each")
-    parser.add_argument("--num_nodes", type=int, default=1, help="nodes")
-    parser.add_argument("--update-golden", action="store_true", help="make tonight's rows the golden ones")
-    options = parser.parse_args(list(arguments))
     config = load_dataclass(options.config, Nightly)
     suite = load_suite(config.suite)
     plan(suite)

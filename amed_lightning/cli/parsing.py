@@ -1,19 +1,22 @@
-"""What the verbs' parsers share: options, and errors of one line."""
+"""What the verbs' parsers share: options, errors of one line, and pages of help without types."""
 
 import re
+from argparse import SUPPRESS, Action
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import jsonargparse
 
 from amed_lightning.config import InputError, at_home
-from amed_lightning.runtime.yaml_text import NAMELESS
+from amed_lightning.runtime.wording import worded
+from amed_lightning.runtime.yaml_text import NAME, NAMELESS, PARTS
 
 PLAIN_WIDTH = 160
 """Columns of a table where there is no terminal."""
 SEED_RANGE = re.compile("([0-9]{1,20})(?:-([0-9]{1,20}))?")
-NOISE = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>")
-"""How the lines begin that a parser adds around the one that names the key."""
+ENVIRONMENT = "AMED_"
 
 
 class OneLineErrors:
@@ -25,8 +28,7 @@ class OneLineErrors:
         Raises:
             InputError: always.
         """
-        lines = (line.strip() for line in message.replace(NAMELESS, "").splitlines())
-        raise InputError(" ".join(line for line in lines if line and not line.startswith(NOISE))) from ex
+        raise InputError(worded(message.replace(NAMELESS, ""), _keys(self))) from ex
 
     def parse_path(self, path: str | Path, *arguments: Any, **options: Any) -> jsonargparse.Namespace:
         """Parse a configuration.
@@ -42,12 +44,84 @@ class OneLineErrors:
             raise InputError(f"{path}: {error}") from error
 
 
-class Parser(OneLineErrors, jsonargparse.ArgumentParser):
-    """A parser of a verb's options, whose paths may begin at the home folder."""
+class Page(jsonargparse.DefaultHelpFormatter):
+    """A page of help that says what an option is for, and its default, and nothing of types."""
 
-    def parse_args(self, *arguments: Any, **options: Any) -> jsonargparse.Namespace:  # type: ignore[override]
+    def _format_args(self, action: Action, default_metavar: str | None) -> str:
+        """Return what an option's value looks like."""
+        return super()._format_args(action, default_metavar or "").replace(",null}", "}")
+
+    def _get_help_string(self, action: Action) -> str:
+        """Return an option's line."""
+        text = (action.help or "").replace("``", "`")
+        if action.required:
+            return f"{text} (required)"
+        if not action.option_strings or action.default in (None, False, SUPPRESS, [], ""):
+            return text
+        return text if "default" in text else f"{text} (default: %(default)s)"
+
+
+class Parser(OneLineErrors, jsonargparse.ArgumentParser):
+    """A parser of a verb's options, whose paths may begin at the home folder.
+
+    Args:
+        options: of jsonargparse's.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=Page, allow_abbrev=False, **options)
+
+    def parse_args(self, args: Sequence[str], **options: Any) -> jsonargparse.Namespace:  # type: ignore[override]
         """Parse the command line and the configurations that it names."""
-        return at_home(super().parse_args(*arguments, **options))
+        return at_home(super().parse_args(parts_spelled_out(args), **options))
+
+    @property
+    def keys(self) -> list[str]:
+        """What it takes, with dots between a group and its keys."""
+        return _keys(self)
+
+
+def variable(command: str, key: str) -> str:
+    """Return the name of the variable that sets an option.
+
+    >>> variable("bench run", "num_nodes"), variable("sample", "sampler.nfe")
+    ('AMED_BENCH_RUN__NUM_NODES', 'AMED_SAMPLE__SAMPLER__NFE')
+    """
+    return f"{ENVIRONMENT}{command.replace(' ', '_')}__{key.replace('.', '__').replace('-', '_')}".upper()
+
+
+def parts_spelled_out(arguments: Sequence[str]) -> list[str]:
+    """Put a part in the place of its name where an option takes one.
+
+    >>> parts_spelled_out(["--sampler.model", "digits", "--detector=digits"])
+    ['--sampler.model', '{name: digits}', '--detector={name: digits}']
+    """
+    done: list[str] = []
+    for argument in arguments:
+        option, is_assigned, value = argument.partition("=")
+        if is_assigned and _takes_part(option) and NAME.fullmatch(value):
+            argument = f"{option}={{name: {value}}}"
+        elif done and _takes_part(done[-1]) and NAME.fullmatch(argument):
+            argument = f"{{name: {argument}}}"
+        done.append(argument)
+    return done
+
+
+def _takes_part(option: str) -> bool:
+    return option.startswith("--") and option.lstrip("-").rpartition(".")[2] in PARTS
+
+
+def _keys(parser: Any) -> list[str]:
+    """Return what a parser takes, groups' keys with dots, those of a group that is read as one value included."""
+    keys = []
+    if (verbs := getattr(parser, "_subcommands_action", None)) is not None:  # LightningCLI's
+        return list(dict.fromkeys(key for each in verbs._name_parser_map.values() for key in _keys(each)))
+    for action in parser._actions:
+        names = [name[2:] for name in action.option_strings if name.startswith("--") and not name.endswith("+")]
+        keys += [] if action.dest.startswith(("help", "print_")) else names
+        for form in get_args(getattr(action, "_typehint", None)):
+            keys += [field.name for field in fields(form)] if is_dataclass(form) else []
+    return keys
 
 
 def parser_for(verb: str, description: str) -> Parser:
@@ -57,7 +131,8 @@ def parser_for(verb: str, description: str) -> Parser:
         verb: as it is typed.
         description: of what it does.
     """
-    parser = Parser(prog=f"amed-lightning {verb}", description=description)
+    usage = f"amed-lightning {verb} [FILE] [--OPTION VALUE ...]"
+    parser = Parser(prog=f"amed-lightning {verb}", usage=usage, description=description)
     parser.add_argument("--accelerator", default="auto", help="cpu, gpu, or auto")
     return parser
 

@@ -1,7 +1,6 @@
 """``precompute``: the data step of a distillation alone, from the same YAML."""
 
-from collections.abc import Sequence
-
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from amed_lightning.cli.training import TrainingCLI, distillation
@@ -23,9 +22,9 @@ class PrecomputeCLI(TrainingCLI):
         parser.add_argument("--dry-run", action="store_true", help="print what it would take, and write nothing")
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(asked: Namespace) -> int:
     """Compute the trajectories that are missing, or say what that would take."""
-    module, data, options = distillation(arguments, PrecomputeCLI)
+    module, data, options = distillation(asked.arguments, PrecomputeCLI)
     trainer = options.trainer
     fabric = launch(trainer.accelerator, trainer.devices, trainer.num_nodes)
     if options.dry_run:

@@ -1,13 +1,10 @@
 """``reference``: statistics of real images, computed once for every later score."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse import Namespace
 
-from amed_lightning.cli.parsing import parser_for
 from amed_lightning.config import build
 from amed_lightning.data.registry import DATASETS
 from amed_lightning.metrics.files import load_detector
@@ -16,16 +13,8 @@ from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Compute and write."""
-    parser = parser_for(verb, "Show real images to a detector and keep what FID, KID, precision and recall need.")
-    parser.add_argument("--config", action="config", help="YAML file with these options")
-    parser.add_argument("--detector", type=dict[str, Any], default={"name": "digits"}, help="name and options")
-    parser.add_argument("--dataset", type=dict[str, Any], default={"name": "digits"}, help="the real images")
-    parser.add_argument("--features", type=bool, default=False, help="keep them, for KID, precision and recall")
-    parser.add_argument("--batch_size", type=PositiveInt, default=256, help="images at a time")
-    parser.add_argument("--output", type=Path, required=True, help="the .npz file to write")
-    options = parser.instantiate(parser.parse_args(list(arguments)))
     require_place(options.output)
     device = launch(options.accelerator).device
     detector, digest = load_detector(options.detector, device)

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse import Namespace
 from lightning.fabric import Fabric
 
-from amed_lightning.cli.parsing import parser_for, seed_range
+from amed_lightning.cli.parsing import seed_range
 from amed_lightning.config import InputError, Spec, options_of
 from amed_lightning.data.output import VERB, Samples
 from amed_lightning.data.picture import Record
@@ -18,24 +17,14 @@ from amed_lightning.denoisers.registry import DENOISERS, published_card
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.work import share
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, SamplerConfig, build_sampler, identity, require_classes
+from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, require_classes
 from amed_lightning.seeds import Seeds, Stream
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Sample and write."""
-    parser = parser_for(verb, "Write images for a range of seeds.")
-    parser.add_argument("--config", action="config", help="YAML file with these options")
-    parser.add_class_arguments(SamplerConfig, "sampler")
-    parser.add_argument("--seeds", default="0-63", help="first and last seed")
-    parser.add_argument("--classes", type=list[int], default=[], help="labels to take in turn, not each seed's own")
-    parser.add_argument("--prompt", action="append", default=[], help="for the seeds to take in turn; may be repeated")
-    parser.add_argument("--guidance", type=float | None, default=None, help="scale of a text model's guidance")
-    parser.add_argument("--batch_size", type=PositiveInt, default=64, help="samples per network run")
-    parser.add_argument("--output", type=Path, default=Path("runs/samples"), help="folder, or a .png for a grid")
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier `sample` wrote there")
-    options = parser.instantiate(parser.parse_args(list(arguments)))
     seeds, config = seed_range(options.seeds), _asked(options.sampler, options.prompt, options.guidance)
     sampler = build_sampler(config)
     require_classes(options.classes, sampler.model.num_classes)

@@ -1,20 +1,14 @@
 """``schedule``: search a schedule with GITS."""
 
-from collections.abc import Sequence
+from jsonargparse import Namespace
 
-from amed_lightning.cli.parsing import parser_for
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
-from amed_lightning.teacher.search import ScheduleSearch, search
+from amed_lightning.teacher.search import search
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """Search and print the levels."""
-    parser = parser_for(verb, "Choose a few-step schedule among a fine teacher's levels (GITS).")
-    parser.add_argument("--config", action="config", help="YAML file with these options")
-    parser.add_argument("--devices", type=int, default=1, help="processes that share the teacher's work")
-    parser.add_class_arguments(ScheduleSearch, "search")
-    options = parser.instantiate(parser.parse_args(list(arguments)))
     require_place(options.search.output)
     fabric = launch(options.accelerator, options.devices)
     sigmas = search(options.search, fabric, fabric.device)

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from amed_lightning.cli.parsing import Parser
-from amed_lightning.cli.training import distillation
 from amed_lightning.config import InputError, digest
 
-ACTIONS = ("list", "prune")
 ENDINGS = (".json", ".yaml", ".yml")
 ONE_LINE = 10_000
 """Columns of what is no terminal: paths are not broken."""
@@ -70,22 +68,14 @@ class Kept:
             shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
 
 
-def run(verb: str, arguments: Sequence[str]) -> int:
+def run(options: Namespace) -> int:
     """List what there is, or remove what nobody needs."""
-    action, *rest = arguments if arguments and arguments[0] in ACTIONS else ("list", *arguments)
-    parser = Parser(prog=f"amed-lightning {verb} {action}", description="Trajectories and tables: list, prune.")
-    parser.add_argument("--root", type=Path, default=Path("runs/trajectories"), help="folder of the stores (data.root)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs that may need them")
-    parser.add_argument("--config", type=Path, nargs="*", default=[], help="YAML files of fits that may need them, too")
-    if action == "prune":
-        parser.add_argument("--yes", action="store_true", help="remove; without it, only say what would be removed")
-    options = parser.parse_args(rest)
     if missing := [path for path in options.config if not path.is_file()]:
         raise InputError(f"--config {missing[0]}: no such file")
     if not options.root.is_dir():
         raise InputError(f"--root {options.root}: no such folder; name the one that `data.root` names")
     kept, needs = [*_stores(options.root), *_tables(options.root / "tables")], _needs(options)
-    if action == "list":
+    if options.action == "list":
         _list(kept, needs)
     else:
         _prune(kept, needs, options.yes)
@@ -156,6 +146,8 @@ def _needs(options: Any) -> Needs:
         text = path.read_text(errors="replace")
         for named in (name for name in known if name in text):
             needs[named].append(f"{path}{_asked_for(text)}")
+    if options.config:
+        from amed_lightning.cli.training import distillation  # brings Lightning, which a list of folders does without
     for path in options.config:
         module, data, _ = distillation(["--config", str(path)])
         total = f"{len(data.train_seeds)} + {len(data.val_seeds)}"

@@ -52,7 +52,14 @@ class ProgressLines(Callback):
 
 
 class TrainingParser(OneLineErrors, LightningArgumentParser):
-    """LightningCLI's parser, with errors of one line."""
+    """LightningCLI's parser, with errors of one line.
+
+    Args:
+        options: of jsonargparse's.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, allow_abbrev=False, **options)
 
 
 class TrainingCLI(LightningCLI):

@@ -1,8 +1,13 @@
-"""The digits that scikit-learn carries: 1,797 grey 8x8 images of handwritten digits (UCI, Alpaydin & Kaynak 1998)."""
+"""The digits: 1,797 grey 8x8 images of handwritten digits (Alpaydin & Kaynak 1998, UCI repository, CC BY 4.0).
 
+They are the test part of the repository's set, in the order in which scikit-learn ships them, as amounts of ink.
+"""
+
+from pathlib import Path
+
+import numpy as np
 import torch
 from jaxtyping import Int
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from amed_lightning.data.images import ImageSet
@@ -11,13 +16,14 @@ from amed_lightning.tensors import Bytes
 NUM_CLASSES = 10
 SHAPE = (1, 8, 8)
 MAX_INK = 16
+INK = Path(__file__).parents[1] / "assets" / "digits" / "images.npz"
 
 
 def digits() -> tuple[Bytes, Int[Tensor, "batch"]]:
     """Return all images as bytes (0 for paper, 255 for full ink) and their labels, in the file's order."""
-    data = load_digits()
-    ink = torch.from_numpy(data.images)[:, None]
-    return (ink * 255 / MAX_INK).round().to(torch.uint8), torch.from_numpy(data.target).long()
+    with np.load(INK, allow_pickle=False) as data:
+        ink, labels = torch.from_numpy(data["ink"])[:, None], torch.from_numpy(data["labels"])
+    return (ink.double() * 255 / MAX_INK).round().to(torch.uint8), labels.long()
 
 
 def digits_set() -> ImageSet:

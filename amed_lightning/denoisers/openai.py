@@ -16,9 +16,10 @@ from amed_lightning.config import InputError
 from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.denoisers.openai_names import CLASSIFIER_ALONE, LABELS, State, translated
-from amed_lightning.denoisers.preconditioning import RESCALED_STEPS, VPDiscrete
+from amed_lightning.denoisers.preconditioning import VPDiscrete
 from amed_lightning.denoisers.topology import Topology
 from amed_lightning.denoisers.untold import TRAINING, Shape, Untold
+from amed_lightning.noise.betas import RESCALED_STEPS
 from amed_lightning.runtime.foreign import read_torch
 
 VP_LEVELS = (0.01048384327441454, 152.16697692871094)

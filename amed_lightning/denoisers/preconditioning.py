@@ -25,7 +25,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -35,13 +35,9 @@ from torch import Tensor, nn
 from amed_lightning.denoisers.adm import NoisyClassifier
 from amed_lightning.denoisers.unet import UNet
 from amed_lightning.flow.model import Condition, Denoised
-from amed_lightning.noise.betas import BETAS, cosine_betas, log_alphas_of
+from amed_lightning.noise.betas import BETAS, RESCALED_STEPS, NoiseSchedule, cosine_betas, log_alphas_of
 from amed_lightning.noise.discrete_time import DiscreteTime
 from amed_lightning.tensors import Images, Level, per_sample
-
-NoiseSchedule: TypeAlias = Literal["linear", "cosine"]
-RESCALED_STEPS = 1000
-"""Steps that a rescaled step is one of."""
 
 
 class Coefficients(NamedTuple):

@@ -32,6 +32,16 @@ def digits() -> DiffusionModel:
     return without_labels(digits_conditional())
 
 
+def fashion_mnist_conditional() -> DiffusionModel:
+    """The denoiser of 28x28 clothes that the package ships; each seed draws its kind."""
+    return load_model(ASSETS / "fashion_mnist" / "denoiser.json")
+
+
+def fashion_mnist() -> DiffusionModel:
+    """The same weights without labels: which kind it is stays open."""
+    return without_labels(fashion_mnist_conditional())
+
+
 def file(path: str) -> DiffusionModel:
     """A model that ``fit`` exported.
 
@@ -87,6 +97,8 @@ def pretrained(card: str, overrides: Spec | None = None) -> DiffusionModel:
 DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "digits": digits,
     "digits_conditional": digits_conditional,
+    "fashion_mnist": fashion_mnist,
+    "fashion_mnist_conditional": fashion_mnist_conditional,
     "file": file,
     "anisotropic_gaussian": anisotropic_gaussian,
     "guided": guided,

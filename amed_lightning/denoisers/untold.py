@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.preconditioning import RESCALED_STEPS, NoiseSchedule
+from amed_lightning.noise.betas import RESCALED_STEPS, NoiseSchedule
 
 AttentionOrder: TypeAlias = Literal["legacy", "new"]
 TRAINING = ("noise_schedule", "diffusion_steps", "rescale_timesteps")

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.arithmetic import Autocast, Computing
+from amed_lightning.denoisers.computing import Autocast, Computing
 from amed_lightning.denoisers.discrete import NetworkDenoiser
 from amed_lightning.denoisers.guidance import ClassifierFreeGuidance
 from amed_lightning.denoisers.pooling import Pooled

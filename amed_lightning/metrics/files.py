@@ -10,6 +10,7 @@ import torch
 from amed_lightning.config import InputError, Spec, build, file_digest, write_atomically
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.efficientnet import efficientnet_lite0
 from amed_lightning.metrics.fashion_mnist_classifier import FashionMNISTClassifier
 from amed_lightning.metrics.image_classifier import ImageClassifier
 from amed_lightning.metrics.inception import inception
@@ -114,6 +115,7 @@ DETECTORS: dict[str, Callable[..., tuple[Detector, str]]] = {
     "inception": inception,
     "dinov2": dinov2,
     "clip": clip,
+    "efficientnet_lite0": efficientnet_lite0,
 }
 """The detectors that configurations call by name; each comes with the digest of all that its features depend on."""
 

@@ -12,11 +12,15 @@ cosine ``1 - f((i + 1) / M) / f(i / M)``, at most 0.999, with ``f(t) = cos^2(pi 
 import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
+from typing import Literal, TypeAlias
 
 COSINE_OFFSET = 0.008
 LARGEST_BETA = 0.999
 MAX_STEPS = 100_000
 """Beyond these a number of steps is a mistake, and a table would take for ever."""
+RESCALED_STEPS = 1000
+"""Steps that a rescaled step is one of."""
+NoiseSchedule: TypeAlias = Literal["linear", "cosine"]
 
 
 def linear_betas(steps: int) -> list[float]:

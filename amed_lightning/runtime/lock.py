@@ -6,7 +6,6 @@ or, on its own host, by a lock of the kernel that ended with it; in doubt the di
 want to take over what was left, the one that creates a second file may, and it replaces the first in one step.
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from amed_lightning.config import InputError, digest
+from amed_lightning.runtime.flock import HAS_LOCKS, lock
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.slurm import has_ended, job_name, number
 
@@ -92,6 +92,8 @@ class DirectoryLock:
             try:
                 yield
             finally:
+                if not HAS_LOCKS:  # Windows removes no open file
+                    file.close()
                 if _holder(self.path) == self.me:
                     self.path.unlink()
 
@@ -149,7 +151,7 @@ class DirectoryLock:
         file = path.open("x")
         try:
             with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file)
             file.write(json.dumps(asdict(self.me)))
             file.flush()
             os.fsync(file.fileno())
@@ -211,7 +213,7 @@ def _named(path: Path, written: str) -> Holder | None:
 
 def _is_locked(file: TextIO) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        lock(file, shared=True)
     except OSError:
         return True
     return False

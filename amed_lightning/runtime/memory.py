@@ -6,6 +6,9 @@ from pathlib import Path
 
 import torch
 
+LEAST = 1 << 30
+"""Bytes that are taken to be free on Windows, which Python does not tell."""
+
 
 def free_memory(device: torch.device) -> int:
     """Return the bytes that new tensors on a device may take.
@@ -19,7 +22,9 @@ def free_memory(device: torch.device) -> int:
 
 
 def _available(meminfo: Path) -> int:
-    """Read the available memory; where the kernel does not tell, take all that is built in."""
+    """Read the available memory; where the kernel does not tell, take all that is built in, or what any machine has."""
+    if not hasattr(os, "sysconf"):
+        return LEAST
     if not meminfo.exists():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())

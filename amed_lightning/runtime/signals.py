@@ -17,12 +17,14 @@ from types import FrameType
 
 from amed_lightning.runtime.exit_codes import ExitCode
 
-ENDINGS = {
-    signal.SIGUSR1: ExitCode.requeue,
-    signal.SIGINT: ExitCode.interrupted,
-    signal.SIGTERM: ExitCode.terminated,
-    signal.SIGHUP: ExitCode.terminated,
+MEANINGS = {
+    "SIGUSR1": ExitCode.requeue,
+    "SIGINT": ExitCode.interrupted,
+    "SIGTERM": ExitCode.terminated,
+    "SIGHUP": ExitCode.terminated,
 }
+ENDINGS = {signal.Signals[name]: code for name, code in MEANINGS.items() if hasattr(signal, name)}
+"""Windows has two of them."""
 _IGNORED = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_IGN]
 """By whoever started the process, as ``nohup`` does."""
 

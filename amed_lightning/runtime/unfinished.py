@@ -5,7 +5,6 @@ kernel's lock on it, which ends with the process, so the next writer on that hos
 somebody else is at work, or a file system has no locks, a writer takes a name that nobody else has.
 """
 
-import fcntl
 import os
 import shutil
 import socket
@@ -13,6 +12,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from amed_lightning.runtime.flock import HAS_LOCKS, lock
 
 ENDING = ".unfinished"
 
@@ -33,16 +34,17 @@ def unfinished(path: Path, is_folder: bool = False) -> Iterator[Path]:
     """
     try:
         own = path.with_name(f".{path.name}.{socket.gethostname()}{ENDING}")
-        handle = _locked(own, is_folder)
+        handle = _locked(own, is_folder) if HAS_LOCKS else None
         if handle is None:
             own = path.with_name(f".{uuid.uuid4().hex}{ENDING}")
-            handle = _made(own, is_folder)
+            handle = _new(own, is_folder)
         try:
             yield own
         finally:
-            if _is(handle, own):
+            if handle is None or _is(handle, own):
                 _remove(own)
-            os.close(handle)
+            if handle is not None:
+                os.close(handle)
     except OSError as error:
         if error.errno is None:
             raise
@@ -60,7 +62,7 @@ def _locked(path: Path, is_folder: bool) -> int | None:
         except OSError:  # another user's, or too long a name
             return None
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(handle)
         except OSError:
             os.close(handle)
             return None
@@ -79,6 +81,15 @@ def _made(path: Path, is_folder: bool) -> int:
     if is_folder:
         path.mkdir(exist_ok=True)
     return os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _new(path: Path, is_folder: bool) -> int | None:
+    """Make a file or folder; where there are no locks it is kept closed, as Windows renames nothing that is open."""
+    if HAS_LOCKS:
+        return _made(path, is_folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir() if is_folder else path.touch()
+    return None
 
 
 def _is(handle: int, path: Path) -> bool:

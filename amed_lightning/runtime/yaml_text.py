@@ -29,6 +29,12 @@ FORMS = {
 }
 
 
+PARTS = ("model", "solver", "schedule", "schedules", "detector", "dataset", "of", "route")
+"""Keys whose value is a part, which may be its name alone: ``model: digits`` is ``model: {name: digits}``."""
+NAME = re.compile("[a-z][a-z0-9_]*")
+"""Of a part in a registry; the name of a class begins with a capital or has a dot."""
+
+
 class Reader(yaml.SafeLoader):
     """PyYAML's safe loader with numbers that are read in one way, and without keys that stand twice.
 
@@ -78,6 +84,14 @@ class Reader(yaml.SafeLoader):
             ) from None
 
 
+class Configuration(Reader):
+    """The reader of what users write, who may name a part in place of describing it."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        """Build what the document says."""
+        return spelled_out(super().construct_document(node))
+
+
 class Writer(yaml.SafeDumper):
     """PyYAML's, which also quotes a text that the reader would take for a number."""
 
@@ -93,7 +107,7 @@ for tag, form in FORMS.items():
         either.add_implicit_resolver(tag, re.compile(f"(?:{form.pattern})$"), list("-+0123456789."))
 jsonargparse.set_dumper("yaml", write_yaml)
 # Behind every parser, also where it reads a value inside another, which no public setting reaches.
-_loaders_dumpers.yaml_default_loader = Reader  # type: ignore[assignment]
+_loaders_dumpers.yaml_default_loader = Configuration  # type: ignore[assignment]
 
 
 def read_yaml(text: str) -> Any:
@@ -106,6 +120,23 @@ def read_yaml(text: str) -> Any:
     [0.001, 1000, 15, '12:30:00', True]
     """
     return yaml.load(text, Loader=Reader)
+
+
+def spelled_out(value: Any, key: str = "") -> Any:
+    """Put a part in the place of its name alone, at any depth of a configuration; a part's own options stay.
+
+    >>> spelled_out({"model": "digits", "nfe": 5})
+    {'model': {'name': 'digits'}, 'nfe': 5}
+    >>> spelled_out({"dataset": {"name": "shipped", "dataset": "digits"}})
+    {'dataset': {'name': 'shipped', 'dataset': 'digits'}}
+    """
+    if isinstance(value, dict):
+        own = key in PARTS  # texts in it are options of a part
+        texts = {name for name, inner in value.items() if own and isinstance(inner, str)}
+        return {name: inner if name in texts else spelled_out(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [spelled_out(inner, key) for inner in value]
+    return {"name": value} if key in PARTS and isinstance(value, str) and NAME.fullmatch(value) else value
 
 
 def _refuse_twins(nodes: Iterable[yaml.Node]) -> None:

@@ -16,11 +16,13 @@ import torch
 from amed_lightning.amed.files import LEARNED, intervals_of, learned_digest, load_learned, sampler_of
 from amed_lightning.config import InputError, Spec, build, canonical_json, checked, complete, registered
 from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import DENOISERS, load
 from amed_lightning.denoisers.zoo.card import named
 from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import SCHEDULES, Grid, levels
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned, Steps
 from amed_lightning.solvers.placed_table import PlacedTable
@@ -34,32 +36,6 @@ SUPPLIED = ("placer", "learned")
 """What a solver's mapping says beside the solver's own options."""
 REGISTRIES: dict[str, Mapping[str, Any]] = {"model": DENOISERS, "solver": SOLVERS, "schedule": SCHEDULES}
 """Of what a sampler's configuration names."""
-
-
-@dataclass(frozen=True)
-class SamplerConfig:
-    """How samples are made.
-
-    Attributes:
-        model: name and options of the denoiser.
-        solver: name and options; besides these ``learned``, the path of what a fit has learned for it, or ``placer``,
-            which is none or ``{fixed: r}``.
-        schedule: name and options.
-        num_intervals: intervals of the time grid; or else ``nfe``.
-        afs: replace the first evaluation by the analytic one.
-        denoise_to_zero: end with the denoiser's answer at sigma_min, one more evaluation.
-        arithmetic: precision and what else moves the last digits.
-        nfe: network runs per sample, guidance's included, which the intervals follow from.
-    """
-
-    model: Spec
-    solver: Spec
-    schedule: Spec
-    num_intervals: int | None = None
-    afs: bool = False
-    denoise_to_zero: bool = False
-    arithmetic: Arithmetic = field(default_factory=Arithmetic)
-    nfe: int | None = None
 
 
 @dataclass(frozen=True)
@@ -281,7 +257,7 @@ class SamplerParts:
 
     def __init__(self, config: SamplerConfig, model: DiffusionModel | None = None, placed: bool = False) -> None:
         self.config = config
-        self.model = config.arithmetic.applied(load(config.model) if model is None else model)
+        self.model = computing(load(config.model) if model is None else model, config.arithmetic)
         self.schedule = build("schedule", SCHEDULES, config.schedule)
         intervals = intervals_of_config(config, self.model.denoiser.cost, placed)
         try:

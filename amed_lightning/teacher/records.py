@@ -43,7 +43,8 @@ class Layout:
     @classmethod
     def of(cls, recipe: TeacherRecipe) -> "Layout":
         """Return the layout of a recipe's records."""
-        has_label, dtypes = recipe.conditions is not None, (getattr(torch, recipe.dtype), recipe.arithmetic.state_dtype)
+        has_label = recipe.conditions is not None
+        dtypes = (getattr(torch, name) for name in (recipe.dtype, recipe.arithmetic.state_dtype))
         return cls(recipe.num_intervals, recipe.shape, recipe.feature_size, has_label, *dtypes)
 
     @property

@@ -128,7 +128,7 @@ def recipe_for(parts: SamplerParts, teacher: TeacherConfig) -> TeacherRecipe:
         num_intervals=kept.num_intervals,
         batch_size=teacher.batch_size,
         afs=teacher.afs,
-        dtype=teacher.dtype or str(arithmetic.state_dtype).removeprefix("torch."),
+        dtype=teacher.dtype or arithmetic.state_dtype,
         arithmetic=arithmetic,
         shard_size=teacher.shard_size,
     )

@@ -24,8 +24,9 @@ from torch.utils.data import DataLoader
 from amed_lightning.amed.placed_table import PredictedTable
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, Spec, build
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import SamplerConfig, learned_path
+from amed_lightning.sampling.sampler import learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned
 from amed_lightning.solvers.placed_table import PlacedTable

@@ -24,8 +24,9 @@ from torch.utils.data import DataLoader
 from amed_lightning.amed.learned_table import GROUPS, LearnedTable
 from amed_lightning.amed.table_picture import draw_table
 from amed_lightning.config import InputError
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import SamplerConfig, learned_path
+from amed_lightning.sampling.sampler import learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.tabulated import Table, Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories

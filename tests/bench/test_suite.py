@@ -19,7 +19,8 @@ from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import save_detector
 from amed_lightning.noise.schedules import NoiseRange, scaled_linear_log_alphas
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.solvers.placement import FixedPlacement
 
 from ..noise.found import write_found
@@ -58,7 +59,7 @@ class TestLoading:
             (PLAIN | {"num_blocks": "three"}, "num_blocks"),
             (PLAIN | {"entries": [entry(EULER) | {"nfe": ["five"]}]}, "nfe"),
             (PLAIN | {"entries": [entry(EULER) | {"nfe": 5}]}, "nfe"),
-            (PLAIN | {"datasets": [DATASET | {"model": "digits"}]}, "model"),
+            (PLAIN | {"datasets": [DATASET | {"model": 3}]}, "model"),
             (
                 PLAIN | {"datasets": [DATASET | {"batch_size": 7}]},
                 "block_size 24 is not a multiple of grey's batch_size 7",

@@ -20,7 +20,7 @@ from pathlib import Path
 from .commands import SECONDS_TO_END, Command, adopt_orphans
 from .recipes import KINDS, command, left_by, write
 
-NEEDED = ("lightning.pytorch", "torchmetrics", "torch_fidelity", "sklearn.datasets", "matplotlib.pyplot")
+NEEDED = ("lightning.pytorch", "torchmetrics", "torch_fidelity", "matplotlib.pyplot")
 VERBS = ("fit", "precompute", "bench")
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 STOPPED = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 85}

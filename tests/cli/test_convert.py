@@ -10,7 +10,8 @@ import yaml
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.denoisers.families import guided_diffusion
 from amed_lightning.denoisers.files import load_model, read_model
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import build_sampler
 
 from ..denoisers import published
 from .command import call, refusal

@@ -13,7 +13,8 @@ import yaml
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.bench.suite import load_suite, plan
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, learned_path
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerParts, learned_path
 from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.training import constants as constants_module

@@ -13,7 +13,8 @@ from PIL import Image
 from amed_lightning.data.folder import image_files
 from amed_lightning.data.picture import record_in
 from amed_lightning.metrics.reference import examiner
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import build_sampler, sample_seeds
 from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.registry import euler

@@ -11,7 +11,8 @@ from amed_lightning.denoisers.registry import outline
 from amed_lightning.denoisers.zoo import card as card_module
 from amed_lightning.denoisers.zoo import local as local_module
 from amed_lightning.denoisers.zoo.card import card_names
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, network_runs
 

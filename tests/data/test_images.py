@@ -1,5 +1,7 @@
 """What a pass over a set takes note of."""
 
+import hashlib
+
 import torch
 
 from amed_lightning.data.digits import digits, digits_set
@@ -30,6 +32,15 @@ def test_the_digest_depends_on_every_pixel_the_order_and_the_shape():
 def test_classes_are_counted_where_there_are_labels():
     assert inventory(pictures(), [0, 1, 1, 2, 2, 2, None, None, 0, 1]).class_counts == {0: 2, 1: 3, 2: 3}
     assert not inventory(pictures()).class_counts
+
+
+def test_the_digits_are_those_of_scikit_learn_pixel_by_pixel():
+    """Digests of what ``sklearn.datasets.load_digits`` 1.9.1 gives, as bytes."""
+    images, labels = digits()
+    assert inventory(images).digest == "f0106e86751483f53affc223843da392576a6260f7dda29360047157079d4304"
+    assert labels.dtype == torch.int64
+    digest = hashlib.sha256(labels.numpy().tobytes()).hexdigest()
+    assert digest == "a3c91c262eddcf7ba8f0e37507c30284493c9b20412ffe4af30d536401f7ba21"
 
 
 def test_the_digits_are_a_set():

@@ -9,11 +9,13 @@ import torch
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import digest
-from amed_lightning.denoisers.arithmetic import Arithmetic, tensor_float_32
+from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.computing import computing, tensor_float_32
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.flow.model import Denoised
 from amed_lightning.flow.probability_flow import Evaluation
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 
 from ..bench.suites import DATASET, LOGSNR, MODEL, bench_of, entry, fill, rows, write_suite
@@ -24,9 +26,9 @@ SIGMA = torch.tensor(1.5, dtype=torch.float64)
 
 
 def answer(arithmetic):
-    x = Seeds(Stream.tuning, 0, 4).noise((1, 8, 8)).to(arithmetic.state_dtype)
+    x = Seeds(Stream.tuning, 0, 4).noise((1, 8, 8)).to(getattr(torch, arithmetic.state_dtype))
     with torch.inference_mode():
-        return arithmetic.applied(digits()).denoiser(x, SIGMA, None)
+        return computing(digits(), arithmetic).denoiser(x, SIGMA, None)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ class TestFlags:
         model, watched = digits(), Watched()
         object.__setattr__(model, "denoiser", watched)
         with torch.inference_mode():
-            Arithmetic(**flags).applied(model).denoiser(torch.zeros(2, 2, 4, 4), SIGMA, None)
+            computing(model, Arithmetic(**flags)).denoiser(torch.zeros(2, 2, 4, 4), SIGMA, None)
         return watched.seen
 
     def test_tensor_float_32_is_off_unless_it_is_asked_for(self):

@@ -17,6 +17,7 @@ import torch
 
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.guidance import OPEN_CLASS, ClassifierFreeGuidance
 from amed_lightning.denoisers.registry import DENOISERS, load
 from amed_lightning.flow.probability_flow import ProbabilityFlow
@@ -338,7 +339,7 @@ class TestDigest:
 class TestPrecision:
     @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
     def test_half_precision_moves_an_answer_a_little_and_no_prompt(self, tiny, precision):
-        half, single = (Arithmetic(name).applied(text(tiny["sdxl"])) for name in (precision, "float32"))
+        half, single = (computing(text(tiny["sdxl"]), Arithmetic(name)) for name in (precision, "float32"))
         x, condition = noise(half), torch.tensor([1, 2, 3])
         with torch.no_grad():
             answer, expected = (model.denoiser(x, SIGMA, condition) for model in (half, single))

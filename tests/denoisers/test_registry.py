@@ -11,6 +11,7 @@ import torch
 
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.files import save_weights
 from amed_lightning.denoisers.guidance import ClassifierGuidance
 from amed_lightning.denoisers.published import read_published
@@ -204,15 +205,15 @@ class TestNames:
                 model(spec, **{option: value})
 
 
-def computing(spec, **options):
-    return Arithmetic(**options).applied(model(spec))
+def computed(spec, **options):
+    return computing(model(spec), Arithmetic(**options))
 
 
 class TestArithmetic:
     @every_family
     @pytest.mark.parametrize(("precision", "tolerance"), [("float16", 1e-2), ("bfloat16", 8e-2)])
     def test_half_precision_is_near_and_the_same_model(self, specs, family, precision, tolerance):
-        single, half = model(specs[family]), computing(specs[family], precision=precision)
+        single, half = model(specs[family]), computed(specs[family], precision=precision)
         expected, got = answer(single), answer(half)
         assert {got.image.dtype, got.features.dtype} == {torch.float32}
         assert not got.image.equal(expected.image)
@@ -223,13 +224,13 @@ class TestArithmetic:
 
     def test_the_preconditioning_stays_in_single_precision(self, specs):
         """A level for the whole batch has no dimension, and would give way to the precision of the network's answer."""
-        half, level = computing(specs["consistency"], precision="bfloat16"), torch.tensor(0.3)
+        half, level = computed(specs["consistency"], precision="bfloat16"), torch.tensor(0.3)
         alike = half.denoiser(states(), level.expand(2, 1, 1, 1), None).image
         torch.testing.assert_close(half.denoiser(states(), level, None).image, alike, rtol=0, atol=0)
 
     @every_family
     def test_channels_side_by_side_give_the_same_numbers(self, specs, family):
-        plain, last = model(specs[family]), computing(specs[family], channels_last=True)
+        plain, last = model(specs[family]), computed(specs[family], channels_last=True)
         kernels = [weights for weights in last.denoiser.parameters() if weights.ndim == 4 and weights.shape[-1] > 1]
         assert any(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
         torch.testing.assert_close(answer(last).image, answer(plain).image, rtol=1e-4, atol=1e-4)

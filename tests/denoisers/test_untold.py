@@ -307,7 +307,7 @@ class TestAsked:
             build("model", DENOISERS, {"name": "guided_diffusion", "path": "a.pt", name: value})
 
     def test_an_unknown_option_is_refused_with_those_that_there_are(self):
-        with pytest.raises(InputError, match=r"'heads' is not accepted; it takes .*head_channels, num_heads"):
+        with pytest.raises(InputError, match=r"unknown key 'heads': use one of .*head_channels, num_heads"):
             build("model", DENOISERS, {"name": "guided_diffusion", "path": "a.pt", "heads": 4})
 
     def test_the_consistency_models_have_no_noise_schedule(self):

@@ -11,7 +11,8 @@ from amed_lightning.denoisers.own import flow_model
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.export.to_comfyui import comfyui_numbers
 from amed_lightning.export.to_torch import for_onnx, for_torch
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerParts
 
 from ..denoisers import pipelines
 from ..denoisers.test_own import Network

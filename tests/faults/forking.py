@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 SLOW_TO_IMPORT = (
-    *("torch", "lightning.pytorch", "torchmetrics", "torch_fidelity", "torchvision", "sklearn.datasets"),
+    *("torch", "lightning.pytorch", "torchmetrics", "torch_fidelity", "torchvision"),
     *("scipy.special", "jsonargparse", "jaxtyping", "beartype", "lmdb", "safetensors.torch", "matplotlib.pyplot"),
 )
 SECONDS = 300

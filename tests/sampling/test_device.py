@@ -5,7 +5,8 @@ import torch
 
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, build_sampler, sample_seeds
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerParts, build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 

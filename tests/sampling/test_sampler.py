@@ -305,18 +305,21 @@ WRONG = {
     "solver without a name": ({"solver": {"order": 3}}, r"solver: expected a mapping with a 'name' \(one of euler, "),
     "unknown solver option": (
         {"solver": {"name": "ipndm", "oder": 3}},
-        r"solver 'ipndm': .*\boder\b.*; it takes order",
+        r"solver 'ipndm': .*\boder\b.*: use one of order; did you mean 'order'",
     ),
     "refused solver option": (
         {"solver": {"name": "ipndm", "order": 9}},
         r"solver 'ipndm': order 9 does not exist; use 1",
     ),
-    "option of another type": ({"solver": {"name": "ipndm", "order": "high"}}, r"solver 'ipndm': .*order.*int"),
+    "option of another type": (
+        {"solver": {"name": "ipndm", "order": "high"}},
+        r"solver 'ipndm': order: expected a whole number",
+    ),
     "exponent of zero": ({"schedule": {"name": "polynomial", "rho": 0}}, r"schedule .*'rho': 0"),
     "unknown schedule": ({"schedule": {"name": "cosine"}}, r"unknown schedule 'cosine': use one of polynomial, "),
     "unknown schedule option": (
         {"schedule": {"name": "polynomial", "roh": 7}},
-        r"schedule 'polynomial': .*\broh\b.*; it takes rho",
+        r"schedule 'polynomial': .*\broh\b.* use one of rho",
     ),
     "unknown model": ({"model": {"name": "digit"}}, r"unknown model 'digit': use one of digits, "),
     "discrete schedule without a table": (

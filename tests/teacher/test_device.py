@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
-from amed_lightning.teacher.search import ScheduleSearch, search
+from amed_lightning.teacher.search import search
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
+from amed_lightning.teacher.wanted import ScheduleSearch
 
 from ..pretended.device import PretendedDevice
 from ..pretended.places import CPU, DEVICE

@@ -17,11 +17,13 @@ from amed_lightning.config import InputError
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.noise.schedules import NoiseRange
-from amed_lightning.sampling.sampler import SamplerConfig, SamplerParts, build_sampler
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import SamplerParts, build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.gits import cheapest_path, jump_costs, with_inserted_level
-from amed_lightning.teacher.search import ScheduleSearch, search
+from amed_lightning.teacher.search import search
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for, roll_out
+from amed_lightning.teacher.wanted import ScheduleSearch
 
 from ..sampling.models import within_table
 

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 
 from amed_lightning.flow.model import DiffusionModel
-from amed_lightning.sampling.sampler import SamplerConfig
+from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.teacher.trajectories import TeacherConfig
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.trajectories import TeacherTrajectories

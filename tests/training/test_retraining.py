@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from amed_lightning.metrics.reference import examiner
-from amed_lightning.sampling.sampler import SamplerConfig, build_sampler, sample_seeds
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.sampler import build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import quantise
 

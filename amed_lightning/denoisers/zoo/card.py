@@ -15,6 +15,7 @@ from typing import Any
 from amed_lightning.config import InputError, Spec, load_dataclass
 from amed_lightning.runtime.cache import cache_folder
 from amed_lightning.runtime.download import RemoteFile
+from amed_lightning.runtime.wording import meant
 
 ZOO = Path(__file__).parents[2] / "assets" / "zoo"
 ASSETS = "assets"
@@ -155,7 +156,8 @@ def load_card(name: str) -> Card:
     """
     path = Path(name) if name.endswith(".yaml") else ZOO / f"{name}.yaml"
     if not path.is_file():
-        raise InputError(f"no card '{name}': use one of {', '.join(card_names())}, or the path of a .yaml of your own")
+        words = f"use one of {', '.join(card_names())}, or the path of a .yaml of your own{meant(name, card_names())}"
+        raise InputError(f"no card '{name}': {words}")
     card = load_dataclass(path, Card)
     try:
         if card.name != path.stem:

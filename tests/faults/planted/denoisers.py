@@ -145,7 +145,7 @@ FAULTS = (
         ),
     ),
     *in_file(
-        "denoisers/arithmetic.py",
+        "denoisers/computing.py",
         "denoisers/test_arithmetic.py::TestFlags::test_tensor_float_32_is_off_unless_it_is_asked_for",
         ("TensorFloat-32 is always on", "backend.allow_tf32 = allowed", "backend.allow_tf32 = True"),
     ),

@@ -146,7 +146,7 @@ FAULTS = (
         ("the inserted level is the worst", "min(candidates, key=distance", "max(candidates, key=distance"),
     ),
     *in_file(
-        "teacher/search.py",
+        "teacher/wanted.py",
         "teacher/test_gits.py",
         ("the published metric is l2", 'metric: Metric = "dev"', 'metric: Metric = "l2"'),
         ("the published gamma is 1.1", "gamma: float = 1.15", "gamma: float = 1.1"),

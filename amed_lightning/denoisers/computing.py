@@ -1,0 +1,90 @@
+"""Denoisers that compute as an :class:`~amed_lightning.denoisers.arithmetic.Arithmetic` says."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
+from amed_lightning.tensors import Images, Level
+
+
+def computing(model: DiffusionModel, arithmetic: Arithmetic) -> DiffusionModel:
+    """Return the model with its denoisers computing as they are told; its digest stays, the weights are converted.
+
+    One that computes like this already is returned as it is.
+
+    Raises:
+        ValueError: it was told to compute otherwise.
+    """
+    if isinstance(model.denoiser, Computing):
+        if model.denoiser.arithmetic != arithmetic:
+            raise ValueError(f"this model computes as {model.denoiser.arithmetic} says, and not as {arithmetic}")
+        return model
+    last = None if model.last_denoiser is None else Computing(model.last_denoiser, arithmetic)
+    dtype = getattr(torch, arithmetic.state_dtype)
+    return replace(model, denoiser=Computing(model.denoiser, arithmetic), last_denoiser=last, state_dtype=dtype)
+
+
+class Computing(nn.Module):
+    """A denoiser that computes as it is told to.
+
+    Args:
+        denoiser: answers; its weights are converted in place.
+        arithmetic: how.
+    """
+
+    def __init__(self, denoiser: Denoiser, arithmetic: Arithmetic) -> None:
+        super().__init__()
+        self.arithmetic, self.cost = arithmetic, denoiser.cost
+        self.memory_format = torch.channels_last if arithmetic.channels_last else torch.contiguous_format
+        if isinstance(denoiser, nn.Module):
+            denoiser.to(getattr(torch, arithmetic.state_dtype)).to(memory_format=self.memory_format)
+        if arithmetic.precision in ("bfloat16", "float16"):
+            denoiser = Autocast(denoiser, getattr(torch, arithmetic.precision))
+        self.denoiser = denoiser
+        self.answer: Callable[..., Denoised] = torch.compile(denoiser) if arithmetic.compile else denoiser
+        self.eval()
+
+    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Denoise."""
+        with tensor_float_32(self.arithmetic.tf32):
+            return self.answer(x.contiguous(memory_format=self.memory_format), sigma, condition)
+
+
+class Autocast(nn.Module):
+    """A denoiser whose products are computed in half precision.
+
+    Args:
+        denoiser: answers.
+        dtype: of the products.
+    """
+
+    def __init__(self, denoiser: Denoiser, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.denoiser, self.dtype = denoiser, dtype
+        self.cost = denoiser.cost
+
+    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Denoise."""
+        with torch.autocast(x.device.type, self.dtype):
+            answer = self.denoiser(x, sigma, condition)
+        return Denoised(answer.image.to(x.dtype), answer.features.to(x.dtype))
+
+
+@contextmanager
+def tensor_float_32(allowed: bool) -> Iterator[None]:
+    """Allow or forbid TensorFloat-32 in matrix products and convolutions, for a while."""
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = allowed
+        yield
+    finally:
+        for backend, was_allowed in zip(backends, before, strict=True):
+            backend.allow_tf32 = was_allowed
