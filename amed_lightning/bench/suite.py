@@ -5,6 +5,7 @@ before anything is loaded. The path of a predictor or of a found schedule may co
 """
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -387,11 +388,14 @@ def require_files(cells: Iterable[Planned]) -> None:
 
 def _maker(path: Path, configs: Mapping[Path, Sequence[str]]) -> str:
     """Return the command that makes a file, or say that no configuration does."""
+    folder = str(path.parent)
+    options = {"": "{nfe}"} | {f" --model.student.nfe={nfe}": nfe for nfe in re.findall(r"\d+", folder)}
     for config, words in configs.items():
         if str(path) in words:
             return f"amed-lightning schedule --config {config}"
-        if str(path.parent) in words:
-            return f"amed-lightning fit --config {config}"
+        for option, nfe in options.items():
+            if folder in (word.replace("{nfe}", nfe) for word in words):
+                return f"amed-lightning fit --config {config}{option}"
     return f"no configuration below {CONFIGS}/ makes it"
 
 

@@ -1,5 +1,7 @@
 """What a folder says of its suite: a line per cell, whatever became of it, without loading anything."""
 
+from dataclasses import replace
+
 import pytest
 
 from amed_lightning.bench import cell as prepare_module
@@ -32,6 +34,29 @@ def results(tmp_path, suite):
     results.write_row(row(first.key))
     write_json(results.error(second.key), {"error": "x"})
     return results
+
+
+class TestRow:
+    def test_its_file_gives_it_back(self, tmp_path):
+        results, written = Results(tmp_path), row("a", error=0.25, own_scores={"brightness": {"better": "higher"}})
+        results.write_row(written)
+        assert results.finished("a") == written
+
+    def test_one_of_another_version_lacks_what_has_a_default_and_may_have_more(self, results):
+        content = row("a").content | {"what a later version says": 1}
+        kept = {
+            name: value for name, value in content.items() if name not in ("leave_one_out", "own_scores", "detector")
+        }
+        write_json(results.row("a"), kept)
+        assert results.finished("a") == replace(row("a"), leave_one_out={}, own_scores={}, detector=None)
+
+    @pytest.mark.parametrize("name", ["values", "protocol", "label"])
+    def test_what_lacks_more_is_none_and_is_said_to_be_none(self, results, capsys, name):
+        content = row("a").content
+        del content[name]
+        write_json(results.row("a"), content)
+        assert results.finished("a") is None
+        assert f"'{name}'" in capsys.readouterr().err
 
 
 class TestLines:
