@@ -13,7 +13,6 @@ from pathlib import Path
 
 from amed_lightning.bench.results import rows_of
 from amed_lightning.bench.screen import DOUBT, beaten, doubt
-from amed_lightning.bench.suite import CellId
 from amed_lightning.bench.table import estimate, winners
 from amed_lightning.metrics.scores import MAIN
 
@@ -27,15 +26,15 @@ def main() -> None:
     parser.add_argument("full", type=Path, help="folder of the same suite, run in full")
     options = parser.parse_args()
     screened, rows = rows_of(options.screening), rows_of(options.full)
-    full = {CellId.of(row): row for row in rows if not row["is_reference"]}
+    full = {row.id: row for row in rows if not row.is_reference}
     best = {key for key, score in winners(rows) if score == MAIN}
-    pairs = [pair for pair in permutations(screened, 2) if len({(row["dataset"], row["nfe"]) for row in pair}) == 1]
+    pairs = [pair for pair in permutations(screened, 2) if len({(row.id.dataset, row.id.nfe) for row in pair}) == 1]
     doubts = [(doubt(estimate(worse, MAIN) - estimate(better, MAIN)), worse, better) for worse, better in pairs]
     for bound in BOUNDS:
         losers = [loser.cell for loser in beaten(screened, bound)]
-        wrong = sum(full[cell]["key"] in best for cell in losers)
-        decided = [(full[CellId.of(worse)], full[CellId.of(better)]) for of, worse, better in doubts if of <= bound]
-        reversed_ = sum(worse["values"][MAIN] < better["values"][MAIN] for worse, better in decided)
+        wrong = sum(full[cell].key in best for cell in losers)
+        decided = [(full[worse.id], full[better.id]) for of, worse, better in doubts if of <= bound]
+        reversed_ = sum(worse.values[MAIN] < better.values[MAIN] for worse, better in decided)
         saved = sum(cell.nfe for cell in losers) / sum(cell.nfe for cell in full)
         shown = (
             f"{len(losers)} of {len(screened)} | {wrong} of {len(best)} | {len(decided)} | {reversed_} | {saved:.0%}"

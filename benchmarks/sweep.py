@@ -84,7 +84,7 @@ def planned() -> dict[str, float]:
     datasets = [Dataset(name, DIGITS, DIGITS, DIGITS) for name in ("one", "two")]
     suite = Suite("many", datasets, [Entry(solver, SCHEDULES, list(range(4, 14, 2))) for solver in SOLVERS])
     started = time.process_time()
-    names = [str(cell.square) for cell in plan(suite)]
+    names = [str(cell.id) for cell in plan(suite)]
     return {"cells": len(names), "seconds": time.process_time() - started}
 
 

@@ -32,9 +32,9 @@ def frontier(bench: Path, output: Path) -> None:
     """Draw FID and RMSE against network runs: the learned tables of three training seeds, and what they begin at."""
     points: dict[tuple[str, bool], dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows_of(bench):
-        if row["nfe"] <= 10 and not row["label"].endswith(MORE):
-            values = row["values"]["fid"], row["values"]["rmse"]
-            points[row["label"].split(" (")[0], row["afs"]][row["nfe"]].append(values)
+        if row.id.nfe <= 10 and not row.id.label.endswith(MORE):
+            values = row.values["fid"], row.values["rmse"]
+            points[row.id.label.split(" (")[0], row.id.afs][row.id.nfe].append(values)
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for panel, title, place in zip(panels, ("FID", "RMSE to the teacher's samples"), (0, 1), strict=True):
         for (label, afs), by_nfe in sorted(points.items()):

@@ -121,7 +121,7 @@ def searches(published: Published) -> Iterator[Row]:
                 f"`{cell.schedule_label}`",
                 " ".join(map(str, found.indices)),
                 " ".join(f"{level:.4g}" for level in found.sigmas),
-                ", ".join(dict.fromkeys(f"{figure.value:.2f}" for figure in published.beside(cell.square))),
+                ", ".join(dict.fromkeys(f"{figure.value:.2f}" for figure in published.beside(cell))),
             )
 
 

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 from amed_lightning.bench.jackknife import TEST
-from amed_lightning.bench.results import Row
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.suite import CellId
 from amed_lightning.bench.table import Table, Text, estimate, scores_of
 from amed_lightning.metrics.metric import Score
@@ -39,24 +39,24 @@ def _placed(rows: Iterable[Row]) -> dict[CellId, Row]:
     """Give each row its place; those that share one, because their predictors differ, are told apart by their keys."""
     rows = list(rows)
     shared = Counter(map(_place, rows))
-    return {_place(row, f" {row['key'][:8]}" if shared[_place(row)] > 1 else ""): row for row in rows}
+    return {_place(row, f" {row.key[:8]}" if shared[_place(row)] > 1 else ""): row for row in rows}
 
 
 def _place(row: Row, mark: str = "") -> CellId:
-    place = CellId.of(row)
+    place = row.id
     return place._replace(label=place.label + mark)
 
 
 def _table(dataset: str, old: dict[CellId, Row], new: dict[CellId, Row]) -> Table:
     common = sorted(set(old) & set(new), key=IN_ORDER)
-    alike = [place for place in common if old[place]["protocol"] == new[place]["protocol"]]
+    alike = [place for place in common if old[place].protocol == new[place].protocol]
     scores = scores_of([old[place] for place in alike])
     lines = []
     for place in alike:
         _, label, schedule, afs, nfe = place
         named = [Text(str(nfe)), Text(label), Text(schedule), Text("yes" if afs else "")]
         changes = [_change(old[place], new[place], *score) for score in scores.items()]
-        speed = new[place]["images_per_second"] / old[place]["images_per_second"]
+        speed = new[place].images_per_second / old[place].images_per_second
         lines.append([*named, *changes, Text(f"{speed:.2f}")])
     header = ["NFE", "solver", "schedule", "AFS", *(score.title for score in scores.values()), "speed B/A"]
     caption = f"A → B (difference ± its standard error); bold: {TEST} tells it from zero"
@@ -65,8 +65,8 @@ def _table(dataset: str, old: dict[CellId, Row], new: dict[CellId, Row]) -> Tabl
 
 def _change(old: Row, new: Row, name: str, score: Score) -> Text:
     """Show a score's two values and their difference."""
-    values = [row["values"].get(name) for row in (old, new)]
-    like_references = old["identity"]["reference"] == new["identity"]["reference"]
+    values = [row.values.get(name) for row in (old, new)]
+    like_references = old.identity["reference"] == new.identity["reference"]
     if None in values or ("pairs" in score.needs and not like_references):
         return Text("")
     digits, difference = score.digits, estimate(new, name) - estimate(old, name)
@@ -91,7 +91,7 @@ def _notes(old: dict[CellId, Row], new: dict[CellId, Row], alike: Sequence[CellI
 
 
 def _protocol(row: Row) -> dict[str, Any]:
-    return row["identity"]["protocol"] | {"batch_sizes": row["batch_sizes"]}
+    return row.identity["protocol"] | {"batch_sizes": row.batch_sizes}
 
 
 def _words(place: CellId) -> str:

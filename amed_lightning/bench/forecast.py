@@ -157,8 +157,7 @@ def cells_to_come(estimates: Sequence[Estimate]) -> Table:
     for estimate in estimates:
         samples = estimate.images // max(1, len(estimate.cells))
         for cell in (*estimate.cells, *estimate.excluded):
-            square, afs = cell.square, "yes" if cell.afs else ""
-            columns = [cell.dataset, str(cell.nfe), square["label"], square["schedule"], afs]
+            columns = [cell.dataset, str(cell.nfe), cell.label, cell.schedule_label, "yes" if cell.afs else ""]
             if cell.excluded is None:
                 columns += [_intervals(cell, estimate.cost), f"{cell.nfe * samples:,}"]
             else:

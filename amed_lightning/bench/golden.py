@@ -18,8 +18,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from amed_lightning.bench.jackknife import Estimate
-from amed_lightning.bench.results import Row
-from amed_lightning.bench.suite import CellId
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.table import known_scores
 from amed_lightning.config import InputError, checked, content_of, load_dataclass
 from amed_lightning.metrics.scores import SCORES
@@ -97,15 +96,15 @@ class Golden:
 
 def golden_row(row: Row) -> GoldenRow:
     """Keep of a row what the next nights are compared with."""
-    values = {score: row["values"][score] for score in known_scores([row]) if score in row["values"]}
+    values = {score: row.values[score] for score in known_scores([row]) if score in row.values}
     learned = is_learned(row)
-    leave_one_out = row["leave_one_out"] if learned else {}
-    return GoldenRow(row["protocol"], learned, values, row["seconds"] / row["n"], leave_one_out)
+    leave_one_out = row.leave_one_out if learned else {}
+    return GoldenRow(row.protocol, learned, values, row.seconds / row.n, leave_one_out)
 
 
 def is_learned(row: Row) -> bool:
     """Whether a row's placer is a predictor, which a row identifies by its digest."""
-    return isinstance(row["identity"]["solver"].get("placer"), str)
+    return isinstance(row.identity["solver"].get("placer"), str)
 
 
 def golden_path(folder: Path, hardware: str, suite: str) -> Path:
@@ -118,7 +117,7 @@ def golden_text(rows: Iterable[Row], hardware: str, source: Mapping[str, Any]) -
     content = {
         "hardware": hardware,
         "versions": source["versions"],
-        "rows": {str(CellId.of(row)): asdict(golden_row(row)) for row in rows},
+        "rows": {str(row.id): asdict(golden_row(row)) for row in rows},
     }
     return json.dumps(content, indent=2, sort_keys=True) + "\n"
 
@@ -200,7 +199,7 @@ def judge(
     Returns:
         Judgements, in the order of the golden rows and then of those that have none.
     """
-    tonight = {str(CellId.of(row)): golden_row(row) for row in rows}
+    tonight = {str(row.id): golden_row(row) for row in rows}
     failed = [
         Judgement(name, "row", Verdict.undecided if name in troubles else Verdict.regression, f"failed: {error}")
         for name, error in failures.items()

@@ -34,7 +34,8 @@ from amed_lightning.bench.golden import (
     nightly_markdown,
 )
 from amed_lightning.bench.render import markdown
-from amed_lightning.bench.results import Results, Row, lines_of, read_json
+from amed_lightning.bench.results import Results, lines_of, read_json
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.suite import Suite
 from amed_lightning.bench.table import known_scores, tables
 from amed_lightning.config import InputError, write_atomically
@@ -62,9 +63,9 @@ class Board:
         for row in rows:
             with closing(self._writer(run_directory(row))) as writer:
                 for score in known_scores([row]):
-                    if score in row["values"]:
-                        self._scalar(writer, tag(score, row["nfe"]), row["values"][score])
-                self._scalar(writer, tag("images_per_second", row["nfe"]), row["images_per_second"])
+                    if score in row.values:
+                        self._scalar(writer, tag(score, row.id.nfe), row.values[score])
+                self._scalar(writer, tag("images_per_second", row.id.nfe), row.images_per_second)
         with closing(self._writer()) as writer:
             writer.add_custom_scalars(layout(rows))
 
@@ -76,10 +77,10 @@ class Board:
     def write_samples(self, rows: Sequence[Row], results: Results) -> None:
         """Write a grid of each row's first images, which are of the same seeds everywhere."""
         for row in rows:
-            if (samples := results.samples(row["key"])) is not None:
+            if (samples := results.samples(row.key)) is not None:
                 with closing(self._writer(run_directory(row))) as writer:
                     grid = make_grid(samples, nrow=COLUMNS, padding=1)
-                    writer.add_image(tag("samples", row["nfe"]), grid, self.step, self.wall_time)
+                    writer.add_image(tag("samples", row.id.nfe), grid, self.step, self.wall_time)
 
     def _scalar(self, writer: SummaryWriter, name: str, value: float) -> None:
         writer.add_scalar(name, value, self.step, self.wall_time, new_style=True)
@@ -90,8 +91,8 @@ class Board:
 
 def run_directory(row: Row) -> str:
     """Return the run of a row's dataset, protocol and sampler, below the board's folder."""
-    steps = "-afs" if row["afs"] else ""
-    return f"{row['dataset']}-{row['protocol'][:8]}/{row['label'].replace(' ', '')}-{row['schedule']}{steps}"
+    steps = "-afs" if row.id.afs else ""
+    return f"{row.id.dataset}-{row.protocol[:8]}/{row.id.label.replace(' ', '')}-{row.id.schedule}{steps}"
 
 
 def tag(score: str, nfe: int) -> str:
@@ -101,11 +102,11 @@ def tag(score: str, nfe: int) -> str:
 
 def layout(rows: Sequence[Row]) -> dict[str, dict[str, list[object]]]:
     """Return the custom-scalars page: a category per score, a chart per NFE with a line per sampler."""
-    nfes = sorted({row["nfe"] for row in rows})
+    nfes = sorted({row.id.nfe for row in rows})
     return {
         f"{score.title} against time": {f"{nfe} NFE": ["Multiline", [f"^{tag(name, nfe)}$"]] for nfe in nfes}
         for name, score in known_scores(rows).items()
-        if any(name in row["values"] for row in rows)
+        if any(name in row.values for row in rows)
     }
 
 

@@ -26,7 +26,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from amed_lightning.bench.results import Results, Row
+from amed_lightning.bench.results import Results
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.suite import TABLES, WORDS
 from amed_lightning.bench.table import goodness, scores_of, usual_protocol
 from amed_lightning.config import write_atomically
@@ -87,10 +88,10 @@ def curves(rows: Sequence[Row], schedule: str | None = None) -> list[Curve]:
         schedule: that all are on; None for each solver's best of those that it ran on at the most NFE.
     """
     usual, found = usual_protocol(rows), defaultdict[str, dict[tuple[str, bool], Curve]](dict)
-    for row in sorted(rows, key=lambda row: (row["nfe"], -goodness(row))):
-        if not row["is_reference"] and row["protocol"] == usual and schedule in (None, row["schedule"]):
-            label, way = row["label"], (row["schedule"], row["afs"])
-            found[label].setdefault(way, Curve(label, *way, {})).rows[row["nfe"]] = row
+    for row in sorted(rows, key=lambda row: (row.id.nfe, -goodness(row))):
+        if not row.is_reference and row.protocol == usual and schedule in (None, row.id.schedule):
+            label, way = row.id.label, (row.id.schedule, row.id.afs)
+            found[label].setdefault(way, Curve(label, *way, {})).rows[row.id.nfe] = row
     drawn = [_best([*ways.values()]) for ways in found.values()]
     return sorted(drawn, key=lambda curve: (_rank(curve, drawn), curve.label))
 
@@ -149,7 +150,7 @@ def of_datasets(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Return the rows of each dataset."""
     found = defaultdict[str, list[Row]](list)
     for row in rows:
-        found[row["dataset"]].append(row)
+        found[row.id.dataset].append(row)
     return found
 
 
@@ -185,9 +186,9 @@ def draw(panel: Any, rows: Sequence[Row], name: str, score: Score, schedule: str
         _draw_curve(panel, number, curve, name)
     if len(shown) > len(COLOURS):
         panel.plot([], [], color=GREY, label=f"{len(shown) - len(COLOURS)} others")
-    references = [row for row in rows if row["is_reference"] and name in row["values"]]
+    references = [row for row in rows if row.is_reference and name in row.values]
     for row in references:
-        panel.axhline(row["values"][name], color="black", linestyle=":", label=f"{row['label']}, {row['nfe']} NFE")
+        panel.axhline(row.values[name], color="black", linestyle=":", label=f"{row.id.label}, {row.id.nfe} NFE")
     panel.set(xlabel="network runs per sample (NFE)", ylabel=score.title)
     if nfes := sorted({nfe for curve in shown for nfe in curve.rows}):
         panel.set_xticks(nfes)
@@ -207,7 +208,7 @@ def legend_of(panel: Any) -> tuple[list[Any], list[str]]:
 
 def _ends(row: Row, score: str) -> list[float]:
     """Return a value's error bar's ends, but for a lower one that is next to nothing."""
-    value, error = row["values"].get(score), row["values"].get(f"{score}_error", 0.0)
+    value, error = row.values.get(score), row.values.get(f"{score}_error", 0.0)
     if value is None:
         return []
     return [value, value + error, *([value - error] if value - error > TO_ZERO * value else [])]
@@ -215,10 +216,10 @@ def _ends(row: Row, score: str) -> list[float]:
 
 def _draw_curve(panel: Any, number: int, curve: Curve, score: str) -> None:
     """Draw a solver's scores with their standard errors, if it has any; what is learned is drawn bold."""
-    rows = [row for row in curve.rows.values() if score in row["values"]]
-    values = [row["values"][score] for row in rows]
-    errors = [row["values"].get(f"{score}_error", 0.0) for row in rows]
-    nfes = [row["nfe"] for row in rows]
+    rows = [row for row in curve.rows.values() if score in row.values]
+    values = [row.values[score] for row in rows]
+    errors = [row.values.get(f"{score}_error", 0.0) for row in rows]
+    nfes = [row.id.nfe for row in rows]
     look: dict[str, Any] = {"color": colour_of(number), "linewidth": 2.5 if curve.is_learned else 1.2}
     look |= {"label": curve.title, "zorder": 2.5} if number < len(COLOURS) else {"zorder": 1.5}
     panel.errorbar(nfes, values, errors, marker="o", markersize=4, capsize=3, elinewidth=1.2, **look)
@@ -245,18 +246,18 @@ def write_grids(rows: Sequence[Row], results: Results, schedule: str | None = No
 
 def strips_of(rows: Sequence[Row], results: Results, schedule: str | None = None) -> dict[int, dict[str, Bytes]]:
     """Return a dataset's images of the first seeds by NFE and title: the reference's before those of each curve."""
-    references, drawn = [row for row in rows if row["is_reference"]], curves(rows, schedule)
+    references, drawn = [row for row in rows if row.is_reference], curves(rows, schedule)
     found = {}
     for nfe in sorted({nfe for curve in drawn for nfe in curve.rows}):
         shown = [*references, *(curve.rows[nfe] for curve in drawn if nfe in curve.rows)]
-        found[nfe] = {_title(row): images for row in shown if (images := results.samples(row["key"])) is not None}
+        found[nfe] = {_title(row): images for row in shown if (images := results.samples(row.key)) is not None}
     return {nfe: strips for nfe, strips in found.items() if strips}
 
 
 def _title(row: Row) -> str:
-    afs = ", AFS" if row["afs"] else ""
-    nfe = f", {row['nfe']} NFE" if row["is_reference"] else ""
-    return f"{row['label']}\n{row['schedule']}{afs}{nfe}"
+    afs = ", AFS" if row.id.afs else ""
+    nfe = f", {row.id.nfe} NFE" if row.is_reference else ""
+    return f"{row.id.label}\n{row.id.schedule}{afs}{nfe}"
 
 
 def _write(path: Path, title: str, strips: dict[str, Bytes]) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amed_lightning.bench.suite import CellId
+from amed_lightning.bench.results import Line
+from amed_lightning.bench.suite import SCORED, CellId, Planned
 from amed_lightning.config import InputError, Spec, load_yaml
 from amed_lightning.runtime.json_text import finite
 
@@ -52,9 +53,9 @@ class Scoring:
     real_images: Spec
     n: int
 
-    def unlike(self, square: dict[str, Any]) -> str:
+    def unlike(self, scored: dict[str, Any]) -> str:
         """Say in what a cell is scored otherwise; nothing if it is not. What is not known of it is another thing."""
-        detector, real_images, n = (square.get(name) for name in ("detector", "real_images", "n"))
+        detector, real_images, n = map(scored.get, SCORED)
         differences = {
             "another detector": not any(_has(detector, options) for options in self.detectors),
             "other real images": not _has(real_images, self.real_images),
@@ -68,7 +69,7 @@ class Published:
     """All figures of a file.
 
     Attributes:
-        figures: those that are joined, by the square of our tables that they belong to.
+        figures: those that are joined, by the place in our tables that they belong to.
         left_out: rows that are not ours, with the reason.
         unmapped: rows that no rule speaks of.
         scored: how the figures of each dataset were.
@@ -79,16 +80,16 @@ class Published:
     unmapped: list[dict[str, str]]
     scored: dict[str, Scoring]
 
-    def beside(self, square: dict[str, Any]) -> list[Figure]:
+    def beside(self, cell: Planned | Line) -> list[Figure]:
         """Return the figures that belong beside a cell, primary sources first."""
-        return [] if self.unlike(square) else self._of(square)
+        return [] if self.unlike(cell) else self._of(cell.id)
 
-    def unlike(self, square: dict[str, Any]) -> str:
+    def unlike(self, cell: Planned | Line) -> str:
         """Say in what a cell that could have figures beside it is scored otherwise than they were, if it is."""
-        return self.scored[square["dataset"]].unlike(square) if self._of(square) else ""
+        return self.scored[cell.id.dataset].unlike(cell.scored) if self._of(cell.id) else ""
 
-    def _of(self, square: dict[str, Any]) -> list[Figure]:
-        return sorted(self.figures.get(CellId.of(square), []), key=lambda figure: figure.is_secondary)
+    def _of(self, place: CellId) -> list[Figure]:
+        return sorted(self.figures.get(place, []), key=lambda figure: figure.is_secondary)
 
 
 NOTHING = Published({}, [], [], {})

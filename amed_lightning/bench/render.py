@@ -84,20 +84,21 @@ def comma_separated(lines: Iterable[Line], published: Published = NOTHING) -> st
     scores = known_scores(line.row for line in lines if line.row is not None)
     numbers = [f"{score}{statistic}" for score in scores for statistic in STATISTICS]
     facts = ["n", "seconds", "images_per_second", "key", "protocol"]
-    names = ["dataset", "nfe", "label", "schedule", "afs", "is_reference"]
+    names = ["dataset", "nfe", "label", "schedule", "afs"]
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    writer.writerow([*names, "state", "reason", *numbers, *facts, "published", "published_source", "published_quality"])
-    for dataset in dict.fromkeys(line.dataset for line in lines):
-        for line in ordered(each for each in lines if each.dataset == dataset):
-            row = line.row or {"values": {}}
-            figure = next((each for each in published.beside(line.square) if each.metric == MAIN), None)
+    columns = [*names, "is_reference", "state", "reason", *numbers, *facts]
+    writer.writerow([*columns, "published", "published_source", "published_quality"])
+    for dataset in dict.fromkeys(line.id.dataset for line in lines):
+        for line in ordered(each for each in lines if each.id.dataset == dataset):
+            values = {} if line.row is None else line.row.values
+            figure = next((each for each in published.beside(line) if each.metric == MAIN), None)
             quality = "secondary" if figure and figure.is_secondary else "primary"
             writer.writerow(
-                [line.square[name] for name in names]
-                + [line.gap or "finished", line.reason]
-                + [row["values"].get(name) for name in numbers]
-                + [row.get(name) for name in facts]
+                [getattr(line.id, name) for name in names]
+                + [line.is_reference, line.gap or "finished", line.reason]
+                + [values.get(name) for name in numbers]
+                + [getattr(line.row, name, None) for name in facts]
                 + ([figure.value, figure.source, quality] if figure else [None] * 3)
             )
     return output.getvalue()

@@ -31,7 +31,8 @@ from amed_lightning.bench.plot import (
     what_is_drawn,
 )
 from amed_lightning.bench.published import NOTHING, Published
-from amed_lightning.bench.results import Line, Results, Row, lines_of
+from amed_lightning.bench.results import Line, Results, lines_of
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.table import Table, ordered, scores_of, tables
 from amed_lightning.metrics.metric import Score
 from amed_lightning.tensors import Bytes
@@ -90,7 +91,7 @@ def page(results: Results, published: Published = NOTHING, schedule: str | None 
 
 def _dataset(table: Table, lines: Sequence[Line], results: Results, schedule: str | None) -> dict[str, Any]:
     """Return what the page shows of a dataset."""
-    its_lines = ordered(line for line in lines if line.dataset == table.dataset)
+    its_lines = ordered(line for line in lines if line.id.dataset == table.dataset)
     rows = [line.row for line in its_lines if line.row is not None]
     scores = scores_of(rows)
     squares = [_squares(*each, scores) for each in zip(its_lines, table.lines, strict=True)]
@@ -103,7 +104,7 @@ def _dataset(table: Table, lines: Sequence[Line], results: Results, schedule: st
         "pictures": [_picture(rows, *each, schedule) for each in drawn_scores(rows).items()],
         "legend": [(colour_of(number), curve.title) for number, curve in enumerate(curves(rows, schedule))],
         "grids": [(nfe, [(title, data_uri(images)) for title, images in strips.items()]) for nfe, strips in grids],
-        "cost": (sum(row["n"] * row["nfe"] for row in rows), sum(row["seconds"] for row in rows)),
+        "cost": (sum(row.n * row.id.nfe for row in rows), sum(row.seconds for row in rows)),
         "facts": {name: _told(values) for name, values in _facts(rows).items()},
     }
 
@@ -111,14 +112,14 @@ def _dataset(table: Table, lines: Sequence[Line], results: Results, schedule: st
 def _squares(line: Line, texts: Sequence[Any], scores: Mapping[str, Score]) -> list[Square]:
     """Return a line's squares and its cost."""
     row, names = line.row, list(scores)
-    keys: list[int | float | str | None] = [line.nfe, *(text.text for text in texts[1:4])]
-    keys += [None if row is None else row["values"].get(name) for name in names]
+    keys: list[int | float | str | None] = [line.id.nfe, *(text.text for text in texts[1:4])]
+    keys += [None if row is None else row.values.get(name) for name in names]
     keys += [text.text for text in texts[len(keys) :]]
     shown = [Square(text.text, key, text.is_best) for text, key in zip(texts, keys[: len(texts)], strict=True)]
     if row is None:
         return [*shown, Square("", None), Square("", None)]
-    runs = row["n"] * row["nfe"]
-    return [*shown, Square(f"{runs:,}", runs), Square(f"{row['seconds']:.3g}", row["seconds"])]
+    runs = row.n * row.id.nfe
+    return [*shown, Square(f"{runs:,}", runs), Square(f"{row.seconds:.3g}", row.seconds)]
 
 
 @AS_WRITTEN
@@ -152,14 +153,14 @@ def _facts(rows: Sequence[Row]) -> dict[str, Counter[str]]:
 
 
 def _facts_of(row: Row) -> Iterator[tuple[str, str]]:
-    yield "protocol", str(row["protocol"])
-    yield "samples per cell", str(row["n"])
-    for name, part in (("detector", row["detector"]), ("real images", row["real_images"])):
-        yield name, str(part["name"])
-    for name, value in row["identity"]["protocol"].items():
+    yield "protocol", str(row.protocol)
+    yield "samples per cell", str(row.n)
+    for name, part in (("detector", row.detector), ("real images", row.real_images)):
+        yield from [] if part is None else [(name, str(part["name"]))]
+    for name, value in row.identity["protocol"].items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
         yield from ((f"{name} {part}".strip().replace("_", " "), str(inner)) for part, inner in parts)
-    source = row.get("provenance", {})
+    source = row.provenance
     for name in ("commit", "device", "world_size"):
         if name in source:
             changed = " with changes" if name == "commit" and source.get("dirty") else ""

@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import torch
 from torch import Tensor
 
 from amed_lightning.bench.cell import Bench, Cell
-from amed_lightning.bench.suite import Suite, plan
+from amed_lightning.bench.row import Row
+from amed_lightning.bench.suite import SCORED, CellId, Planned, Suite, plan
 from amed_lightning.config import InputError, content_of, digest, write_atomically
 from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.slurm import job_name
@@ -26,7 +28,6 @@ from amed_lightning.runtime.tensor_file import DamagedFileError, Facts, read_wit
 from amed_lightning.seeds import Seeds
 from amed_lightning.tensors import Bytes
 
-Row = dict[str, Any]
 TRIANGLE = ".triangle"
 """Ends the name of a symmetric matrix of which the lower triangle is kept, row by row."""
 
@@ -66,12 +67,12 @@ class Results:
         """Return a cell's row, if it has one; what is no such row is taken away, to be made again."""
         path = self.row(key)
         try:
-            row: Row | None = read_json(path) if path.is_file() else None
-            if row is None:
+            if not path.is_file():
                 return None
-            written, name = row.pop("sha256", None), row["key"]  # rows of before had no checksum
-            if name == key and written in (None, digest(row)):
-                return row
+            content = read_json(path)
+            written, name = content.pop("sha256", None), content["key"]  # rows of before had no checksum
+            if name == key and written in (None, digest(content)):
+                return Row.of(content)
             reason = (
                 "its checksum is not the one that it was written with" if name == key else f"it is the row of {name}"
             )
@@ -83,7 +84,7 @@ class Results:
 
     def write_row(self, row: Row) -> None:
         """Write a finished cell's row, with a checksum."""
-        write_json(self.row(row["key"]), row | {"sha256": digest(row)})
+        write_json(self.row(row.key), row.content | {"sha256": digest(row.content)})
 
     def is_scored(self, key: str) -> bool:
         """Whether a cell has a row, or an error of this job."""
@@ -207,7 +208,7 @@ def take_away(damaged: DamagedFileError) -> None:
     damaged.path.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Row) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write readable JSON.
 
     Raises:
@@ -233,26 +234,20 @@ class Line:
     """A cell's place in a table.
 
     Attributes:
-        square: dataset, label, schedule, afs, nfe, whether it is the reference, and how it is scored.
+        id: the place.
+        is_reference: whether the dataset's other cells are measured against it.
+        scored: with which detector, against which real images, and how many samples (``n``), as far as it is known.
         row: its result, if there is one.
         gap: why there is none: missing, failed or excluded.
         reason: why it is excluded, or what it failed with.
     """
 
-    square: dict[str, Any]
+    id: CellId
+    is_reference: bool
+    scored: dict[str, Any]
     row: Row | None = None
     gap: str = ""
     reason: str = ""
-
-    @property
-    def dataset(self) -> str:
-        """The dataset's name."""
-        return str(self.square["dataset"])
-
-    @property
-    def nfe(self) -> int:
-        """Network runs per sample."""
-        return int(self.square["nfe"])
 
 
 def write_plan(suite: Suite, benches: Sequence[Bench], results: Results, version: str = "") -> None:
@@ -264,9 +259,13 @@ def write_plan(suite: Suite, benches: Sequence[Bench], results: Results, version
         results: where to.
         version: digest of the suite as it was written, if a screening has taken cells out.
     """
-    keyed = [{**cell.planned.square, "key": cell.key} for bench in benches for cell in bench.cells]
-    excluded = [{**cell.square, "excluded": cell.excluded} for cell in plan(suite) if cell.excluded is not None]
+    keyed = [_listed(cell.planned, key=cell.key) for bench in benches for cell in bench.cells]
+    excluded = [_listed(cell, excluded=cell.excluded) for cell in plan(suite) if cell.excluded is not None]
     write_json(results.plan, {"suite": suite.name, "digest": version or digest(suite), "cells": [*keyed, *excluded]})
+
+
+def _listed(cell: Planned, **more: Any) -> dict[str, Any]:
+    return {**cell.id._asdict(), "is_reference": cell.is_reference, **cell.scored, **more}
 
 
 def lines_of(results: Results) -> list[Line]:
@@ -277,20 +276,21 @@ def lines_of(results: Results) -> list[Line]:
     """
     if not results.plan.is_file():
         raise InputError(f"{results.folder}: no sweep there; run `amed-lightning bench --config <suite>.yaml`")
-    lines = [_line(dict(cell), results) for cell in read_json(results.plan)["cells"]]
-    datasets = list(dict.fromkeys(line.dataset for line in lines))
-    return sorted(lines, key=lambda line: datasets.index(line.dataset))
+    lines = [_line(cell, results) for cell in read_json(results.plan)["cells"]]
+    datasets = list(dict.fromkeys(line.id.dataset for line in lines))
+    return sorted(lines, key=lambda line: datasets.index(line.id.dataset))
 
 
-def _line(square: dict[str, Any], results: Results) -> Line:
-    key, reason = square.pop("key", None), square.pop("excluded", "")
-    if key is None:
-        return Line(square, gap="excluded", reason=reason)
-    if (row := results.finished(key)) is not None:
-        return Line(square, row)
-    if errors := results.errors(key):
-        return Line(square, gap="failed", reason=str(read_json(errors[0]).get("error", "")))
-    return Line(square, gap="missing")
+def _line(cell: dict[str, Any], results: Results) -> Line:
+    scored = {name: cell[name] for name in SCORED if name in cell}
+    line = partial(Line, CellId.of(cell), cell["is_reference"], scored)
+    if "key" not in cell:
+        return line(gap="excluded", reason=cell["excluded"])
+    if (row := results.finished(cell["key"])) is not None:
+        return line(row)
+    if errors := results.errors(cell["key"]):
+        return line(gap="failed", reason=str(read_json(errors[0]).get("error", "")))
+    return line(gap="missing")
 
 
 def rows_of(folder: Path) -> list[Row]:

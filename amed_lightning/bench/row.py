@@ -1,8 +1,11 @@
-"""A finished cell's row: its blocks' sums added in order, the scores, their errors, and where they came from."""
+"""A finished cell's row: its blocks' sums added in order, the scores, their errors, and where they came from.
+
+Its file is flat JSON. Rows that older versions wrote are read as they are.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from statistics import fmean
 from typing import Any
@@ -11,56 +14,119 @@ from torch import Tensor
 
 from amed_lightning.bench.cell import Bench, Cell
 from amed_lightning.bench.jackknife import Estimate
-from amed_lightning.bench.results import Results, Row, read_block
-from amed_lightning.config import canonical_json, digest
+from amed_lightning.bench.suite import CellId
+from amed_lightning.config import Spec, canonical_json, digest
 from amed_lightning.metrics.metric import Score
 from amed_lightning.metrics.scores import GenerationScores
+from amed_lightning.runtime.tensor_file import Facts
 
 
-def finished_row(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]) -> Row:
-    """Score a cell whose blocks are all there.
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A finished cell; what older versions did not write has a default.
+
+    Attributes:
+        key: of the cell.
+        id: its place in a table.
+        is_reference: whether the dataset's other cells are measured against it.
+        detector: that looked at its images, every option spelled out.
+        real_images: likewise.
+        n: samples.
+        num_intervals: of its schedule.
+        stays_in_warm_up: whether these are too few for the solver's order.
+        lacks_thresholding: whether it is data prediction without the thresholding of the published tools.
+        values: of each score. ``<score>_error`` is its standard error, ``<score>_mean`` and ``_min`` are over ranges.
+        ranges: the scores of each range of seeds.
+        leave_one_out: of each score, that of all blocks but one, for each.
+        own_scores: describes the scores of a user's own metrics.
+        caveats: what is doubtful about the values.
+        seeds: the first, and the one after the last.
+        seconds: of all blocks.
+        images_per_second: in them.
+        batch_sizes: micro-batches, the largest first; several where memory ran out.
+        protocol: digest of the one that was kept.
+        identity: everything that the scores depend on.
+        provenance: versions, commit and device that made the row.
+        blocks_from: the distinct commits and devices that computed the blocks.
+    """
+
+    key: str
+    id: CellId
+    is_reference: bool
+    detector: Spec | None = None
+    real_images: Spec | None = None
+    n: int
+    num_intervals: int | None = None
+    stays_in_warm_up: bool = False
+    lacks_thresholding: bool = False
+    values: dict[str, float]
+    ranges: list[dict[str, float]] = field(default_factory=list)
+    leave_one_out: dict[str, list[float]] = field(default_factory=dict)
+    own_scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    caveats: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    seconds: float
+    images_per_second: float
+    batch_sizes: list[int]
+    protocol: str
+    identity: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    blocks_from: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "Row":
+        """Read what a file has; what this version does not know is left out.
+
+        Raises:
+            KeyError: a part of its place is missing.
+            TypeError: something else is that has no default, or it is no mapping.
+        """
+        known = {each.name: content[each.name] for each in fields(cls) if each.name in content}
+        return cls(**known, id=CellId.of(content))
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What its file has."""
+        return self.id._asdict() | {each.name: getattr(self, each.name) for each in fields(self) if each.name != "id"}
+
+
+def finished_row(
+    bench: Bench, cell: Cell, blocks: Sequence[tuple[dict[str, Tensor], Facts]], source: dict[str, Any]
+) -> Row:
+    """Score a cell.
 
     Args:
         bench: the cell's.
         cell: to score.
-        results: where its blocks are.
+        blocks: the sums of each, and the facts about it.
         source: provenance.
-
-    Raises:
-        DamagedFileError: a block is gone or is not as it was written.
-
-    Returns:
-        The row. ``<score>_error`` is the standard error of a score, from ``leave_one_out``: the score of all blocks but
-        one, for each. ``<score>_mean`` and ``_min`` are over the ranges of seeds. ``own_scores`` describes those of a
-        user's own metrics. ``blocks_from`` lists the distinct commits and devices that computed the blocks.
     """
-    protocol = cell.protocol
-    blocks = [read_block(results.sums, cell.key, block) for block in range(protocol.num_blocks)]
+    protocol, planned = cell.protocol, cell.planned
     sums, facts = map(list, zip(*blocks, strict=True))
     ranges = [protocol.blocks_of(number) for number in range(protocol.num_ranges)]
     kept = protocol.with_batches([int(fact["batch_size"]) for fact in facts])
     seconds, total, own = sum(fact["seconds"] for fact in facts), protocol.total, bench.examiner.own_scores
-    intervals = cell.planned.intervals(bench.model.denoiser.cost)
-    return {
-        "key": cell.key,
-        **cell.planned.square,
-        "nfe": int(facts[0]["nfe"]),
-        "num_intervals": intervals,
-        "stays_in_warm_up": intervals <= cell.sampler.solver.warm_up_intervals,
-        "lacks_thresholding": cell.planned.lacks_thresholding,
-        **scored(lambda: bench.examiner.scores(protocol.total), sums, ranges),
-        **({"own_scores": {name: asdict(score) for name, score in own.items()}} if own else {}),
-        "caveats": bench.caveats(protocol.total),
-        "n": total,
-        "seeds": [protocol.block(0).start, protocol.block(protocol.num_blocks - 1).stop],
-        "seconds": seconds,
-        "images_per_second": total / seconds,
-        "batch_sizes": list(kept.batch_sizes),
-        "protocol": digest(kept),
-        "identity": json.loads(canonical_json(cell.identity)),
-        "provenance": source,
-        "blocks_from": _distinct([{name: fact[name] for name in fact if name in source} for fact in facts]),
-    }
+    intervals = planned.intervals(bench.model.denoiser.cost)
+    return Row(
+        key=cell.key,
+        id=planned.id,
+        is_reference=planned.is_reference,
+        **planned.scored,
+        num_intervals=intervals,
+        stays_in_warm_up=intervals <= cell.sampler.solver.warm_up_intervals,
+        lacks_thresholding=planned.lacks_thresholding,
+        **scored(lambda: bench.examiner.scores(total), sums, ranges),
+        own_scores={name: asdict(score) for name, score in own.items()},
+        caveats=bench.caveats(total),
+        seeds=[protocol.block(0).start, protocol.block(protocol.num_blocks - 1).stop],
+        seconds=seconds,
+        images_per_second=total / seconds,
+        batch_sizes=list(kept.batch_sizes),
+        protocol=digest(kept),
+        identity=json.loads(canonical_json(cell.identity)),
+        provenance=source,
+        blocks_from=_distinct([{name: fact[name] for name in fact if name in source} for fact in facts]),
+    )
 
 
 def scored(

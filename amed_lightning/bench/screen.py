@@ -18,7 +18,7 @@ from math import gcd
 import torch
 
 from amed_lightning.bench.jackknife import Estimate
-from amed_lightning.bench.results import Row
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.suite import CellId, Exclusion, Suite
 from amed_lightning.bench.table import estimate, usual_protocol
 from amed_lightning.metrics.scores import MAIN
@@ -89,17 +89,17 @@ def beaten(rows: Sequence[Row], bound: float = DOUBT) -> list[Beaten]:
         bound: of the doubt about a difference.
     """
     found = []
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        its_rows = [row for row in rows if row["dataset"] == dataset]
+    for dataset in dict.fromkeys(row.id.dataset for row in rows):
+        its_rows = [row for row in rows if row.id.dataset == dataset]
         usual = usual_protocol(its_rows)
-        ranked = [row for row in its_rows if row["protocol"] == usual and not row["is_reference"]]
-        for nfe in sorted({row["nfe"] for row in ranked}):
-            rivals = [row for row in ranked if row["nfe"] == nfe]
-            best = min(rivals, key=lambda row: row["values"][MAIN])
+        ranked = [row for row in its_rows if row.protocol == usual and not row.is_reference]
+        for nfe in sorted({row.id.nfe for row in ranked}):
+            rivals = [row for row in ranked if row.id.nfe == nfe]
+            best = min(rivals, key=lambda row: row.values[MAIN])
             for row in rivals:
                 difference = estimate(row, MAIN) - estimate(best, MAIN)
                 if doubt(difference) <= bound:
-                    found.append(Beaten(CellId.of(row), CellId.of(best), difference.value, row["n"]))
+                    found.append(Beaten(row.id, best.id, difference.value, row.n))
     return found
 
 

@@ -5,6 +5,7 @@ before anything is loaded. The path of a predictor or of a found schedule may co
 """
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -170,6 +171,8 @@ WORDS = {"predictor": "plugin"}
 """What tables of results call what was learned, where it is not the file's own word."""
 CONFIGS = Path("configs")
 """Where configurations are looked for that make what is missing, from where the command is run."""
+SCORED = "detector", "real_images", "n"
+"""What rows and plans say of how a cell is scored: the detector, the real images, and the number of samples."""
 TABLES = ("table", "constants", "coefficients")
 """Names that fits give to tables."""
 
@@ -188,9 +191,9 @@ class CellId(NamedTuple):
     nfe: int
 
     @classmethod
-    def of(cls, square: Mapping[str, Any]) -> "CellId":
-        """Return that of a row, or of what a plan says of a cell."""
-        return cls(*(square[name] for name in cls._fields))
+    def of(cls, content: Mapping[str, Any]) -> "CellId":
+        """Return the one that a row's file or a plan says."""
+        return cls(*(content[name] for name in cls._fields))
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.label} {self.schedule}{' afs' if self.afs else ''} {self.nfe} NFE"
@@ -209,7 +212,7 @@ class Planned:
         afs: replace the first evaluation by the analytic one.
         denoise_to_zero: end with the denoiser's answer at sigma_min.
         is_reference: whether the dataset's other cells are measured against it.
-        scored: with which detector, against which real images, and how many samples (``n``), as rows say it.
+        scored: with which detector, against which real images, and how many samples, see ``SCORED``.
         excluded: why it is not computed, if it is not.
         solver_number: among the suite's solvers that would have its place and label, from 0.
         schedule_number: likewise.
@@ -285,19 +288,10 @@ class Planned:
         is_published = self.rule.get("form", "published") == "published"
         return self.rule.get("prediction") == "data" and is_published and self.thresholding is None
 
-    @property
+    @cached_property
     def id(self) -> CellId:
         """Its place in a table."""
         return CellId(self.dataset, self.label, self.schedule_label, self.afs, self.nfe)
-
-    @cached_property
-    def square(self) -> dict[str, Any]:
-        """Where the cell stands in a table and how it is scored, as rows say it."""
-        return {
-            **self.id._asdict(),
-            "is_reference": self.is_reference,
-            **self.scored,
-        }
 
     @property
     def config(self) -> SamplerConfig:
@@ -394,11 +388,14 @@ def require_files(cells: Iterable[Planned]) -> None:
 
 def _maker(path: Path, configs: Mapping[Path, Sequence[str]]) -> str:
     """Return the command that makes a file, or say that no configuration does."""
+    folder = str(path.parent)
+    options = {"": "{nfe}"} | {f" --model.student.nfe={nfe}": nfe for nfe in re.findall(r"\d+", folder)}
     for config, words in configs.items():
         if str(path) in words:
             return f"amed-lightning schedule --config {config}"
-        if str(path.parent) in words:
-            return f"amed-lightning fit --config {config}"
+        for option, nfe in options.items():
+            if folder in (word.replace("{nfe}", nfe) for word in words):
+                return f"amed-lightning fit --config {config}{option}"
     return f"no configuration below {CONFIGS}/ makes it"
 
 
@@ -407,7 +404,7 @@ def _told_apart(cells: Iterable[Planned]) -> Iterator[Planned]:
     solvers: dict[str, list[Spec]] = defaultdict(list)
     schedules: dict[str, list[Spec]] = defaultdict(list)
     for cell in cells:
-        place = canonical_json(cell.square)
+        place = canonical_json([cell.id, cell.is_reference, cell.scored])
         solver = cell.rule | _placement(cell)
         schedule = complete("schedule", SCHEDULES, cell.schedule)
         numbers = _number(solvers[place], solver), _number(schedules[place], schedule)
@@ -434,11 +431,9 @@ def _planned(suite: Suite, dataset: Dataset) -> Iterator[Planned]:
 
 def _scored(suite: Suite, dataset: Dataset) -> dict[str, Any]:
     """Say how a dataset's cells are scored, every option spelled out."""
-    scored = {
-        "detector": complete("detector", DETECTORS, dataset.detector),
-        "real_images": complete("dataset", REFERENCES, dataset.dataset),
-        "n": suite.num_blocks * suite.block_size,
-    }
+    detector = complete("detector", DETECTORS, dataset.detector)
+    real_images = complete("dataset", REFERENCES, dataset.dataset)
+    scored = dict(zip(SCORED, (detector, real_images, suite.num_blocks * suite.block_size), strict=True))
     plain: dict[str, Any] = json.loads(canonical_json(scored))
     return plain
 

@@ -311,7 +311,8 @@ def _complete(bench: Bench, cell: Cell, results: Results, source: dict[str, Any]
     """Write a cell's row and remove the sums; a damaged block is removed instead, to be made again."""
     with _errors_of(cell, results):
         try:
-            results.write_row(finished_row(bench, cell, results, source))
+            blocks = [read_block(results.sums, cell.key, block) for block in _blocks(cell)]
+            results.write_row(finished_row(bench, cell, blocks, source))
             results.tidy(cell)
         except DamagedFileError as damaged:
             take_away(damaged)
@@ -329,5 +330,5 @@ def _errors_of(cell: Cell, results: Results) -> Iterator[None]:
         raise
     except Exception as error:
         said = {"error": repr(error), "traceback": traceback.format_exc(), "trouble": told(error)}
-        write_json(results.error(cell.key), {"cell": cell.planned.square, **said})
+        write_json(results.error(cell.key), {"cell": cell.planned.id._asdict(), **said})
         print(f"failed: {cell.planned.id}: {error!r}, see {results.error(cell.key)}", file=sys.stderr, flush=True)

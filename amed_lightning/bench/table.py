@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 
 from amed_lightning.bench.jackknife import TEST, Estimate
 from amed_lightning.bench.published import NOTHING, Figure, Published
-from amed_lightning.bench.results import Line, Row
+from amed_lightning.bench.results import Line
+from amed_lightning.bench.row import Row
 from amed_lightning.metrics.metric import Score
 from amed_lightning.metrics.scores import MAIN, SCORES
 
 
 def known_scores(rows: Iterable[Row]) -> dict[str, Score]:
     """Return all scores of the package, and those that rows have of a user's own metrics, which they describe."""
-    return SCORES | {name: Score(**told) for row in rows for name, told in row.get("own_scores", {}).items()}
+    return SCORES | {name: Score(**told) for row in rows for name, told in row.own_scores.items()}
 
 
 def scores_of(rows: Sequence[Row]) -> dict[str, Score]:
@@ -28,36 +29,36 @@ def scores_of(rows: Sequence[Row]) -> dict[str, Score]:
     return {
         name: score
         for name, score in known_scores(rows).items()
-        if not score.is_implied and any(name in row["values"] for row in rows)
+        if not score.is_implied and any(name in row.values for row in rows)
     }
 
 
 def estimate(row: Row, score: str) -> Estimate:
     """Return a score that a row has, with what it takes to compare it; rows that older code wrote lack that."""
-    return Estimate(row["values"][score], row.get("leave_one_out", {}).get(score, ()))
+    return Estimate(row.values[score], row.leave_one_out.get(score, ()))
 
 
 def goodness(row: Row) -> float:
     """Return a row's first score as a number that is lower the better it is: its FID, if it has one."""
-    name, score = next(item for item in known_scores([row]).items() if item[0] in row["values"])
-    value: float = row["values"][name]
+    name, score = next(item for item in known_scores([row]).items() if item[0] in row.values)
+    value: float = row.values[name]
     return value if score.better == "lower" else -value
 
 
 def usual_protocol(rows: Sequence[Row]) -> str | None:
     """Return the protocol of most of a dataset's rows."""
-    return Counter(row["protocol"] for row in rows).most_common(1)[0][0] if rows else None
+    return Counter(row.protocol for row in rows).most_common(1)[0][0] if rows else None
 
 
 def winners(rows: Sequence[Row]) -> set[tuple[str, str]]:
     """Return (key, score) of every score of a dataset that no test tells from the best of its NFE."""
     usual = usual_protocol(rows)
-    ranked = [row for row in rows if not row["is_reference"] and row["protocol"] == usual]
+    ranked = [row for row in rows if not row.is_reference and row.protocol == usual]
     best = set()
-    for nfe in {row["nfe"] for row in ranked}:
+    for nfe in {row.id.nfe for row in ranked}:
         for name, score in scores_of(rows).items():
-            rivals = [row for row in ranked if row["nfe"] == nfe and name in row["values"]]
-            best |= {(row["key"], name) for row in _untold(rivals, name, min if score.better == "lower" else max)}
+            rivals = [row for row in ranked if row.id.nfe == nfe and name in row.values]
+            best |= {(row.key, name) for row in _untold(rivals, name, min if score.better == "lower" else max)}
     return best
 
 
@@ -124,15 +125,15 @@ class Table:
 def tables(lines: Iterable[Line], published: Published = NOTHING) -> list[Table]:
     """Return a table per dataset, in the order of the lines."""
     lines = list(lines)
-    datasets = dict.fromkeys(line.dataset for line in lines)
-    return [_table([line for line in lines if line.dataset == name], published) for name in datasets]
+    datasets = dict.fromkeys(line.id.dataset for line in lines)
+    return [_table([line for line in lines if line.id.dataset == name], published) for name in datasets]
 
 
 def ordered(lines: Iterable[Line]) -> list[Line]:
     """Sort a dataset's lines by network runs and their first score; gaps come last."""
 
     def place(line: Line) -> tuple[int, bool, float]:
-        return line.nfe, line.row is None, 0.0 if line.row is None else goodness(line.row)
+        return line.id.nfe, line.row is None, 0.0 if line.row is None else goodness(line.row)
 
     return sorted(lines, key=place)
 
@@ -141,7 +142,7 @@ def _table(lines: Sequence[Line], published: Published) -> Table:
     lines = ordered(lines)
     rows = [line.row for line in lines if line.row is not None]
     scores, best, usual, notes = scores_of(rows), winners(rows), usual_protocol(rows), Notes()
-    figures = [published.beside(line.square) for line in lines]
+    figures = [published.beside(line) for line in lines]
     has_secondary = any(figure.is_secondary for beside in figures for figure in beside)
     caption = [_caption(rows, usual, has_secondary), *_unpublished(lines, published)]
     texts = []
@@ -151,10 +152,10 @@ def _table(lines: Sequence[Line], published: Published) -> Table:
     titles = [score.title for score in scores.values()] or [NOTHING_YET]
     header = ["NFE", "solver", "schedule", "AFS", *titles]
     return Table(
-        lines[0].dataset,
+        lines[0].id.dataset,
         header + ([f"published {SCORES[MAIN].title}"] if any(figures) else []),
         texts,
-        [line.nfe for line in lines],
+        [line.id.nfe for line in lines],
         "; ".join(filter(None, caption)),
         notes.texts,
     )
@@ -164,11 +165,11 @@ def _named(line: Line, usual: str | None) -> list[Text]:
     """Name the cell, with the marks of what is special about it."""
     marks = []
     if line.row is not None:
-        marks += [WARM_UP] if line.row["stays_in_warm_up"] else []
-        marks += [UNLIKE] if line.row["protocol"] != usual else []
-        marks += [UNTHRESHOLDED] if line.row.get("lacks_thresholding") else []
-    label = " ".join([line.square["label"], *marks])
-    return [Text(str(line.nfe)), Text(label), Text(line.square["schedule"]), Text("yes" if line.square["afs"] else "")]
+        marks += [WARM_UP] if line.row.stays_in_warm_up else []
+        marks += [UNLIKE] if line.row.protocol != usual else []
+        marks += [UNTHRESHOLDED] if line.row.lacks_thresholding else []
+    label = " ".join([line.id.label, *marks])
+    return [Text(str(line.id.nfe)), Text(label), Text(line.id.schedule), Text("yes" if line.id.afs else "")]
 
 
 def _scored(line: Line, scores: dict[str, Score], best: set[tuple[str, str]], notes: Notes) -> list[Text]:
@@ -176,13 +177,11 @@ def _scored(line: Line, scores: dict[str, Score], best: set[tuple[str, str]], no
     if line.row is None:
         reason = f" {notes.mark(line.reason)}" if line.reason else ""
         return [Text(line.gap + reason), *[Text(GAP) for _ in list(scores)[1:]]]
-    return [
-        Text(_score(line.row, name, score.digits), (line.row["key"], name) in best) for name, score in scores.items()
-    ]
+    return [Text(_score(line.row, name, score.digits), (line.row.key, name) in best) for name, score in scores.items()]
 
 
 def _score(row: Row, name: str, digits: int) -> str:
-    value, error = row["values"].get(name), row["values"].get(f"{name}_error")
+    value, error = row.values.get(name), row.values.get(f"{name}_error")
     shown = "" if value is None else f"{value:.{digits}f}"
     return shown if error is None else f"{shown} ± {error:.{digits}f}"
 
@@ -201,19 +200,19 @@ def _caption(rows: Sequence[Row], usual: str | None, has_secondary: bool) -> str
     """Say under which protocol the scores were taken, and what the marks mean."""
     parts = []
     if rows:
-        first = next(row for row in rows if row["protocol"] == usual)
-        protocol, has_errors = first["identity"]["protocol"], any(name.endswith("_error") for name in first["values"])
-        parts.append(f"n = {first['n']} samples per cell, protocol {str(usual)[:12]}")
+        first = next(row for row in rows if row.protocol == usual)
+        protocol, has_errors = first.identity["protocol"], any(name.endswith("_error") for name in first.values)
+        parts.append(f"n = {first.n} samples per cell, protocol {str(usual)[:12]}")
         if has_errors:
             blocks = f"{protocol['num_blocks']} blocks of {protocol['block_size']} seeds"
             parts.append(f"± standard error of the value, by the jackknife over {blocks}")
         parts.append(f"bold: the best of its NFE{f', and what {TEST} does not tell from it' if has_errors else ''}")
-    parts += dict.fromkeys(caveat for row in rows for caveat in row.get("caveats", []))
-    if any(row["stays_in_warm_up"] for row in rows):
+    parts += dict.fromkeys(caveat for row in rows for caveat in row.caveats)
+    if any(row.stays_in_warm_up for row in rows):
         parts.append(f"{WARM_UP} too few intervals for its order: all are crossed at a lower one")
-    if unlike := sorted({_unlike(row) for row in rows if row["protocol"] != usual}):
+    if unlike := sorted({_unlike(row) for row in rows if row.protocol != usual}):
         parts.append(f"{UNLIKE} another protocol, not ranked with the others: {', '.join(unlike)}")
-    if any(row.get("lacks_thresholding") for row in rows):
+    if any(row.lacks_thresholding for row in rows):
         parts.append(f"{UNTHRESHOLDED} data prediction without the thresholding of the published tools")
     if has_secondary:
         parts.append(f"{SECONDARY} from a secondary source")
@@ -221,11 +220,11 @@ def _caption(rows: Sequence[Row], usual: str | None, has_secondary: bool) -> str
 
 
 def _unlike(row: Row) -> str:
-    sizes = ", ".join(map(str, row["batch_sizes"]))
-    return f"{row['protocol'][:12]} with n = {row['n']} and micro-batches of {sizes}"
+    sizes = ", ".join(map(str, row.batch_sizes))
+    return f"{row.protocol[:12]} with n = {row.n} and micro-batches of {sizes}"
 
 
 def _unpublished(lines: Sequence[Line], published: Published) -> list[str]:
     """Say why published figures of the cells' solvers do not stand beside them, if there are such."""
-    reasons = dict.fromkeys(filter(None, (published.unlike(line.square) for line in lines)))
+    reasons = dict.fromkeys(filter(None, (published.unlike(line) for line in lines)))
     return [f"no published figures, because these scores are of {reason}" for reason in reasons]

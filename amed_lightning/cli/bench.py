@@ -18,7 +18,8 @@ from amed_lightning.bench.plot import FORMATS, plot, write_grids
 from amed_lightning.bench.published import FIGURES, NOTHING, Published, read_published
 from amed_lightning.bench.render import comma_separated, latex, markdown, terminal
 from amed_lightning.bench.report import page
-from amed_lightning.bench.results import Results, Row, lines_of, read_json, rows_of, write_plan
+from amed_lightning.bench.results import Results, lines_of, read_json, rows_of, write_plan
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.screen import Beaten, beaten, screening, without
 from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.sweep import run as fill
@@ -88,7 +89,7 @@ def _screened(suite: Suite, folder: Path, processes: Processes, device: torch.de
     if processes.global_rank == 0:
         for loser in losers:
             print(f"beaten: {loser.cell}: FID worse by {loser.difference:.2f} than that of {loser.by}")
-        print(f"screened: {len(losers)} of {len(rows)} cells are left out, on {rows[0]['n']:,} images each")
+        print(f"screened: {len(losers)} of {len(rows)} cells are left out, on {rows[0].n:,} images each")
     return losers
 
 
@@ -190,7 +191,7 @@ def _draw(results: Results, picture: Path | None = None, schedule: str | None = 
 
 
 def _require_schedule(rows: Sequence[Row], schedule: str | None) -> None:
-    if schedule is not None and schedule not in (names := sorted({row["schedule"] for row in rows})):
+    if schedule is not None and schedule not in (names := sorted({row.id.schedule for row in rows})):
         raise InputError(f"no cell ran on the schedule '{schedule}'; there are {', '.join(names)}")
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from amed_lightning.config import checked
 from amed_lightning.runtime.lock import Holder
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import nothing, progress
@@ -163,7 +164,7 @@ class Claim:
     def holder(self) -> Holder | str:
         """Return whom it names."""
         try:
-            return Holder(**json.loads(self.path.read_text()))
+            return Holder(**checked(Holder, json.loads(self.path.read_text())))
         except (OSError, ValueError, TypeError):
             return "another process"
 

@@ -2,9 +2,10 @@
 
 from amed_lightning.bench.jackknife import Estimate
 from amed_lightning.bench.results import Line
+from amed_lightning.bench.row import Row
+from amed_lightning.bench.suite import SCORED, CellId
 
 PROTOCOL = "0123456789abcdef" * 4
-NAMES = ("dataset", "label", "schedule", "afs", "nfe", "is_reference", "detector", "real_images", "n")
 
 
 def row(
@@ -26,12 +27,12 @@ def row(
     scores = {"fid": fid, "is": is_} | ({} if reference else {"rmse": rmse})
     leave_one_out = {name: [value + part for part in off] for name, value in scores.items()} if off else {}
     errors = {f"{name}_error": Estimate(scores[name], parts).error for name, parts in leave_one_out.items()}
-    place = {"dataset": dataset, "label": key, "schedule": schedule, "afs": afs, "nfe": nfe, "is_reference": reference}
     protocol = {"num_blocks": 2, "block_size": 24, "num_ranges": 2, "batch_sizes": [12]}
     part = {"fid": fid, "is_whole": is_, "rmse": rmse}
     plain = {
         "key": key,
-        **place,
+        "id": CellId(dataset, key, schedule, afs, nfe),
+        "is_reference": reference,
         "detector": {"name": "digits", "path": "classifier.safetensors"},
         "real_images": {"name": "digits"},
         "stays_in_warm_up": False,
@@ -46,14 +47,18 @@ def row(
         "protocol": PROTOCOL,
         "identity": {"protocol": protocol, "reference": "0123456789abcdef"},
     }
-    return plain | more
+    return Row(**plain | more)
 
 
 def line(key, **facts):
     content = row(key, **facts)
-    return Line({name: content[name] for name in NAMES}, content)
+    return Line(content.id, content.is_reference, scored_of(content), content)
 
 
 def gap(key, kind, reason="", **facts):
     content = row(key, **facts)
-    return Line({name: content[name] for name in NAMES}, gap=kind, reason=reason)
+    return Line(content.id, content.is_reference, scored_of(content), gap=kind, reason=reason)
+
+
+def scored_of(content):
+    return {name: getattr(content, name) for name in SCORED}

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from amed_lightning.bench.results import Line, Results, read_named, write_sums
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.sweep import run
 from amed_lightning.bench.table import tables
 from amed_lightning.config import canonical_json
@@ -182,7 +183,7 @@ class TestMemory:
         self.filled(tmp_path / "little", 6)
         halved = rows(tmp_path / "little")[key]
         plain = [rows(tmp_path / "enough")[key] | {"key": name, "label": name} for name in "ab"]
-        lines = [Line(row, row) for row in (*plain, halved)]
+        lines = [Line(row.id, False, {}, row) for row in map(Row.of, (*plain, halved))]
         (table,) = tables(lines)
         marks = {line[1].text: line[4].is_best for line in table.lines}
         assert marks == {"a": True, "b": True, "euler ‡": False}

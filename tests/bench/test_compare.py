@@ -1,5 +1,7 @@
 """Comparing two sweeps: what changed, whether a test tells it from nothing, and what cannot be compared."""
 
+from dataclasses import replace
+
 import pytest
 
 from amed_lightning.bench.compare import compare
@@ -51,7 +53,7 @@ class TestDifferences:
         assert table.lines[0][-1].text == "2.00"
 
     def test_distances_to_unlike_references_are_not_compared(self):
-        other = {"protocol": row("a")["identity"]["protocol"], "reference": "another"}
+        other = {"protocol": row("a").identity["protocol"], "reference": "another"}
         before, after = [row("a"), row("b")], [row("a", identity=other), row("b")]
         place = only(before, after).header.index("RMSE")
         assert [line[place].text for line in only(before, after).lines] == ["", "0.200 → 0.200 (+0.000 ± 0.000)"]
@@ -64,8 +66,8 @@ class TestCells:
         assert table.notes == ["only A has b on logsnr with AFS at 5 NFE", "only B has c on logsnr at 7 NFE"]
 
     def test_cells_that_only_their_predictors_tell_apart_are_matched_by_their_keys(self):
-        before = [row("amed", fid=fid) | {"key": key} for key, fid in {"0" * 16: 10.0, "1" * 16: 12.0}.items()]
-        after = [row("amed", fid=fid) | {"key": key} for key, fid in {"1" * 16: 12.5, "2" * 16: 14.0}.items()]
+        before = [replace(row("amed", fid=fid), key=key) for key, fid in {"0" * 16: 10.0, "1" * 16: 12.0}.items()]
+        after = [replace(row("amed", fid=fid), key=key) for key, fid in {"1" * 16: 12.5, "2" * 16: 14.0}.items()]
         table = only(before, after)
         assert [(line[1].text, line[4].text[:13]) for line in table.lines] == [("amed 11111111", "12.00 → 12.50")]
         assert table.notes == [

@@ -7,6 +7,7 @@ import pytest
 
 from amed_lightning.bench import sweep
 from amed_lightning.bench.results import Results
+from amed_lightning.bench.row import Row
 
 from .suites import bench_of, entry, fill, untidy, values
 
@@ -79,15 +80,16 @@ def test_a_block_that_is_deleted_under_a_sweep_is_made_again(made, results, monk
     bench, folder = made
     euler = bench.cells[1]
     results.row(euler.key).unlink()
-    real, scored = sweep.finished_row, []
+    real, scored = sweep.read_block, []
 
-    def robbed(*arguments):
-        if not scored:
-            results.sums(euler.key, 1).unlink()
-        scored.append(1)
-        return real(*arguments)
+    def robbed(path_of, key, block):
+        if block == 0 and path_of(key, block) == results.sums(euler.key, block):
+            if not scored:
+                results.sums(euler.key, 1).unlink()
+            scored.append(1)
+        return real(path_of, key, block)
 
-    monkeypatch.setattr(sweep, "finished_row", robbed)
+    monkeypatch.setattr(sweep, "read_block", robbed)
     assert fill(bench, results.folder, processes) == []
     assert 2 <= len(scored) <= 1 + processes  # the other one may have looked before the block was made
     assert values(results.folder) == values(folder)
@@ -98,7 +100,7 @@ def test_a_row_of_before_that_has_no_checksum_is_read(made, results):
     path = results.row(bench.cells[1].key)
     row = {name: value for name, value in json.loads(path.read_text()).items() if name != "sha256"}
     path.write_text(json.dumps(row))
-    assert results.finished(bench.cells[1].key) == row
+    assert results.finished(bench.cells[1].key) == Row.of(row)
 
 
 @pytest.mark.parametrize("damage", [cut_off, with_a_bit_flipped, deleted, of_another])

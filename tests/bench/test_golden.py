@@ -16,6 +16,7 @@ from amed_lightning.bench.golden import (
     load_golden,
     outcome,
 )
+from amed_lightning.bench.row import Row
 from amed_lightning.bench.suite import CellId
 from amed_lightning.config import InputError
 
@@ -23,13 +24,14 @@ HERE, ELSEWHERE = "cpu-here", "cpu-elsewhere"
 VERSIONS = {"versions": {"torch": "2"}}
 
 
-def row(label="euler", placer=None, fid=10.0, off=(-5.0, 0.0, 0.0, 5.0), **changes):
+def row(label="euler", placer=None, fid=10.0, off=(-5.0, 0.0, 0.0, 5.0), nfe=5, afs=False, **changes):
     values = {"fid": fid, "fid_error": 5.0, "is": 9.0, "is_error": 0.2, "rmse": 0.2, "rmse_error": 0.01}
     leave_one_out = {"fid": [fid + part for part in off], "is": [9.0] * 4, "rmse": [0.2] * 4}
     identity = {"solver": {"name": label, "placer": placer}, "protocol": {}}
-    facts = {"dataset": "digits", "label": label, "schedule": "logsnr", "afs": False, "nfe": 5, "protocol": "aaaa"}
-    scores = {"values": values, "leave_one_out": leave_one_out}
-    return facts | scores | {"identity": identity, "seconds": 2.0, "n": 100} | changes
+    facts = {"n": 100, "seconds": 2.0, "images_per_second": 50.0, "batch_sizes": [50], "protocol": "aaaa"}
+    scores = {"values": values, "leave_one_out": leave_one_out, "identity": identity}
+    place = CellId("digits", label, "logsnr", afs, nfe)
+    return Row(**{"key": "key", "id": place, "is_reference": False} | facts | scores | changes)
 
 
 def write(folder, *rows, hardware=HERE):
@@ -104,7 +106,7 @@ class TestJudge:
     def test_a_figure_that_is_missing_is_a_regression(self, tmp_path):
         write(tmp_path, row())
         tonight = row()
-        del tonight["values"]["rmse"]
+        del tonight.values["rmse"]
         assert wrong(night(tmp_path, tonight)) == {(NAME, "rmse"): "regression"}
 
     def test_a_failed_cell_is_a_regression(self, tmp_path):
@@ -159,7 +161,7 @@ class TestGolden:
 
     def test_a_row_survives_its_file(self, tmp_path):
         write(tmp_path, row())
-        assert load_golden(tmp_path, HERE, "suite", Bounds()).rows == {str(CellId.of(row())): golden_row(row())}
+        assert load_golden(tmp_path, HERE, "suite", Bounds()).rows == {str(row().id): golden_row(row())}
 
     @pytest.mark.parametrize("content", ["", "[]", '{"rows": [1]}', '{"rows": {"a": {"nonsense": 1}}}'])
     def test_a_damaged_file_is_named_with_the_cure(self, tmp_path, content):
@@ -190,6 +192,6 @@ class TestGolden:
 
     def test_a_name_tells_afs_apart_and_knows_no_weights(self):
         one, two = row(), copy.deepcopy(row(placer="weights", key="another"))
-        assert str(CellId.of(one)) == str(CellId.of(two)) == NAME
-        assert str(CellId.of(row(afs=True))) == "digits euler logsnr afs 5 NFE"
+        assert str(one.id) == str(two.id) == NAME
+        assert str(row(afs=True).id) == "digits euler logsnr afs 5 NFE"
         assert json.loads(golden_text([one], HERE, VERSIONS))["rows"].keys() == {NAME}

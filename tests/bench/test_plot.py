@@ -31,7 +31,7 @@ def drawn(monkeypatch):
 
 
 def ways(rows, schedule=None):
-    return {curve.title: [row["values"]["fid"] for row in curve.rows.values()] for curve in curves(rows, schedule)}
+    return {curve.title: [row.values["fid"] for row in curve.rows.values()] for curve in curves(rows, schedule)}
 
 
 class TestCurves:
@@ -124,7 +124,7 @@ class TestPlot:
         assert "$x^{$ &lt;b&gt;" in (tmp_path / "fid.svg").read_text()
 
     def test_the_scores_that_there_are_are_drawn_and_who_lacks_one_has_no_point(self, tmp_path, drawn):
-        rows = [row("euler") | {"values": {"kid": 0.5}}, row("amed") | {"values": {"kid": 0.4, "is": 9.0}}]
+        rows = [row("euler", values={"kid": 0.5}), row("amed", values={"kid": 0.4, "is": 9.0})]
         plot(rows, tmp_path / "fid.png")
         lines = [[len(line.lines[0].get_xdata()) for line in axis.containers] for axis in drawn[0].axes]
         assert [axis.get_ylabel() for axis in drawn[0].axes] == ["IS", "KID"]
@@ -137,7 +137,7 @@ class TestGrids:
         results = Results(tmp_path)
         for number, entry in enumerate(ROWS):
             images = torch.full((3, 1, 8, 8), 50 * number, dtype=torch.uint8)
-            self.keep(results, entry["key"], images)
+            self.keep(results, entry.key, images)
         return results
 
     def keep(self, results, key, images):

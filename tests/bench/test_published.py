@@ -1,13 +1,15 @@
 """Every published row is either joined to a cell of ours or left out for a reason that is written down."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from amed_lightning.bench.published import FIGURES, KEYS, read_published
-from amed_lightning.bench.suite import Dataset, Entry, Suite, plan
+from amed_lightning.bench.results import Line
+from amed_lightning.bench.suite import SCORED, CellId, Dataset, Entry, Suite, plan
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.inception import RELEASE
@@ -22,15 +24,15 @@ def published():
     return read_published(BENCHMARKS)
 
 
-def square(published, dataset, label, schedule, nfe, afs=False, **scored):
+def line(published, dataset, label, schedule, nfe, afs=False, **scored):
     """Return the place of a cell that was scored as its dataset's figures were."""
     theirs = published.scored[dataset]
     scored = {"detector": theirs.detectors[0], "real_images": theirs.real_images, "n": theirs.n} | scored
-    return {"dataset": dataset, "label": label, "schedule": schedule, "nfe": nfe, "afs": afs} | scored
+    return Line(CellId(dataset, label, schedule, afs, nfe), False, scored)
 
 
 def beside(published, *cell):
-    return [figure.value for figure in published.beside(square(published, *cell))]
+    return [figure.value for figure in published.beside(line(published, *cell))]
 
 
 class TestOurFigures:
@@ -88,7 +90,7 @@ class TestOurFigures:
             "found", [Dataset("cifar10", {"name": "digits"}, *scored)], entries, num_blocks=50, block_size=1000
         )
         (cell,) = plan(suite)
-        assert {figure.value for figure in published.beside(cell.square)} == figures
+        assert {figure.value for figure in published.beside(cell)} == figures
 
     def test_where_gits_coefficient_is_not_stated_nothing_is_joined(self, published):
         joined = {dataset for dataset, _, schedule, _, _ in published.figures if schedule.startswith("gits")}
@@ -120,7 +122,7 @@ class TestOurFigures:
         assert all(source.startswith(("AMED", "GITS")) for source in sources)
 
     def test_secondary_rows_stay_secondary(self, published):
-        quoted = published.beside(square(published, "cifar10", "ipndm-4", "logsnr", 5))
+        quoted = published.beside(line(published, "cifar10", "ipndm-4", "logsnr", 5))
         assert [figure.is_secondary for figure in quoted] == [True]
 
     def test_every_square_is_one_that_a_suite_of_ours_can_have(self, published, tmp_path):
@@ -142,7 +144,7 @@ class TestOurFigures:
             entries.append(Entry(solver, [{"name": "gits", "path": str(path)}], [6]))
         digits = {"name": "digits"}
         cells = plan(Suite("all", [Dataset("any", digits, digits, digits)], entries))
-        possible = {(cell.square["label"], cell.square["schedule"]) for cell in cells}
+        possible = {(cell.label, cell.schedule_label) for cell in cells}
         assert {(label, schedule) for _, label, schedule, _, _ in published.figures} <= possible
 
 
@@ -151,7 +153,7 @@ def euler_on_cifar10(detector, real_images, blocks):
     named = Dataset("cifar10", {"name": "pretrained", "card": "cifar10"}, detector, real_images)
     entry = Entry({"name": "euler"}, [{"name": "polynomial"}], [5])
     (cell,) = plan(Suite("mine", [named], [entry], num_blocks=blocks, block_size=100))
-    return cell.square
+    return cell
 
 
 INCEPTION, CARD = {"name": "inception"}, {"name": "published", "card": "cifar10"}
@@ -200,12 +202,13 @@ class TestScoring:
         assert published.unlike(place) == reason
 
     def test_a_cell_without_figures_has_no_reason_either(self, published):
-        assert published.unlike(euler_on_cifar10({"name": "digits"}, CARD, 1) | {"nfe": 99}) == ""
+        assert published.unlike(replace(euler_on_cifar10({"name": "digits"}, CARD, 1), nfe=99)) == ""
 
     def test_a_plan_of_older_code_that_does_not_say_how_has_none(self, published):
-        place = euler_on_cifar10(INCEPTION, CARD, 500)
-        for name in ("detector", "real_images", "n"):
-            assert published.beside({key: value for key, value in place.items() if key != name}) == []
+        cell = euler_on_cifar10(INCEPTION, CARD, 500)
+        for name in SCORED:
+            scored = {key: value for key, value in cell.scored.items() if key != name}
+            assert published.beside(replace(cell, scored=scored)) == []
 
     def test_the_reference_is_one_that_a_card_names(self, published):
         assert all("reference" in load_card(theirs.real_images["card"]).files for theirs in published.scored.values())

@@ -87,12 +87,12 @@ class TestCSV:
         by_label = {entry["label"]: entry for entry in read}
         assert list(by_label) == ["amed", "euler", "deis_4", "ipndm-4", "heun"]
         for entry in (each.row for each in LINES if each.row):
-            shown = by_label[entry["label"]]
+            shown = by_label[entry.id.label]
             for name in [f"{score}{statistic}" for score in SCORES for statistic in STATISTICS]:
-                assert (float(shown[name]) if shown[name] else None) == entry["values"].get(name)
-            assert (int(shown["nfe"]), int(shown["n"]), float(shown["seconds"])) == (entry["nfe"], 48, 0.125)
-            assert (shown["key"], shown["protocol"]) == (entry["key"], entry["protocol"])
-            assert shown["afs"] == str(entry["afs"])
+                assert (float(shown[name]) if shown[name] else None) == entry.values.get(name)
+            assert (int(shown["nfe"]), int(shown["n"]), float(shown["seconds"])) == (entry.id.nfe, 48, 0.125)
+            assert (shown["key"], shown["protocol"]) == (entry.key, entry.protocol)
+            assert shown["afs"] == str(entry.id.afs)
 
     def test_it_tells_what_became_of_a_cell_and_what_was_published(self, read):
         states = {entry["label"]: (entry["state"], entry["reason"]) for entry in read}
@@ -109,7 +109,7 @@ class TestTerminal:
         (table,) = tables(LINES, PUBLISHED)
         console.print(terminal(table))
         text = console.file.getvalue()
-        assert all(each.square["label"] in text for each in LINES)
+        assert all(each.id.label in text for each in LINES)
         assert "9.75 ± 0.05" in text
         assert "excluded [2]" in text
         assert "[1] AMED Table 2_a" in text

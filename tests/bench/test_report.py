@@ -2,8 +2,8 @@
 
 import base64
 import io
-import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from amed_lightning.bench.report import TALLEST, data_uri, page
-from amed_lightning.bench.results import Results, block_name
+from amed_lightning.bench.results import Results, block_name, write_json
 from amed_lightning.runtime.tensor_file import write_tensors
 
 from .browser import browser
-from .sheets import NAMES, row
+from .sheets import row, scored_of
 
 HOSTILE = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">{{ 7*7 }}"
 ROWS = [
@@ -32,16 +32,15 @@ SOURCE = {"versions": {"torch": "2.15.0"}, "commit": "abcdef", "dirty": True, "d
 def results(tmp_path):
     """A folder of finished rows, with samples, and a cell that is missing and one that is excluded."""
     results = Results(tmp_path / "small")
-    cells = [{name: each[name] for name in (*NAMES, "key")} for each in ROWS]
+    cells = [{**each.id._asdict(), "is_reference": each.is_reference, **scored_of(each)} for each in ROWS]
     missing = cells[0] | {"label": "unipc", "key": "missing"}
-    excluded = {name: cells[0][name] for name in NAMES} | {"label": HOSTILE, "excluded": HOSTILE}
-    results.row("a").parent.mkdir(parents=True)
-    results.plan.write_text(json.dumps({"cells": [*cells, missing, excluded]}))
+    excluded = cells[0] | {"label": HOSTILE, "excluded": HOSTILE}
+    keyed = [cell | {"key": each.key} for cell, each in zip(cells, ROWS, strict=True)]
+    write_json(results.plan, {"cells": [*keyed, missing, excluded]})
     for number, each in enumerate(ROWS):
-        each = each | {"provenance": SOURCE | ({"commit": "012345"} if number else {})}
-        results.row(each["key"]).write_text(json.dumps(each))
+        results.write_row(replace(each, provenance=SOURCE | ({"commit": "012345"} if number else {})))
         images = torch.full((3, 1, 8, 8), 50 * number, dtype=torch.uint8)
-        write_tensors(results.sums(each["key"], 0), {"samples": images}, {"block": block_name(each["key"], 0)})
+        write_tensors(results.sums(each.key, 0), {"samples": images}, {"block": block_name(each.key, 0)})
     return results
 
 

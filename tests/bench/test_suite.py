@@ -242,7 +242,7 @@ class TestCells:
             {"name": "gits", "path": "g"},
         ]
         cells = plan(load_suite(write_suite(tmp_path, entries=[entry(EULER, schedules=schedules)], reference=None)))
-        assert [cell.square["schedule"] for cell in cells] == ["polynomial", "time_uniform-2", "gits"]
+        assert [cell.schedule_label for cell in cells] == ["polynomial", "time_uniform-2", "gits"]
 
     @pytest.mark.parametrize(
         ("changes", "label"),
@@ -259,7 +259,7 @@ class TestCells:
         path = write_found(tmp_path / "g.json", **changes)
         found = entry(EULER, schedules=[{"name": "gits", "path": str(path)}])
         (cell,) = plan(load_suite(write_suite(tmp_path, entries=[found], reference=None)))
-        assert cell.square["schedule"] == label
+        assert cell.schedule_label == label
 
     def test_a_file_that_is_no_schedule_is_refused_when_the_suite_is_planned(self, tmp_path):
         path = write_found(tmp_path / "g.json", metric="l3")
@@ -279,7 +279,7 @@ class TestCells:
         placed = [{"name": "amed", "learned": f"{name}.json"} for name in "ab"]
         entries = [entry(EULER, [4, 5], schedules=schedules), *map(entry, placed)]
         cells = plan(load_suite(write_suite(tmp_path, entries=entries, reference=None)))
-        names = [(cell.square["label"], cell.square["schedule"], cell.nfe) for cell in cells]
+        names = [(cell.label, cell.schedule_label, cell.nfe) for cell in cells]
         of_files = ["gits-dev-1.15", "gits-dev-1.15 (2)", "explicit", "explicit (2)", "polynomial", "polynomial"]
         assert names[:12] == [("euler", schedule, nfe) for schedule in of_files for nfe in (4, 5)]
         assert names[12:] == [("amed", "logsnr", 4), ("amed (2)", "logsnr", 4)]
@@ -388,7 +388,7 @@ class TestKeys:
         monkeypatch.setitem(DENOISERS, "tabled", lambda: model)
         schedules = [{"name": "discrete", "rho": 2.0, "form": form} for form in ("published", "textbook")]
         cells = bench_of(tmp_path, entry(EULER, schedules=schedules), model={"name": "tabled"}, reference=None).cells
-        assert [cell.planned.square["schedule"] for cell in cells] == ["discrete-2", "discrete-2-textbook"]
+        assert [cell.planned.schedule_label for cell in cells] == ["discrete-2", "discrete-2-textbook"]
         assert len({cell.key for cell in cells}) == 2
         assert [cell.sampling["sigmas"][0] for cell in cells] == [pytest.approx(7.23490375, abs=1e-8), 10.0]
 

@@ -90,6 +90,7 @@ class TestRun:
         configs = {
             "configs/deep/a.yaml": "trainer: {default_root_dir: runs/a }",
             "configs/g.yaml": "search:\n  output: g.json\n",
+            "configs/u.yaml": "trainer:\n  default_root_dir: runs/v2/u-{nfe}\n",
         }
         for name, text in configs.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +98,7 @@ class TestRun:
         entries = [
             entry({"name": "amed", "learned": "runs/a/predictor.json"}),
             entry({"name": "ipndm", "learned": "runs/b/predictor.json"}),
+            entry({"name": "ipndm", "learned": "runs/v2/u-{nfe}/table.json"}, nfe=[3, 5]),
             entry(EULER, schedules=[{"name": "gits", "path": "g.json"}]),
         ]
         suite = write_suite(tmp_path, entries=entries, model={"name": "file", "path": "no-model.json"})
@@ -104,6 +106,9 @@ class TestRun:
         assert "runs/a/predictor.json (amed-lightning fit --config configs/deep/a.yaml), " in line
         assert "runs/b/predictor.json (no configuration below configs/ makes it), " in line
         assert "g.json (amed-lightning schedule --config configs/g.yaml)" in line
+        for nfe in (3, 5):
+            fit = f"amed-lightning fit --config configs/u.yaml --model.student.nfe={nfe}"
+            assert f"runs/v2/u-{nfe}/table.json ({fit})" in line
 
     @pytest.mark.parametrize("option", ["--devices", "--num_nodes"])
     def test_no_devices_are_refused_before_anything_is_loaded(self, tmp_path, capsys, option):

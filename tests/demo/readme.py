@@ -33,7 +33,7 @@ def here() -> str:
 def fitted() -> set[Name]:
     """Return the rows of the demo for which something was fitted."""
     learned = filter(is_learned, rows_of(TABLE.parent))
-    return {(str(row["nfe"]), row["label"], row["schedule"], "yes" if row["afs"] else "") for row in learned}
+    return {(str(row.id.nfe), row.id.label, row.id.schedule, "yes" if row.id.afs else "") for row in learned}
 
 
 def section(text: str) -> str:

@@ -115,8 +115,8 @@ class TestSweep:
         (table,), (changes,) = tables(lines), compare(*[[line.row for line in lines]] * 2)
         assert table.header[4:] == ["FID", "IS", "RMSE", "brightness"]
         assert "brightness" in changes.header
-        (row,) = (line.row for line in lines if not line.row["is_reference"])
-        shown = f"**{row['values']['brightness']:.1f} ± {row['values']['brightness_error']:.1f}**"
+        (row,) = (line.row for line in lines if not line.is_reference)
+        shown = f"**{row.values['brightness']:.1f} ± {row.values['brightness_error']:.1f}**"
         assert shown in markdown([table]), "the best of its NFE"
         read = list(csv.DictReader(io.StringIO(comma_separated(lines))))
-        assert float(read[0]["brightness"]) == row["values"]["brightness"]
+        assert float(read[0]["brightness"]) == row.values["brightness"]
