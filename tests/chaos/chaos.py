@@ -63,15 +63,8 @@ class Series:
 
     def row(self) -> str:
         """Return its line of the table."""
-        cells = (
-            self.kind,
-            ", ".join(map(str, self.ranks)),
-            self.kills,
-            self.rounds,
-            self.equal,
-            len(self.refused),
-            len(self.others),
-        )
+        counts = self.kills, self.rounds, self.equal, len(self.refused), len(self.others)
+        cells = (self.kind, self.turns, *counts)
         return f"| {' | '.join(map(str, cells))} | {self.slowest:.0f} s |"
 
 
@@ -178,9 +171,7 @@ def run(seed: int, kills: int, minutes: float, kinds: list[str], ranks: list[tup
         for count in ranks:
             series = Series(kind, count)
             with tempfile.TemporaryDirectory() as home:
-                disturb(
-                    series, kills, 60 * minutes, random.Random(f"{seed} {kind} {' '.join(map(str, count))}"), Path(home)
-                )
+                disturb(series, kills, 60 * minutes, random.Random(f"{seed} {kind} {series.turns}"), Path(home))
             yield series
 
 
