@@ -9,7 +9,7 @@ from ..cli.command import call
 from ..teacher.stores import records
 from .jobs import script, submit
 from .scenes import QUICK, assert_equal_fits
-from .work import BLOCKS, NFE, SHARDS, shards, write_fit
+from .work import NFE, SHARDS, shards, write_fit
 
 pytestmark = pytest.mark.slurm
 
@@ -50,7 +50,7 @@ def test_a_sweep_of_which_one_task_was_killed_is_complete_and_has_nothing_left_t
     assert "missing" not in capsys.readouterr().out
     (results,) = Path("runs/bench").iterdir()
     done = {path: path.stat().st_mtime_ns for folder in ("rows", "blocks") for path in (results / folder).iterdir()}
-    assert len(done) > len(NFE) * (BLOCKS + 1)
+    assert len(done) > len(NFE)  # rows, and the images of the reference; sums go once a row is there
     assert not list(results.glob("rows/*.error*"))
     assert call("bench", "run", "--accelerator=cpu", *options) == 0
     assert {path: path.stat().st_mtime_ns for path in done} == done
