@@ -48,11 +48,11 @@ def _run(options: Namespace) -> int:
     published = _published(options.published)
     fabric = ready(options.accelerator, options.devices, options.num_nodes)
     version, results = digest(suite), Results(options.output / suite.name, options.images)
-    benches = prepare(screening(suite) if options.screen else suite)
+    benches = prepare(screening(suite) if options.screen else suite, fabric.device)
     fabric.launch()
     if options.screen:
         suite = _screened(suite, benches, options.output, fabric, fabric.device)
-        benches = prepare(suite)
+        benches = prepare(suite, fabric.device)
     if fabric.is_global_zero:
         write_plan(suite, benches, results, version)
         for bench in benches:
