@@ -5,8 +5,7 @@ published recipe. The plain copies take the same records in the same order from 
 neighbours: ``ratio`` is against one that puts each batch into memory of its own, as a batch must be that lives while
 the next is read, ``of reused`` against one that fills the same memory again and again, which stays in the processor's
 cache. Epochs of store and copies alternate. Each batch is timed, and ratios are those of the medians, which batches
-that lost the processor to somebody else hardly move. A first epoch of each warms up, and the checksum at opening is no
-part of any.
+that lost the processor to somebody else hardly move. A first epoch of each warms up, which looks at the checksums too.
 
 ``in order``        a store of the student's grid, whole records, in the order of their seeds
 ``shuffled``        the same in the order of a training epoch
@@ -17,6 +16,8 @@ part of any.
 ``streamed``        the first, by the loader that reads ahead
 
 The second table is a fit of the digits' predictor: seconds that the Trainer waits for batches, and seconds in steps.
+The third is what the ranks of a job take, all together and one after another, to open the dense store and to read each
+its part of it for the first time, checksums included, and again.
 
     python benchmarks/store_reads.py --output runs/store_reads
 """
@@ -48,6 +49,7 @@ from amed_lightning.training.reading import InMemory, ReadAhead, Streamed
 SHAPE, FEATURE_SIZE, NUM_INTERVALS, DENSE_INTERVALS = (3, 32, 32), 64, 3, 18
 RANGE = NoiseRange(0.002, 80.0)
 INSIDE, BETWEEN = (levels(schedule, NUM_INTERVALS, RANGE) for schedule in (Polynomial(), Logsnr()))
+RANKS = 1, 2, 64
 IN_ORDER, REQUIRED = "in order", 0.8
 """What is to reach which part of the plain copy's speed: whole records, in order and shuffled."""
 DIGITS = Path(__file__).parents[1] / "configs" / "digits" / "amed.yaml"
@@ -166,6 +168,25 @@ def waits(folder: Path, epochs: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def openings(folder: Path, shards: int, batch: int) -> Iterator[dict[str, float]]:
+    """Yield the processor's seconds of all ranks of a job, for each number of them."""
+    store, seeds = filled(folder, DENSE_INTERVALS, "float32", shards), Seeds(Stream.training, 0, shards * SHARD_SIZE)
+    for ranks in RANKS:
+        times = [0.0, 0.0, 0.0]
+        for rank in range(ranks):
+            ticks = [time.process_time()]
+            reader, mine = TrajectoryReader(store, seeds), torch.arange(rank, len(seeds), ranks)
+            ticks.append(time.process_time())
+            for _ in range(2):
+                for part in mine.split(batch):
+                    reader.rows(part.tolist())
+                ticks.append(time.process_time())
+            reader.close()
+            times = [time + after - before for time, (before, after) in zip(times, pairwise(ticks), strict=True)]
+        gib = len(seeds) * reader.view.row_bytes / 2**30
+        yield {"ranks": ranks, "gib": gib} | dict(zip(("open", "first", "again"), times, strict=True))
+
+
 def main() -> None:
     """Measure, write the rows, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -179,9 +200,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.output) as folder:
         read = list(reads(Path(folder), arguments.shards, arguments.batch, arguments.repeats))
         waited = list(waits(Path(folder), arguments.epochs))
+        opened = list(openings(Path(folder), arguments.shards, arguments.batch))
     protocol = {"shape": SHAPE, "threads": torch.get_num_threads(), "torch": torch.__version__}
     options = {name: value for name, value in vars(arguments).items() if name != "output"}
-    result = {"reads": read, "required": REQUIRED, "waits": waited, **protocol, **options}
+    result = {"reads": read, "required": REQUIRED, "waits": waited, "openings": opened, **protocol, **options}
     (arguments.output / "store_reads.json").write_text(json.dumps(result, indent=2) + "\n")
     print(f"{'way':16}{'KiB each':>10}{'ratio':>8}{'of reused':>11}{'GB/s':>7}{'plain':>7}{'reused':>8}")
     for row in read:
@@ -193,6 +215,9 @@ def main() -> None:
     for row in waited:
         waiting = f"waits {row['wait_seconds']:.3f} s beside {row['step_seconds']:.2f} s of steps ({row['share']:.2%})"
         print(f"digits, {row['way']}: {waiting}, the first batch apart ({row['first_wait_seconds']:.3f} s)")
+    for row in opened:
+        parts = ", ".join(f"{name} {row[name]:.3f} s" for name in ("open", "first", "again"))
+        print(f"{row['gib']:.2f} GiB on {row['ranks']} ranks, all together: {parts}")
 
 
 if __name__ == "__main__":

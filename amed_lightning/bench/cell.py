@@ -145,8 +145,12 @@ class Bench:
         self.examiner.to(device)
 
 
-def prepare(suite: Suite) -> list[Bench]:
+def prepare(suite: Suite, device: torch.device | None = None) -> list[Bench]:
     """Load what a suite needs and build its cells, dataset by dataset; what can be refused before that is.
+
+    Args:
+        suite: to prepare.
+        device: where detectors look at real images, to return to the CPU; None for the CPU.
 
     Raises:
         InputError: an unknown part, an NFE that a solver cannot have, a predictor that is missing or for another use.
@@ -156,7 +160,7 @@ def prepare(suite: Suite) -> list[Bench]:
     require_files(cells)
     of_datasets = [[cell for cell in cells if cell.dataset == dataset.name] for dataset in suite.datasets]
     loaded = [_samplers(suite, *pair) for pair in zip(suite.datasets, of_datasets, strict=True)]
-    return [_bench(suite, dataset, *parts) for dataset, parts in zip(suite.datasets, loaded, strict=True)]
+    return [_bench(suite, dataset, *parts, device) for dataset, parts in zip(suite.datasets, loaded, strict=True)]
 
 
 def _samplers(
@@ -170,8 +174,14 @@ def _samplers(
     return plain, list(zip(plans, map(build_sampler, configs, models), strict=True))
 
 
-def _bench(suite: Suite, dataset: Dataset, plain: DiffusionModel, samplers: Sequence[tuple[Planned, Sampler]]) -> Bench:
-    judge = examiner(dataset.detector, dataset.dataset, suite.metrics)
+def _bench(
+    suite: Suite,
+    dataset: Dataset,
+    plain: DiffusionModel,
+    samplers: Sequence[tuple[Planned, Sampler]],
+    device: torch.device | None,
+) -> Bench:
+    judge = examiner(dataset.detector, dataset.dataset, suite.metrics, device).to(torch.device("cpu"))
     judge.require_shape(plain.image_shape)
     judge.require_given(prompts=plain.prompts is not None, pairs=dataset.reference is not None)
     protocol = Protocol(

@@ -215,11 +215,12 @@ def _run(bench: Bench, results: Results, processes: Processes, device: torch.dev
     """Compute one dataset's cells; the weights are on the device meanwhile."""
     unfinished = [cell for cell in bench.cells if not _is_finished(cell, results)]
     if unfinished:
+        source = provenance(device, processes.world_size)
         bench.to(device)
         longest_first = sorted(unfinished, key=lambda cell: cell.nfe, reverse=True)
         references = [cell for cell in bench.cells if cell.planned.is_reference]
         for cells in (references, [cell for cell in longest_first if cell not in references]):
-            _fill(bench, cells, results, processes, device, bar)
+            _fill(bench, cells, results, processes, device, source, bar)
         bench.to(torch.device("cpu"))
 
 
@@ -247,10 +248,10 @@ def _fill(
     results: Results,
     processes: Processes,
     device: torch.device,
+    source: dict[str, Any],
     bar: _Bar,
 ) -> None:
     """Compute the missing blocks of cells, and the rows that they complete."""
-    source = provenance(device, processes.world_size)
     pieces = {block_name(cell.key, block): (cell, block) for cell in cells for block in _blocks(cell)}
     blocks = {name: partial(_attempt, bench, *piece, results, device, source, bar) for name, piece in pieces.items()}
     rows = {cell.key: partial(_complete, bench, cell, results, source) for cell in cells}

@@ -26,11 +26,8 @@ def known_scores(rows: Iterable[Row]) -> dict[str, Score]:
 
 def scores_of(rows: Sequence[Row]) -> dict[str, Score]:
     """Return the scores that any row has and a table shows."""
-    return {
-        name: score
-        for name, score in known_scores(rows).items()
-        if not score.is_implied and any(name in row.values for row in rows)
-    }
+    had = {name for row in rows for name in row.values}
+    return {name: score for name, score in known_scores(rows).items() if not score.is_implied and name in had}
 
 
 def estimate(row: Row, score: str) -> Estimate:
@@ -54,9 +51,9 @@ def winners(rows: Sequence[Row]) -> set[tuple[str, str]]:
     """Return (key, score) of every score of a dataset that no test tells from the best of its NFE."""
     usual = usual_protocol(rows)
     ranked = [row for row in rows if not row.is_reference and row.protocol == usual]
-    best = set()
+    best, scores = set(), scores_of(rows)
     for nfe in {row.id.nfe for row in ranked}:
-        for name, score in scores_of(rows).items():
+        for name, score in scores.items():
             rivals = [row for row in ranked if row.id.nfe == nfe and name in row.values]
             best |= {(row.key, name) for row in _untold(rivals, name, min if score.better == "lower" else max)}
     return best

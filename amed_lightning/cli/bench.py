@@ -49,7 +49,7 @@ def _run(options: Namespace) -> int:
     published = _published(options.published)
     fabric = ready(options.accelerator, options.devices, options.num_nodes)
     version, results = digest(suite), Results(options.output / suite.name, options.images)
-    benches = prepare(suite)
+    benches = prepare(suite, fabric.device)
     fabric.launch()
     if options.screen:
         losers = _screened(suite, options.output, fabric, fabric.device)

@@ -52,7 +52,7 @@ def _ready(options: Namespace, config: Nightly, suite: Suite) -> tuple[list[Benc
     for folder in (config.results, config.board):
         require_place(folder, is_folder=True)
     fabric = ready(options.accelerator, options.devices, options.num_nodes)
-    benches = prepare(suite)
+    benches = prepare(suite, fabric.device)
     fabric.launch()
     return benches, fabric
 

@@ -297,6 +297,23 @@ class TestCells:
         assert labels == ["euler", "ipndm-3", "euler + fixed 0.5", "amed"]
 
 
+class TestDevice:
+    def test_detectors_look_at_real_images_there_and_return(self, tmp_path, device, monkeypatch):
+        suite, looked, real = load_suite(write_suite(tmp_path)), [], DigitsClassifier.forward
+
+        def forward(self, images):
+            looked.append(images.device)
+            return real(self, images)
+
+        monkeypatch.setattr(DigitsClassifier, "forward", forward)
+        (there,), seen = prepare(suite, device), {*looked}
+        assert seen == {device}
+        assert {part.device.type for part in there.examiner.detector.parameters()} == {"cpu"}
+        (here,) = prepare(suite)
+        assert there.examiner.reference.moments.mean.equal(here.examiner.reference.moments.mean)
+        assert [cell.key for cell in there.cells] == [cell.key for cell in here.cells]
+
+
 class TestExclusions:
     def excluded(self, tmp_path, *exclusions):
         datasets = [DATASET, DATASET | {"name": "blue", "reference": None}]

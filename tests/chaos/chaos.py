@@ -1,8 +1,8 @@
 """Kill real commands at random moments, and compare what they end with, bit for bit, with runs that were left alone.
 
 ``python -m tests.chaos.chaos --seed 0 --kills 25`` prints the table of ``docs/reliability.md``: so many kills of each
-kind of command on one and on two ranks. Signals and moments follow from the seed; where in its work a moment finds a
-command depends on the machine.
+kind of command on one and on two ranks; with ``--ranks 1,2,3`` each start is on the next of these. Signals and moments
+follow from the seed; where in its work a moment finds a command depends on the machine.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 
 from .commands import SECONDS_TO_END, Command, adopt_orphans
@@ -37,7 +38,7 @@ class Series:
 
     Attributes:
         kind: of command.
-        ranks: processes.
+        ranks: processes of the starts, in turn.
         kills: that found a process at work.
         rounds: runs that were ended undisturbed and compared.
         equal: those of them that left the same.
@@ -47,7 +48,7 @@ class Series:
     """
 
     kind: str
-    ranks: int
+    ranks: tuple[int, ...]
     kills: int = 0
     rounds: int = 0
     equal: int = 0
@@ -55,9 +56,15 @@ class Series:
     slowest: float = 0.0
     others: list[str] = field(default_factory=list)
 
+    @property
+    def turns(self) -> str:
+        """The processes in words."""
+        return ", ".join(map(str, self.ranks))
+
     def row(self) -> str:
         """Return its line of the table."""
-        cells = (self.kind, self.ranks, self.kills, self.rounds, self.equal, len(self.refused), len(self.others))
+        counts = self.kills, self.rounds, self.equal, len(self.refused), len(self.others)
+        cells = (self.kind, self.turns, *counts)
         return f"| {' | '.join(map(str, cells))} | {self.slowest:.0f} s |"
 
 
@@ -76,13 +83,13 @@ def disturb(series: Series, kills: int, seconds: float, chance: random.Random, h
         series.others.append("nothing to compare with")
         return
     folder = _fresh(series, home / "killed")
-    in_a_round = 0
+    in_a_round, turns = 0, cycle(series.ranks)
     until = time.monotonic() + seconds
     while series.kills < kills and (time.monotonic() < until or in_a_round):
-        started = Command(folder, command(series.kind, series.ranks), series.ranks)
+        started = _started(series, folder, next(turns))
         number = chance.choice(SIGNALS)
         # A terminal and a scheduler signal all, the kernel's killer of memory kills one.
-        hit = [chance.randrange(series.ranks)] if number == signal.SIGKILL else range(series.ranks)
+        hit = [chance.randrange(started.ranks)] if number == signal.SIGKILL else range(started.ranks)
         moment, began = chance.random() * duration, time.monotonic()
         if not started.wait(moment):
             began = time.monotonic()
@@ -111,7 +118,7 @@ def _judge(series: Series, started: Command, number: int, began: float) -> None:
         number == signal.SIGKILL and TOGETHER not in started.said
     ):  # before they know each other, whoever started them acts
         started.wait(SECONDS_OF_A_LAUNCHER)
-        started.send(signal.SIGKILL, range(series.ranks))
+        started.send(signal.SIGKILL, range(started.ranks))
     if not started.wait(SECONDS_TO_END):
         series.others.append(f"hung {SECONDS_TO_END:.0f} s after {signal.Signals(number).name}: {started.said[-500:]}")
         started.end()
@@ -137,11 +144,15 @@ def _judge_end(series: Series, started: Command) -> None:
 
 def _alone(series: Series, folder: Path) -> dict[str, str]:
     """Let a command end, and return what it has left."""
-    left_alone = Command(folder, command(series.kind, series.ranks), series.ranks)
+    left_alone = _started(series, folder, series.ranks[0])
     if not left_alone.wait(SECONDS_AT_MOST):
         left_alone.end()
     _judge_end(series, left_alone)
     return left_by(folder)
+
+
+def _started(series: Series, folder: Path, ranks: int) -> Command:
+    return Command(folder, command(series.kind, ranks), ranks)
 
 
 def _fresh(series: Series, folder: Path) -> Path:
@@ -151,7 +162,7 @@ def _fresh(series: Series, folder: Path) -> Path:
     return folder
 
 
-def run(seed: int, kills: int, minutes: float, kinds: list[str], ranks: list[int]) -> Iterator[Series]:
+def run(seed: int, kills: int, minutes: float, kinds: list[str], ranks: list[tuple[int, ...]]) -> Iterator[Series]:
     """Disturb every kind of command on so many ranks."""
     adopt_orphans()
     for name in (*NEEDED, *(f"amed_lightning.cli.{verb}" for verb in VERBS)):
@@ -160,8 +171,12 @@ def run(seed: int, kills: int, minutes: float, kinds: list[str], ranks: list[int
         for count in ranks:
             series = Series(kind, count)
             with tempfile.TemporaryDirectory() as home:
-                disturb(series, kills, 60 * minutes, random.Random(f"{seed} {kind} {count}"), Path(home))
+                disturb(series, kills, 60 * minutes, random.Random(f"{seed} {kind} {series.turns}"), Path(home))
             yield series
+
+
+def _turns(words: str) -> tuple[int, ...]:
+    return tuple(map(int, words.split(",")))
 
 
 def main() -> int:
@@ -170,17 +185,17 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=25, help="of each kind of command on each number of ranks")
     parser.add_argument("--minutes", type=float, default=1e9, help="of each of these, at most")
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
-    parser.add_argument("--ranks", nargs="*", type=int, default=[1, 2])
+    parser.add_argument("--ranks", nargs="*", type=_turns, default=[(1,), (2,)], help="processes, or several in turn")
     options = parser.parse_args()
     print(HEADER, flush=True)
     wrong = 0
     for series in run(options.seed, options.kills, options.minutes, options.kinds, options.ranks):
         print(series.row(), flush=True)
         for line in series.refused:
-            print(f"{series.kind}, {series.ranks} ranks, refused: {line}", file=sys.stderr, flush=True)
+            print(f"{series.kind}, {series.turns} ranks, refused: {line}", file=sys.stderr, flush=True)
         for other in series.others:
             wrong += 1
-            print(f"{series.kind}, {series.ranks} ranks: {other}", file=sys.stderr, flush=True)
+            print(f"{series.kind}, {series.turns} ranks: {other}", file=sys.stderr, flush=True)
     return min(wrong, 1)
 
 

@@ -34,6 +34,10 @@ def test_two_hundred_kills_change_no_result():
     assert sum(int(kills) for _, _, kills, *_ in rows[2:]) >= 8 * KILLS
 
 
+def test_a_sweep_that_goes_on_with_other_numbers_of_processes_ends_alike():
+    python("tests.chaos.chaos", "--kinds", "bench", "--ranks", "1,2,3", "--kills", "20", "--seed", "15", minutes=20)
+
+
 def test_two_jobs_that_share_end_like_one_alone():
     python("tests.chaos.pairs", "--pairs", "20", minutes=120)
 

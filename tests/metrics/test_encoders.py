@@ -196,8 +196,8 @@ class TestCLIPScore:
         texts = detector.texts([prompts["evaluation"][seed % 3] for seed in range(8)])
         expected = 100 * float((detector(torch.cat(images)).features * texts).sum(1).mean())
         row = results.finished(bench.cells[0].key)
-        assert row["values"]["clip_score"] == pytest.approx(expected, rel=1e-4)
-        assert row["n"] == 8
+        assert row.values["clip_score"] == pytest.approx(expected, rel=1e-4)
+        assert row.n == 8
 
 
 class TestRefusals:
