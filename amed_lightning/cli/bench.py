@@ -89,7 +89,8 @@ def _screened(suite: Suite, folder: Path, processes: Processes, device: torch.de
     if processes.global_rank == 0:
         for loser in losers:
             print(f"beaten: {loser.cell}: FID worse by {loser.difference:.2f} than that of {loser.by}")
-        print(f"screened: {len(losers)} of {len(rows)} cells are left out, on {rows[0].n:,} images each")
+        size = small.num_blocks * small.block_size
+        print(f"screened: {len(losers)} of {len(rows)} cells are left out, on {size:,} images each")
     return losers
 
 

@@ -13,6 +13,7 @@ Of square images the last two differ by rounding alone. Mean and deviation of co
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ Prepared = Float[Tensor, "batch 3 rows columns"]
 """Images at the encoder's own size."""
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """RGB bytes of any size in, grey ones as RGB with equal channels; features out, no logits.
 
     Args:
@@ -66,13 +67,13 @@ class Encoder(nn.Module):
             features = torch.cat([self.embedded(self.prepared(part)) for part in parts])
         return Detection(features, features[:, :0])
 
+    @abstractmethod
     def prepared(self, images: Bytes) -> Prepared:
         """Return what the network takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embedded(self, pixels: Prepared) -> Features:
         """Return the features of prepared images."""
-        raise NotImplementedError
 
     def squeezed(self, images: Bytes) -> Prepared:
         """Resize whole images to the size of the processor's crop; still 0 to 255, and a little beyond."""

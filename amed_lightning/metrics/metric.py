@@ -134,10 +134,10 @@ class Metric(ABC):
         """
         return {}
 
-    @property
-    def described(self) -> dict[str, Score]:
-        """The scores, each with what it takes."""
-        return {name: replace(score, needs=sorted(self.needs)) for name, score in self.scores.items()}
+    @classmethod
+    def described(cls) -> dict[str, Score]:
+        """Return the scores, each with what it takes."""
+        return {name: replace(score, needs=sorted(cls.needs)) for name, score in cls.scores.items()}
 
     @property
     def title(self) -> str:

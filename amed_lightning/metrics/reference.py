@@ -88,7 +88,7 @@ class Examiner:
     def own_scores(self) -> dict[str, Score]:
         """The scores that are not in ``SCORES``, because their metric is the user's own."""
         metrics = [measure.metric for name, measure in self.measures.items() if name not in METRICS]
-        return {name: score for metric in metrics for name, score in metric.described.items()}
+        return {name: score for metric in metrics for name, score in metric.described().items()}
 
     def require_shape(self, shape: tuple[int, ...]) -> None:
         """Refuse images of another shape than the real ones, or than a detector takes.

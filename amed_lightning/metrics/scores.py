@@ -7,7 +7,7 @@ scores are computed from them on the CPU.
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Int
@@ -43,11 +43,7 @@ MAIN = USUAL[0]
 """The score whose published figures stand beside a table's own."""
 PAIRED = [name for name, metric in METRICS.items() if "pairs" in metric.needs]
 """What is computed, unasked, wherever there are images of a reference sampler to compare with."""
-SCORES: dict[str, Score] = {
-    name: replace(score, needs=sorted(metric.needs))
-    for metric in METRICS.values()
-    for name, score in metric.scores.items()
-}
+SCORES: dict[str, Score] = {name: score for metric in METRICS.values() for name, score in metric.described().items()}
 """The scores that these give."""
 
 
@@ -169,7 +165,7 @@ class GenerationScores:
     @property
     def described(self) -> dict[str, Score]:
         """The scores of all metrics."""
-        return {name: score for measure in self.measures for name, score in measure.metric.described.items()}
+        return {name: score for measure in self.measures for name, score in measure.metric.described().items()}
 
     def sums(self) -> Sums:
         """Return the sums by name, on the CPU: what a block writes."""

@@ -59,7 +59,7 @@ class AMEDDistillation(Distilling):
         scale_dir: bound of the direction scale's distance from 1.
         scale_time: bound of the time scale's distance from 1.
         learning_rate: of Adam.
-        judge: a fine teacher, by the distance from whose samples the best predictor is told, instead of by its loss.
+        fine_teacher: by the distance from whose samples the best predictor is told, instead of by its loss.
         export: where the predictor's ``.json`` goes, if not into the run's directory; the weights go beside it.
 
     Raises:
@@ -77,7 +77,7 @@ class AMEDDistillation(Distilling):
         scale_dir: float = 0.01,
         scale_time: float = 0.0,
         learning_rate: float = 5e-3,
-        judge: TeacherConfig | None = None,
+        fine_teacher: TeacherConfig | None = None,
         export: Path | None = None,
     ) -> None:
         super().__init__(student, export, placed=True)
@@ -96,7 +96,7 @@ class AMEDDistillation(Distilling):
         self.num_intervals = self.taught.num_intervals
         self.loss, self.objective = loss, OBJECTIVES[loss](self.num_intervals)
         self.validated: dict[str, Tensor] = {}
-        self.fine_teacher = judge
+        self.fine_teacher = fine_teacher
         self.fine: FineSamples | None = None
 
     def prepare(self, source: Source) -> None:

@@ -11,9 +11,9 @@ import torch
 
 from amed_lightning.flow.model import Condition
 from amed_lightning.sampling.sampler import Sampler, SamplerParts
+from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories
 from amed_lightning.tensors import Images
-from amed_lightning.training.order import Whole
 from amed_lightning.training.source import Source
 
 
@@ -43,8 +43,9 @@ class FineSamples:
             parts: of the student.
         """
         fine, ends = replace(source, teacher=teacher, train_seeds=source.val_seeds), ends_of(parts)
-        fine.precompute(ends)
-        (batch,) = fine.loader(ends, source.val_seeds, Whole(len(source.val_seeds)))
+        reader = TrajectoryReader(fine.precompute(ends), source.val_seeds, ends.sigmas)
+        batch = reader.read(range(len(source.val_seeds))).to(source.device)
+        reader.close()
         return cls(*noise_and_samples(batch, parts), teacher.batch_size)
 
     def distance(self, sampler: Sampler) -> float:

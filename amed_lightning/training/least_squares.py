@@ -250,10 +250,12 @@ class LeastSquares(Distilling):
         """Go on with it.
 
         Raises:
-            InputError: an epoch has begun on another number of processes.
+            InputError: version 0.1 began the fit, or an epoch has begun on another number of processes.
         """
-        super().on_load_checkpoint(checkpoint)
         state = checkpoint["least_squares"]
+        if "trials" not in state:
+            raise InputError("version 0.1 began this fit, whose steps were others; begin it again in another directory")
+        super().on_load_checkpoint(checkpoint)
         sums, processes = state.pop("sums"), state.pop("processes")
         if sums is not None and processes != self.trainer.world_size:
             raise InputError(f"this fit has stopped in an epoch of {processes} processes; go on with as many")

@@ -65,20 +65,3 @@ class Blocks(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         return (list(range(start, start + self.block_size)) for start in self.starts)
-
-
-class Whole(Sampler[list[int]]):
-    """All positions as one batch, on every process.
-
-    Args:
-        size: number of trajectories.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[list[int]]:
-        yield list(range(self.size))

@@ -69,7 +69,7 @@ class TestDistillation:
     def fit(self, name):
         once = [f"--trainer.{option}=1" for option in ("max_epochs", "limit_train_batches", "limit_val_batches")]
         sizes = [f"--data.{option}=4" for option in ("trajectories", "validation_trajectories", "batch_size")]
-        few = {"union": ["--model.first_trajectories=4"], "amed": ["--model.judge.batch_size=4"]}.get(name, [])
+        few = {"union": ["--model.first_trajectories=4"], "amed": ["--model.fine_teacher.batch_size=4"]}.get(name, [])
         options = [*once, *sizes, *few, "--data.teacher.batch_size=4", "--trainer.logger=false"]
         return call("fit", "--config", CONFIGS / f"{name}.yaml", *options)
 

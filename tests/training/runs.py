@@ -17,7 +17,7 @@ from ..teacher.stores import CPU, Member, Team
 
 INTERVALS, BATCH, BATCHES = 3, 64, 4
 ROWS = 8
-OPTIONS = {"route", "loss", "jointly", "scale_dir", "learning_rate", "judge"}
+OPTIONS = {"route", "loss", "jointly", "scale_dir", "learning_rate", "fine_teacher"}
 
 
 def watched_mixture() -> DiffusionModel:

@@ -18,7 +18,7 @@ FINE = TeacherConfig({"name": "heun"}, 15, 32, schedule={"name": "polynomial"}, 
 
 @pytest.fixture
 def prepared(tmp_path):
-    module = distillation(tmp_path, judge=FINE)
+    module = distillation(tmp_path, fine_teacher=FINE)
     data = trajectories(tmp_path, trajectories=ROWS, validation_trajectories=2 * BATCH, batch_size=ROWS)
     module.prepare(data.source(Member(Team(1), 0), CPU))
     return module
@@ -42,7 +42,7 @@ def test_the_distance_is_the_root_mean_square_over_all_pixels(prepared):
 
 
 def test_the_predictor_that_is_exported_has_the_nearest_samples(tmp_path):
-    module = distillation(tmp_path, judge=FINE)
+    module = distillation(tmp_path, fine_teacher=FINE)
     distances = []
     judge = module.judge
     module.judge = lambda name, value, made: distances.append((name, value)) or judge(name, value, made)

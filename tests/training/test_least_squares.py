@@ -239,3 +239,10 @@ def test_a_fit_that_stopped_within_an_epoch_ends_as_one_that_did_not(tmp_path):
         )
     assert torch.equal(learning.table.numbers, whole.table.numbers)
     assert learning.runs == whole.runs
+
+
+def test_a_checkpoint_of_version_0_1_is_refused_in_a_line(tmp_path):
+    learning = fit(tmp_path / "run", max_epochs=2)
+    old = {"damping": 0.01, "runs": 7, "lowest": {}, "sums": None, "processes": 1}
+    with pytest.raises(InputError, match=r"version 0\.1 began this fit.*another directory"):
+        learning.on_load_checkpoint({"least_squares": old, "best": {"weights": torch.zeros(3)}})
