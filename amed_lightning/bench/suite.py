@@ -24,6 +24,7 @@ from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.metrics.scores import USUAL
 from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
+from amed_lightning.runtime.shipped import shipped
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import intervals_of_config, learned_path, rule_of
 from amed_lightning.solvers.registry import SOLVERS
@@ -170,7 +171,7 @@ THRESHOLDED = "thresholded"
 WORDS = {"predictor": "plugin"}
 """What tables of results call what was learned, where it is not the file's own word."""
 CONFIGS = Path("configs")
-"""Where configurations are looked for that make what is missing, from where the command is run."""
+"""Where configurations are looked for that make what is missing, or else among the program's own."""
 SCORED = "detector", "real_images", "n"
 """What rows and plans say of how a cell is scored: the detector, the real images, and the number of samples."""
 TABLES = ("table", "constants", "coefficients")
@@ -381,7 +382,8 @@ def require_files(cells: Iterable[Planned]) -> None:
     """
     wanted = dict.fromkeys(path for cell in cells if cell.excluded is None for path in cell.files)
     if missing := [path for path in wanted if not path.is_file()]:
-        configs = {path: path.read_text(errors="replace").split() for path in sorted(CONFIGS.glob("**/*.yaml"))}
+        folder = CONFIGS if CONFIGS.is_dir() else shipped("configs")
+        configs = {path: path.read_text(errors="replace").split() for path in sorted(folder.glob("**/*.yaml"))}
         told = ", ".join(f"{path} ({_maker(path, configs)})" for path in missing)
         raise InputError(f"no such file{'s' if len(missing) > 1 else ''}: {told}")
 
@@ -396,7 +398,7 @@ def _maker(path: Path, configs: Mapping[Path, Sequence[str]]) -> str:
         for option, nfe in options.items():
             if folder in (word.replace("{nfe}", nfe) for word in words):
                 return f"amed-lightning fit --config {config}{option}"
-    return f"no configuration below {CONFIGS}/ makes it"
+    return f"no configuration in {CONFIGS}/ makes it"
 
 
 def _told_apart(cells: Iterable[Planned]) -> Iterator[Planned]:

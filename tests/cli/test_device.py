@@ -102,6 +102,7 @@ def worked(folder, accelerator, monkeypatch):
     }
 
 
+@pytest.mark.slow
 def test_every_command_writes_on_a_device_what_it_writes_on_the_cpu(tmp_path, monkeypatch):
     expected = worked(tmp_path / "cpu", "cpu", monkeypatch)
     with PretendedDevice():

@@ -176,10 +176,9 @@ class TestRuns:
         assert call("fit", "--config", CONFIGS / f"{name}.yaml", *self.short(4)) == 0
         assert (tmp_path / "runs" / name / "predictor.json").is_file()
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("unchecked")
-    @pytest.mark.parametrize(
-        "name", [pytest.param(name, marks=[] if name == "cifar10/union" else [pytest.mark.slow]) for name in UNIONS]
-    )
+    @pytest.mark.parametrize("name", UNIONS)
     def test_a_table_takes_a_step_and_samples_with_the_network_runs_that_are_asked_for(
         self, name, places, tmp_path, monkeypatch
     ):

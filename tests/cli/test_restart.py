@@ -107,6 +107,7 @@ class TestExactResume:
         assert seen == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
         assert_same_run(folder / "alone", folder / "stopped")
 
+    @pytest.mark.slow
     def test_no_validation_in_the_middle_of_an_epoch_is_lost(self, folder, interrupt):
         """Validation follows batches 2 and 4: who is told to stop in 2 does so after 3, in 4 at the epoch's end."""
         options = ("--trainer.val_check_interval=0.5",)
@@ -136,6 +137,7 @@ class TestExactResume:
         assert seen[6:8] == [(1, 2), (1, 2)]
         assert_same_run(folder / "alone", folder / "killed")
 
+    @pytest.mark.slow
     def test_an_averaged_denoiser_trained_on_drawn_images_ends_the_same(self, folder, interrupt):
         network = {"img_resolution": 8, "img_channels": 1, "label_dim": 10, "model_channels": 8, "channel_mult": [1]}
         network |= {"num_blocks": 1, "attn_resolutions": [], "dropout": 0.1, "bottleneck_resolution": 8}
@@ -357,7 +359,7 @@ class TestLength:
         assert "this run has finished" in capsys.readouterr().out
 
     @pytest.mark.parametrize("batches", [BATCHES + 2, 2 * BATCHES], ids=["in an epoch", "at its end"])
-    @pytest.mark.parametrize("limit", ["steps", "time"])
+    @pytest.mark.parametrize("limit", ["steps", pytest.param("time", marks=pytest.mark.slow)])
     def test_a_limit_ends_no_run_and_a_higher_one_lets_it_go_on(
         self, folder, interrupt, capsys, monkeypatch, limit, batches
     ):

@@ -65,7 +65,8 @@ class TestComfyUI:
 
 
 class TestGraph:
-    @pytest.mark.parametrize("labels", [3, pytest.param(0, marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("labels", [3, 0])
     def test_a_predictor_s_sampler_is_one_graph_for_any_batch(self, unchecked, tmp_path, labels):
         spec = random_network(tmp_path, labels)
         parts = SamplerParts(SamplerConfig(spec, {"name": "amed"}, {"name": "logsnr"}, 2, afs=True))

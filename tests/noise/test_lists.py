@@ -50,7 +50,7 @@ def test_a_list_for_another_model_is_refused(ends):
 
 def test_a_list_of_any_length_is_its_own_grid_to_the_last_bit():
     """A part of 49 times 49 is not 1 in floating point."""
-    for length in range(1, 120):
+    for length in (*range(1, 12), 49, 98, 103, 107):
         listed = levels(Logsnr(), length, RANGE).tolist()
         assert levels(Explicit(listed), length, RANGE).tolist() == listed
         assert levels(Explicit(listed), 3 * length, RANGE)[::3].tolist() == listed
