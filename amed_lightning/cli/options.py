@@ -4,7 +4,8 @@ Nothing here needs torch, so that a page of help, and the refusal of an option, 
 imported when its arguments have been read.
 
 A file behind the verb is its ``--config``: ``fit digits/amed`` is ``fit --config configs/digits/amed.yaml``; behind
-``sample`` it may be what a fit has learned, or the name of such a file that ships. An option can also be told by the environment: ``AMED_SAMPLE__SEEDS=0-15`` is ``sample --seeds 0-15``.
+``sample`` it may be what a fit has learned, or the name of such a file that ships. An option can also be told
+by the environment: ``AMED_SAMPLE__SEEDS=0-15`` is ``sample --seeds 0-15``.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What somebody sees who fits for the first time: few lines, a command that goes on, charts that say what was fitted."""
+"""What people see who fit for the first time: few lines, a command that goes on, charts that say what was fitted."""
 
 import shlex
 
