@@ -22,6 +22,8 @@ from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.solvers.tabulated import Table, Tabulated
 
 HERE = Path(__file__).parent
+MORE = "(4)"
+"""Ends the label of the fit on more trajectories."""
 PICTURED = (3, 5, 8)
 """Network runs of the tables that are shown."""
 
@@ -30,9 +32,9 @@ def frontier(bench: Path, output: Path) -> None:
     """Draw FID and RMSE against network runs: the learned tables of three training seeds, and what they begin at."""
     points: dict[tuple[str, bool], dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows_of(bench):
-        if "reference" not in row["label"] and row["nfe"] <= 10:
+        if row["nfe"] <= 10 and not row["label"].endswith(MORE):
             values = row["values"]["fid"], row["values"]["rmse"]
-            points[row["label"].split(" #")[0], row["afs"]][row["nfe"]].append(values)
+            points[row["label"].split(" (")[0], row["afs"]][row["nfe"]].append(values)
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for panel, title, place in zip(panels, ("FID", "RMSE to the teacher's samples"), (0, 1), strict=True):
         for (label, afs), by_nfe in sorted(points.items()):

@@ -1,55 +1,161 @@
 """Pictures of rows: scores against network runs, and sample grids on equal seeds, a column per seed, a row per solver.
 
+A curve is a solver on one schedule and with one setting of AFS: where it took others at every number of network runs,
+its kinks would be theirs. They are the best of those that it ran on at the most NFE, or on that which is asked for.
 The first two scores are drawn, FID and IS, if nothing else was asked for.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from amed_lightning.bench.results import Results, Row
+from amed_lightning.bench.suite import TABLES, WORDS
 from amed_lightning.bench.table import goodness, scores_of, usual_protocol
 from amed_lightning.config import write_atomically
 from amed_lightning.metrics.metric import Score
 from amed_lightning.tensors import Bytes
 
+FORMATS = (".png", ".pdf", ".svg")
+"""Endings of pictures."""
 PANELS = 2
 """Scores that are drawn."""
-STYLES = ("-", "--", ":")
-COLOURS = 10
-MARGIN = 1.5
+COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C9")
+"""Of the best curves; the rest is grey."""
+GREY = "0.75"
+LEARNED = (*WORDS.values(), *TABLES)
+"""Words of the labels of what was learned."""
+MARGIN = 1.2
 """Factor between the extreme values of a distance and the panel's ends."""
+TO_ZERO = 0.1
+"""An error bar that ends below this part of its value counts as one that reaches zero, which no logarithm shows."""
 WIDTH, HEIGHT = 13.0, 4.5
 """Of a dataset's row of panels, in inches."""
+AS_WRITTEN = matplotlib.rc_context({"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "amed-lightning"})
+"""Names are no formulas, an SVG's text stays text, and equal rows are equal bytes."""
 
 
-def plot(rows: Iterable[Row], path: Path) -> None:
-    """Draw a row of panels per dataset: a solver's best row of each NFE (by its first score), the reference as a line.
+@dataclass(frozen=True)
+class Curve:
+    """A solver run in one way.
+
+    Attributes:
+        label: of the solver.
+        schedule: that all rows have.
+        afs: whether their first step is the analytic one.
+        rows: by number of network runs, the lowest first.
+    """
+
+    label: str
+    schedule: str
+    afs: bool
+    rows: dict[int, Row]
+
+    @property
+    def title(self) -> str:
+        """What a legend calls it."""
+        return f"{self.label}, {self.schedule}{', AFS' if self.afs else ''}"
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether something was learned for it."""
+        return self.label.startswith("amed") or any(word in self.label for word in LEARNED)
+
+
+def curves(rows: Sequence[Row], schedule: str | None = None) -> list[Curve]:
+    """Return a dataset's curves, one per solver, the best first; references and unusual protocols are in none.
+
+    Args:
+        rows: of a dataset.
+        schedule: that all are on; None for each solver's best of those that it ran on at the most NFE.
+    """
+    usual, found = usual_protocol(rows), defaultdict[str, dict[tuple[str, bool], Curve]](dict)
+    for row in sorted(rows, key=lambda row: (row["nfe"], -goodness(row))):
+        if not row["is_reference"] and row["protocol"] == usual and schedule in (None, row["schedule"]):
+            label, way = row["label"], (row["schedule"], row["afs"])
+            found[label].setdefault(way, Curve(label, *way, {})).rows[row["nfe"]] = row
+    drawn = [_best([*ways.values()]) for ways in found.values()]
+    return sorted(drawn, key=lambda curve: (_rank(curve, drawn), curve.label))
+
+
+def _best(rivals: Sequence[Curve]) -> Curve:
+    """Return the best of the curves that have the most NFE."""
+    most = max(len(curve.rows) for curve in rivals)
+    complete = [curve for curve in rivals if len(curve.rows) == most]
+    return min(complete, key=lambda curve: (_rank(curve, complete), curve.schedule, curve.afs))
+
+
+def _rank(curve: Curve, rivals: Sequence[Curve]) -> float:
+    """Return how large a part of its rivals is better, on average over its NFE."""
+
+    def better(nfe: int) -> float:
+        others = [goodness(rival.rows[nfe]) for rival in rivals if nfe in rival.rows]
+        return fmean(other < goodness(curve.rows[nfe]) for other in others)
+
+    return fmean(map(better, curve.rows))
+
+
+@AS_WRITTEN
+def plot(rows: Iterable[Row], path: Path, schedule: str | None = None) -> None:
+    """Draw a row of panels per dataset: a curve per solver, at most eight of them coloured, the reference as a line.
 
     Args:
         rows: finished cells; those of an unusual protocol are left out.
         path: of the picture; its ending decides the format.
+        schedule: see :func:`curves`.
     """
     rows = list(rows)
-    by_dataset: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_dataset[row["dataset"]].append(row)
-    scores = dict(list(scores_of(rows).items())[:PANELS])
+    scores, by_dataset = drawn_scores(rows), of_datasets(rows)
     size = (WIDTH, HEIGHT * len(by_dataset))
     figure, grid = plt.subplots(len(by_dataset), len(scores), figsize=size, layout="constrained", squeeze=False)
     for panels, (dataset, its_rows) in zip(grid, by_dataset.items(), strict=True):
-        _draw(list(panels), dataset, its_rows, scores)
-    figure.suptitle("Each solver on the best of the schedules it was run on; bars: standard errors")
+        for panel, (name, score) in zip(panels, scores.items(), strict=True):
+            draw(panel, its_rows, name, score, schedule)
+            panel.set_title(dataset)
+        panels[-1].legend(*legend_of(panels[-1]), fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.suptitle(f"{what_is_drawn(schedule)}; bars: standard errors")
     save(figure, path)
+
+
+def what_is_drawn(schedule: str | None) -> str:
+    """Say which schedules curves are on."""
+    best = "Each solver in one way, the best of the schedules and AFS settings that it ran with at the most NFE"
+    return best if schedule is None else f"All solvers on {schedule}"
+
+
+def colour_of(number: int) -> str:
+    """Return a curve's colour, by its place among all."""
+    return to_hex(COLOURS[number] if number < len(COLOURS) else GREY)
+
+
+def of_datasets(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return the rows of each dataset."""
+    found = defaultdict[str, list[Row]](list)
+    for row in rows:
+        found[row["dataset"]].append(row)
+    return found
+
+
+def drawn_scores(rows: Sequence[Row]) -> dict[str, Score]:
+    """Return the scores that are drawn."""
+    return dict(list(scores_of(rows).items())[:PANELS])
 
 
 def save(figure: Figure, path: Path, **options: Any) -> None:
@@ -60,75 +166,91 @@ def save(figure: Figure, path: Path, **options: Any) -> None:
         path: of the picture; its ending decides the format.
         options: of matplotlib's.
     """
-    content = BytesIO()
-    figure.savefig(content, format=path.suffix.removeprefix("."), dpi=120, **options)
+    write_atomically(path, content_of(figure, path.suffix.removeprefix("."), **options))
+
+
+def content_of(figure: Figure, ending: str, **options: Any) -> bytes:
+    """Return a figure's file, without the time in it, and close it."""
+    content, dated = BytesIO(), {"svg": "Date", "pdf": "CreationDate"}
+    metadata = {dated[ending]: None} if ending in dated else None
+    figure.savefig(content, format=ending, dpi=120, metadata=metadata, **options)
     plt.close(figure)
-    write_atomically(path, content.getvalue())
+    return content.getvalue()
 
 
-def best_of_schedules(rows: Sequence[Row]) -> dict[str, dict[int, Row]]:
-    """Return each solver's best row of each NFE; neither references nor rows of an unusual protocol."""
-    usual = usual_protocol(rows)
-    lines: dict[str, dict[int, Row]] = defaultdict(dict)
-    for row in sorted(rows, key=goodness, reverse=True):
-        if not row["is_reference"] and row["protocol"] == usual:
-            lines[row["label"]][row["nfe"]] = row
-    return dict(sorted(lines.items()))
+def draw(panel: Any, rows: Sequence[Row], name: str, score: Score, schedule: str | None = None) -> None:
+    """Draw a dataset's score; every error bar ends inside the axes, unless it reaches zero on a logarithmic one."""
+    shown = curves(rows, schedule)
+    for number, curve in enumerate(shown):
+        _draw_curve(panel, number, curve, name)
+    if len(shown) > len(COLOURS):
+        panel.plot([], [], color=GREY, label=f"{len(shown) - len(COLOURS)} others")
+    references = [row for row in rows if row["is_reference"] and name in row["values"]]
+    for row in references:
+        panel.axhline(row["values"][name], color="black", linestyle=":", label=f"{row['label']}, {row['nfe']} NFE")
+    panel.set(xlabel="network runs per sample (NFE)", ylabel=score.title)
+    if nfes := sorted({nfe for curve in shown for nfe in curve.rows}):
+        panel.set_xticks(nfes)
+    ends = [end for row in [*references, *chain(*(curve.rows.values() for curve in shown))] for end in _ends(row, name)]
+    if score.better == "lower" and ends and min(ends) > 0:
+        panel.set(yscale="log", ylim=(min(ends) / MARGIN, max(ends) * MARGIN))
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw(panels: Sequence[Any], dataset: str, rows: Sequence[Row], scores: dict[str, Score]) -> None:
-    """Draw a dataset's panels; the legend stands beside the last."""
-    lines = best_of_schedules(rows)
-    for panel, (name, score) in zip(panels, scores.items(), strict=True):
-        for number, (label, points) in enumerate(lines.items()):
-            _draw_line(panel, number, label, [points[nfe] for nfe in sorted(points)], name)
-        for row in rows:
-            if row["is_reference"] and name in row["values"]:
-                reference = f"{row['label']}, {row['nfe']} NFE"
-                panel.axhline(row["values"][name], color="black", linestyle=":", label=reference)
-        panel.set(xlabel="network runs per sample (NFE)", ylabel=score.title, title=dataset)
-        if nfes := sorted({nfe for points in lines.values() for nfe in points}):
-            panel.set_xticks(nfes)
-        values = [row["values"][name] for row in rows if name in row["values"]]
-        if score.better == "lower" and values and min(values) > 0:
-            # An error may reach below zero.
-            panel.set(yscale="log", ylim=(min(values) / MARGIN, max(values) * MARGIN))
-    panels[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+def legend_of(panel: Any) -> tuple[list[Any], list[str]]:
+    """Return what a legend shows, the curves before plain lines."""
+    pairs = sorted(zip(*panel.get_legend_handles_labels(), strict=True), key=lambda pair: isinstance(pair[0], Line2D))
+    return [handle for handle, _ in pairs], [label for _, label in pairs]
 
 
-def _draw_line(panel: Any, number: int, label: str, rows: Sequence[Row], score: str) -> None:
-    """Draw a solver's scores with their standard errors, if it has any; what is learnt is drawn bold."""
-    rows = [row for row in rows if score in row["values"]]
+def _ends(row: Row, score: str) -> list[float]:
+    """Return a value's error bar's ends, but for a lower one that is next to nothing."""
+    value, error = row["values"].get(score), row["values"].get(f"{score}_error", 0.0)
+    if value is None:
+        return []
+    return [value, value + error, *([value - error] if value - error > TO_ZERO * value else [])]
+
+
+def _draw_curve(panel: Any, number: int, curve: Curve, score: str) -> None:
+    """Draw a solver's scores with their standard errors, if it has any; what is learned is drawn bold."""
+    rows = [row for row in curve.rows.values() if score in row["values"]]
     values = [row["values"][score] for row in rows]
     errors = [row["values"].get(f"{score}_error", 0.0) for row in rows]
-    style = {"color": f"C{number % COLOURS}", "linestyle": STYLES[number // COLOURS % len(STYLES)]}
-    width = 2.5 if label.startswith("amed") or "plugin" in label else 1.2
     nfes = [row["nfe"] for row in rows]
-    panel.errorbar(nfes, values, errors, label=label, marker="o", markersize=4, capsize=3, linewidth=width, **style)
+    look: dict[str, Any] = {"color": colour_of(number), "linewidth": 2.5 if curve.is_learned else 1.2}
+    look |= {"label": curve.title, "zorder": 2.5} if number < len(COLOURS) else {"zorder": 1.5}
+    panel.errorbar(nfes, values, errors, marker="o", markersize=4, capsize=3, elinewidth=1.2, **look)
 
 
 INCHES_PER_IMAGE = 0.8
 
 
-def write_grids(rows: Sequence[Row], results: Results) -> list[Path]:
-    """Write a picture per dataset and number of network runs, each solver on the best of its schedules.
+@AS_WRITTEN
+def write_grids(rows: Sequence[Row], results: Results, schedule: str | None = None) -> list[Path]:
+    """Write a picture per dataset and number of network runs, a row per curve.
 
     Returns:
         The pictures' paths.
     """
     written = []
-    for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        its_rows = [row for row in rows if row["dataset"] == dataset]
-        references = [row for row in its_rows if row["is_reference"]]
-        best = best_of_schedules(its_rows)
-        for nfe in sorted({nfe for points in best.values() for nfe in points}):
-            shown = [*references, *(points[nfe] for points in best.values() if nfe in points)]
-            strips = {_title(row): images for row in shown if (images := results.samples(row["key"])) is not None}
+    for dataset, its_rows in of_datasets(rows).items():
+        for nfe, strips in strips_of(its_rows, results, schedule).items():
             path = results.folder / f"samples-{dataset}-{nfe}.png"
-            if strips:
-                _write(path, f"{dataset}: the same seeds at {nfe} network runs", strips)
-                written.append(path)
+            _write(path, f"{dataset}: the same seeds at {nfe} network runs", strips)
+            written.append(path)
     return written
+
+
+def strips_of(rows: Sequence[Row], results: Results, schedule: str | None = None) -> dict[int, dict[str, Bytes]]:
+    """Return a dataset's images of the first seeds by NFE and title: the reference's before those of each curve."""
+    references, drawn = [row for row in rows if row["is_reference"]], curves(rows, schedule)
+    found = {}
+    for nfe in sorted({nfe for curve in drawn for nfe in curve.rows}):
+        shown = [*references, *(curve.rows[nfe] for curve in drawn if nfe in curve.rows)]
+        found[nfe] = {_title(row): images for row in shown if (images := results.samples(row["key"])) is not None}
+    return {nfe: strips for nfe, strips in found.items() if strips}
 
 
 def _title(row: Row) -> str:
@@ -143,10 +265,14 @@ def _write(path: Path, title: str, strips: dict[str, Bytes]) -> None:
     size = (INCHES_PER_IMAGE * columns + 2, INCHES_PER_IMAGE * len(strips) + 0.5)
     figure, axes = plt.subplots(len(strips), 1, figsize=size, layout="constrained", squeeze=False)
     for axis, (name, images) in zip(axes[:, 0], strips.items(), strict=True):
-        padded = torch.nn.functional.pad(images, (0, 1), value=255)
-        strip = padded.permute(2, 0, 3, 1).flatten(1, 2).numpy()
-        axis.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axis.imshow(strip(images).numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize="small")
         axis.set(xticks=[], yticks=[])
     figure.suptitle(title, fontsize="medium")
     save(figure, path, bbox_inches="tight")
+
+
+def strip(images: Bytes) -> UInt8[Tensor, "height strip_width channels"]:
+    """Put images side by side, a white line after each."""
+    padded = torch.nn.functional.pad(images, (0, 1), value=255)
+    return padded.permute(2, 0, 3, 1).flatten(1, 2)

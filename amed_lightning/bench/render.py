@@ -2,9 +2,13 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable
+from typing import Any
 
 from rich import text
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table as TerminalTable
 
 from amed_lightning.bench.published import NOTHING, Published
@@ -13,6 +17,10 @@ from amed_lightning.bench.table import Table, known_scores, ordered
 from amed_lightning.metrics.scores import MAIN
 
 LEFT = ("solver", "schedule", "AFS")
+NAMES = 4
+"""Columns that name a cell; the one behind them has its first score."""
+TIGHT: dict[str, Any] = {"padding": 0, "show_edge": False}
+"""One space between columns."""
 STATISTICS = ("", "_error", "_mean", "_min")
 IN_LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -36,7 +44,7 @@ def _markdown(table: Table) -> str:
 
 
 def latex(tables: Iterable[Table]) -> str:
-    """Return LaTeX tables for the package booktabs."""
+    """Return LaTeX tables for the packages booktabs and longtable."""
     return "\n".join(map(_latex, tables))
 
 
@@ -49,17 +57,21 @@ def _latex(table: Table) -> str:
         if following is not None and following != group:
             lines.append(r"\midrule")
     notes = " ".join(f"[{number}] {note}." for number, note in enumerate(table.notes, 1))
+    caption = f"{table.dataset}: {table.caption}. {notes}".strip()
+    header = [r"\toprule", " & ".join(map(_escaped, table.header)) + r" \\", r"\midrule"]
     parts = [
-        r"\begin{table}",
-        rf"\caption{{{_escaped(table.dataset)}: {_escaped(table.caption)}. {_escaped(notes)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(map(_escaped, table.header)) + r" \\",
-        r"\midrule",
+        rf"\begin{{longtable}}{{{columns}}}",
+        rf"\caption{{{_escaped(caption)}}}\label{{{_label(table.dataset)}}}\\",
+        *(*header, r"\endfirsthead", *header, r"\endhead", r"\bottomrule", r"\endfoot"),
         *lines,
-        *(r"\bottomrule", r"\end{tabular}", r"\end{table}"),
+        r"\end{longtable}",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _label(dataset: str) -> str:
+    """Return what text refers to a table by: letters, digits and hyphens."""
+    return f"tab:{re.sub('[^A-Za-z0-9]+', '-', dataset).strip('-')}"
 
 
 def _escaped(words: str) -> str:
@@ -91,13 +103,38 @@ def comma_separated(lines: Iterable[Line], published: Published = NOTHING) -> st
     return output.getvalue()
 
 
-def terminal(table: Table) -> TerminalTable:
-    """Return a table for rich."""
+def terminal(table: Table, width: int | None = None) -> TerminalTable:
+    """Return a table for rich.
+
+    Args:
+        table: to show.
+        width: into which it has to fit: an empty column is left out, then scores from the right, but for the first;
+            the caption names them. None leaves nothing out.
+    """
+    shown = _fitting(table, width)
+    left_out = [title for number, title in enumerate(table.header) if number not in shown and number >= NAMES]
     notes = "".join(f"\n[{number}] {note}" for number, note in enumerate(table.notes, 1))
-    shown = TerminalTable(title=table.dataset, caption=text.Text(table.caption + notes))
-    for title in table.header:
-        shown.add_column(title, justify="left" if title in LEFT else "right")
+    caption = table.caption + (f"; not shown: {', '.join(left_out)}" if left_out else "")
+    drawn = TerminalTable(title=table.dataset, caption=text.Text(caption + notes), box=SIMPLE_HEAD, **TIGHT)
+    for title in (table.header[number] for number in shown):
+        drawn.add_column(title, justify="left" if title in LEFT else "right")
     for group, following, line in zip(table.groups, [*table.groups[1:], None], table.lines, strict=True):
-        cells = [text.Text(cell.text, "bold" if cell.is_best else "") for cell in line]
-        shown.add_row(*cells, end_section=following != group)
-    return shown
+        cells = [text.Text(line[number].text, "bold" if line[number].is_best else "") for number in shown]
+        drawn.add_row(*cells, end_section=following != group)
+    return drawn
+
+
+def _fitting(table: Table, width: int | None) -> list[int]:
+    """Return the columns that fit."""
+    columns = list(range(len(table.header)))
+    if width is None:
+        return columns
+    widths = [max(map(cell_len, [title, *texts])) + 1 for title, texts in _columns(table)]
+    columns = [number for number in columns if number > NAMES or any(line[number].text for line in table.lines)]
+    while sum(widths[number] for number in columns) > width + 1 and columns[-1] > NAMES:
+        columns.pop()
+    return columns
+
+
+def _columns(table: Table) -> list[tuple[str, list[str]]]:
+    return [(title, [line[number].text for line in table.lines]) for number, title in enumerate(table.header)]

@@ -255,11 +255,18 @@ class Line:
         return int(self.square["nfe"])
 
 
-def write_plan(suite: Suite, benches: Sequence[Bench], results: Results) -> None:
-    """List the suite's cells, each with the key of its result, or the reason why it is excluded."""
+def write_plan(suite: Suite, benches: Sequence[Bench], results: Results, version: str = "") -> None:
+    """List the suite's cells, each with the key of its result, or the reason why it is excluded.
+
+    Args:
+        suite: as it is run.
+        benches: its cells.
+        results: where to.
+        version: digest of the suite as it was written, if a screening has taken cells out.
+    """
     keyed = [{**cell.planned.square, "key": cell.key} for bench in benches for cell in bench.cells]
     excluded = [{**cell.square, "excluded": cell.excluded} for cell in plan(suite) if cell.excluded is not None]
-    write_json(results.plan, {"suite": suite.name, "digest": digest(suite), "cells": [*keyed, *excluded]})
+    write_json(results.plan, {"suite": suite.name, "digest": version or digest(suite), "cells": [*keyed, *excluded]})
 
 
 def lines_of(results: Results) -> list[Line]:

@@ -83,12 +83,14 @@ class Exclusion:
         solver: name and options that the cells' solver has; any if there is none.
         datasets: names; all if there is none.
         nfe: numbers of network runs; all if there is none.
+        cells: their places, as :class:`CellId` says them; all if there is none.
     """
 
     reason: str
     solver: Spec | None = None
     datasets: tuple[str, ...] = ()
     nfe: tuple[int, ...] = ()
+    cells: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -369,7 +371,8 @@ def plan(suite: Suite) -> list[Planned]:
     Raises:
         InputError: a part that does not exist, a reference that is not one cell, an exclusion that excludes nothing.
     """
-    cells = list(_told_apart(cell for dataset in suite.datasets for cell in _planned(suite, dataset)))
+    told = _told_apart(cell for dataset in suite.datasets for cell in _planned(suite, dataset))
+    cells = [_excluded(cell, suite.excluded) for cell in told]
     for exclusion in suite.excluded:
         if not any(cell.excluded == exclusion.reason for cell in cells):
             raise InputError(f"the exclusion '{exclusion.reason}' excludes no cell of suite '{suite.name}'")
@@ -426,9 +429,7 @@ def _planned(suite: Suite, dataset: Dataset) -> Iterator[Planned]:
     yield from (replace(cell, is_reference=True) for cell in references)
     for entry in suite.entries:
         if not entry.datasets or dataset.name in entry.datasets:
-            for cell in _cells(dataset, entry, scored):
-                reasons = [exclusion.reason for exclusion in suite.excluded if _covers(exclusion, cell)]
-                yield replace(cell, excluded=reasons[0]) if reasons else cell
+            yield from _cells(dataset, entry, scored)
 
 
 def _scored(suite: Suite, dataset: Dataset) -> dict[str, Any]:
@@ -457,11 +458,18 @@ def _thresholding(model: Any) -> Spec | None:
     return None if model is None else complete("model", DENOISERS, model)
 
 
+def _excluded(cell: Planned, exclusions: Sequence[Exclusion]) -> Planned:
+    """Return a cell with the reason why it is not computed, if there is one; a reference always is."""
+    reasons = [exclusion.reason for exclusion in exclusions if not cell.is_reference and _covers(exclusion, cell)]
+    return replace(cell, excluded=reasons[0]) if reasons else cell
+
+
 def _covers(exclusion: Exclusion, cell: Planned) -> bool:
     solver = cell.rule | _placement(cell)
     return (
         (not exclusion.datasets or cell.dataset in exclusion.datasets)
         and (not exclusion.nfe or cell.nfe in exclusion.nfe)
+        and (not exclusion.cells or str(cell.id) in exclusion.cells)
         and (exclusion.solver is None or solver.items() >= exclusion.solver.items())
     )
 

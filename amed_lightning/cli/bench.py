@@ -1,31 +1,38 @@
-"""``bench``: run a suite, render what it has left (``table``, ``plot``), or ``compare`` two sweeps."""
+"""``bench``: run a suite, render what it has left (``table``, ``plot``, ``report``), or ``compare`` two sweeps."""
 
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from amed_lightning.bench.cell import prepare
+from amed_lightning.bench.cell import Bench, prepare
 from amed_lightning.bench.compare import compare
 from amed_lightning.bench.forecast import cells_to_come, estimates, totals
-from amed_lightning.bench.plot import plot, write_grids
+from amed_lightning.bench.plot import FORMATS, plot, write_grids
 from amed_lightning.bench.published import FIGURES, NOTHING, Published, read_published
 from amed_lightning.bench.render import comma_separated, latex, markdown, terminal
+from amed_lightning.bench.report import page
 from amed_lightning.bench.results import Results, lines_of, read_json, rows_of, write_plan
+from amed_lightning.bench.screen import beaten, screening, without
 from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
 from amed_lightning.cli.parsing import PLAIN_WIDTH
-from amed_lightning.config import digest, write_atomically
+from amed_lightning.config import InputError, digest, write_atomically
 from amed_lightning.runtime.places import require_place
-from amed_lightning.runtime.processes import launch, ready
+from amed_lightning.runtime.processes import Processes, launch, ready
 from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.runtime.shipped import shipped
+
+FITTED = 80
+"""Columns of a sweep's table where there is no terminal; more only for what names a cell and its first score."""
 
 
 def run(options: Namespace) -> int:
@@ -40,10 +47,14 @@ def _run(options: Namespace) -> int:
     require_place(options.output / suite.name, is_folder=True)
     published = _published(options.published)
     fabric = ready(options.accelerator, options.devices, options.num_nodes)
-    benches, results = prepare(suite), Results(options.output / suite.name, options.images)
+    version, results = digest(suite), Results(options.output / suite.name, options.images)
+    benches = prepare(screening(suite) if options.screen else suite)
     fabric.launch()
+    if options.screen:
+        suite = _screened(suite, benches, options.output, fabric, fabric.device)
+        benches = prepare(suite)
     if fabric.is_global_zero:
-        write_plan(suite, benches, results)
+        write_plan(suite, benches, results, version)
         for bench in benches:
             for note in [*bench.examiner.reference.notes, *bench.caveats(suite.num_blocks * suite.block_size)]:
                 print(f"note: {bench.name}: {note}", file=sys.stderr)
@@ -64,13 +75,46 @@ def _run(options: Namespace) -> int:
             return 1 if failed else 0
 
 
+def _screened(
+    suite: Suite, benches: Sequence[Bench], folder: Path, processes: Processes, device: torch.device
+) -> Suite:
+    """Rank a suite's cells on few images, and return it without those that are beaten; what fails stays in it."""
+    small = screening(suite)
+    results = Results(folder / small.name)
+    if processes.global_rank == 0:
+        write_plan(small, benches, results)
+    fill(benches, results, processes, device)
+    processes.broadcast(None)  # all rows are there
+    rows = rows_of(results.folder)
+    losers = beaten(rows)
+    if processes.global_rank == 0:
+        for loser in losers:
+            print(f"beaten: {loser.cell}: FID worse by {loser.difference:.2f} than that of {loser.by}")
+        print(f"screened: {len(losers)} of {len(rows)} cells are left out, on {rows[0]['n']:,} images each")
+    return without(suite, losers)
+
+
 def _table(options: Namespace) -> int:
     _tabulate(_results(options), _published(options.published))
     return 0
 
 
 def _plot(options: Namespace) -> int:
-    _draw(_results(options))
+    if options.picture is not None:
+        if options.picture.suffix not in FORMATS:
+            raise InputError(f"{options.picture}: a picture's name ends with {', '.join(FORMATS)}")
+        require_place(options.picture)
+    _draw(_results(options), options.picture, options.on_schedule)
+    return 0
+
+
+def _report(options: Namespace) -> int:
+    if options.page is not None:
+        require_place(options.page)
+    results = _results(options)
+    path = options.page or results.folder / "report.html"
+    write_atomically(path, page(results, _published(options.published), options.on_schedule).encode())
+    print(f"written: {path}")
     return 0
 
 
@@ -89,6 +133,7 @@ ACTIONS: dict[str, Callable[[Namespace], int]] = {
     "run": _run,
     "table": _table,
     "plot": _plot,
+    "report": _report,
     "compare": _compare,
     "nightly": nightly.run,
 }
@@ -130,7 +175,7 @@ def _tabulate(results: Results, published: Published) -> None:
     for ending, text in texts.items():
         write_atomically(results.folder / f"table.{ending}", text.encode())
     for table in shown:
-        _print(terminal(table))
+        _print(terminal(table, shutil.get_terminal_size((FITTED, 0)).columns))
     gaps = Counter(line.gap for line in lines if line.gap in ("missing", "failed"))
     if gaps:
         kinds = ", ".join(f"{count} {gap}" for gap, count in gaps.items())
@@ -138,10 +183,12 @@ def _tabulate(results: Results, published: Published) -> None:
     print(f"written: {', '.join(str(results.folder / f'table.{ending}') for ending in texts)}")
 
 
-def _draw(results: Results) -> None:
-    rows, path = rows_of(results.folder), results.folder / "fid.png"
-    plot(rows, path)
-    print(f"written: {', '.join(map(str, [path, *write_grids(rows, results)]))}")
+def _draw(results: Results, picture: Path | None = None, schedule: str | None = None) -> None:
+    rows, path = rows_of(results.folder), picture or results.folder / "fid.png"
+    if schedule is not None and schedule not in (names := sorted({row["schedule"] for row in rows})):
+        raise InputError(f"no cell ran on the schedule '{schedule}'; there are {', '.join(names)}")
+    plot(rows, path, schedule)
+    print(f"written: {', '.join(map(str, [path, *write_grids(rows, results, schedule)]))}")
 
 
 def _print(table: Table) -> None:

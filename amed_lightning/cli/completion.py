@@ -25,9 +25,9 @@ def _whole() -> argparse.ArgumentParser:
     for command in PARSERS:
         verb, _, action = command.partition(" ")
         if action and verb not in fellows:
-            _copy(f"{verb} {ACTIONS[verb][0]}", parser := verbs.add_parser(verb))
+            _copy(f"{verb} {ACTIONS[verb][0]}", parser := verbs.add_parser(verb, help=verb))
             fellows[verb] = parser.add_subparsers()
-        _copy(command, (fellows[verb] if action else verbs).add_parser(action or verb))
+        _copy(command, (fellows[verb] if action else verbs).add_parser(action or verb, help=command))
     return whole
 
 

@@ -33,10 +33,10 @@ EXAMPLES = {"configs": "digits/amed", "benchmarks": "digits", "bench nightly": "
 LISTING = "list"
 """The verb that does nothing without an action."""
 CONFIG_OF = dict.fromkeys(("fit", "validate", "precompute", "sample", "evaluate", "reference", "schedule"), "configs")
-CONFIG_OF |= dict.fromkeys(("bench run", "bench table", "bench plot", "bench nightly"), "benchmarks")
+CONFIG_OF |= dict.fromkeys(("bench run", "bench table", "bench plot", "bench report", "bench nightly"), "benchmarks")
 """Commands whose first word may be a configuration, and the folder in which it is looked for by name."""
 ACTIONS = {
-    "bench": ("run", "table", "plot", "compare", "nightly"),
+    "bench": ("run", "table", "plot", "report", "compare", "nightly"),
     "models": ("list", "fetch", "verify"),
     "stores": ("list", "prune"),
     "list": ("solvers", "schedules", "models", "detectors", "datasets", "metrics"),
@@ -330,6 +330,7 @@ def _bench_run(command: str) -> Parser:
     parser.add_argument("--images", action="store_true", help="also write every image as a PNG file")
     parser.add_argument("--dry-run", action="store_true", help="print what would be computed, and how long it takes")
     parser.add_argument("--seconds_per_run", type=float | None, default=None, help="of a micro-batch, for --dry-run")
+    parser.add_argument("--screen", action="store_true", help="first rank all on few images; leave out what is beaten")
     return parser
 
 
@@ -338,7 +339,23 @@ def _bench_table(command: str) -> Parser:
 
 
 def _bench_plot(command: str) -> Parser:
-    return _suite(command, "Draw FID and IS against NFE, and sample grids.")
+    parser = _suite(command, "Draw FID and IS against NFE, and sample grids.")
+    _add_schedule(parser)
+    parser.add_argument("--picture", type=Path | None, default=None, help="of the scores: .png, .pdf, .svg")
+    return parser
+
+
+def _bench_report(command: str) -> Parser:
+    parser = _suite(command, "Write one page of HTML that needs no network: scores, samples, cost, provenance.")
+    _add_schedule(parser)
+    parser.add_argument("--page", type=Path | None, default=None, help="of HTML; report.html beside the tables")
+    return parser
+
+
+def _add_schedule(parser: Parser) -> None:
+    parser.add_argument(
+        "--on_schedule", type=str | None, default=None, help="on which all are drawn; else each on its best"
+    )
 
 
 def _bench_compare(command: str) -> Parser:
@@ -395,6 +412,7 @@ PARSERS: dict[str, Callable[[str], Parser]] = {
     "bench run": _bench_run,
     "bench table": _bench_table,
     "bench plot": _bench_plot,
+    "bench report": _bench_report,
     "bench compare": _bench_compare,
     "bench nightly": _bench_nightly,
 }

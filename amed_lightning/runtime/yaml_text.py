@@ -123,13 +123,17 @@ def read_yaml(text: str) -> Any:
 
 
 def spelled_out(value: Any, key: str = "") -> Any:
-    """Put a part in the place of its name alone, at any depth of a configuration.
+    """Put a part in the place of its name alone, at any depth of a configuration; a part's own options stay.
 
     >>> spelled_out({"model": "digits", "nfe": 5})
     {'model': {'name': 'digits'}, 'nfe': 5}
+    >>> spelled_out({"dataset": {"name": "shipped", "dataset": "digits"}})
+    {'dataset': {'name': 'shipped', 'dataset': 'digits'}}
     """
     if isinstance(value, dict):
-        return {name: spelled_out(inner, str(name)) for name, inner in value.items()}
+        own = key in PARTS  # texts in it are options of a part
+        texts = {name for name, inner in value.items() if own and isinstance(inner, str)}
+        return {name: inner if name in texts else spelled_out(inner, str(name)) for name, inner in value.items()}
     if isinstance(value, list):
         return [spelled_out(inner, key) for inner in value]
     return {"name": value} if key in PARTS and isinstance(value, str) and NAME.fullmatch(value) else value

@@ -8,10 +8,12 @@ import pytest
 import torch
 import yaml
 
+from amed_lightning.bench.cell import Protocol
 from amed_lightning.bench.forecast import estimates
 from amed_lightning.bench.published import read_published
 from amed_lightning.bench.suite import load_suite, plan
-from amed_lightning.config import complete
+from amed_lightning.config import complete, digest
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.zoo.card import card_names, load_card
 from amed_lightning.noise.schedules import SCHEDULES
@@ -75,6 +77,15 @@ def test_it_scores_as_many_images_as_were_published_against_the_card_s_reference
     assert (dataset.name, dataset.model) == (name, {"name": "pretrained", "card": name})
     assert (dataset.detector, dataset.dataset) == ({"name": "inception"}, {"name": "published", "card": name})
     assert "reference" in load_card(name).files
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_its_arithmetic_is_written_down_and_part_of_the_protocol(name):
+    written = yaml.safe_load((ROOT / "benchmarks" / "paper" / f"{name}.yaml").read_text())["arithmetic"]
+    assert written == {"precision": "float32", "tf32": True}
+    assert SUITES[name].arithmetic == Arithmetic("float32", tf32=True)
+    protocols = [Protocol("", 1, 1, 1, (1,), how) for how in (SUITES[name].arithmetic, Arithmetic())]
+    assert len(set(map(digest, protocols))) == 2
 
 
 @pytest.mark.parametrize("name", SUITES)

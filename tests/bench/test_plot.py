@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from amed_lightning.bench import plot as plot_module
-from amed_lightning.bench.plot import best_of_schedules, plot, write_grids
+from amed_lightning.bench.plot import COLOURS, curves, plot, write_grids
 from amed_lightning.bench.results import Results, block_name
 from amed_lightning.runtime.tensor_file import write_tensors
 
@@ -30,14 +30,37 @@ def drawn(monkeypatch):
     plt.close("all")
 
 
-class TestBestOfSchedules:
-    def test_a_solver_s_line_has_its_lowest_fid_of_each_number_of_network_runs(self):
-        rows = [row("euler", fid=20.0), row("euler", fid=10.0, schedule="polynomial"), row("euler", fid=9.0, nfe=6)]
-        assert best_of_schedules(rows) == {"euler": {5: rows[1], 6: rows[2]}}
+def ways(rows, schedule=None):
+    return {curve.title: [row["values"]["fid"] for row in curve.rows.values()] for curve in curves(rows, schedule)}
+
+
+class TestCurves:
+    def test_a_solver_stays_on_the_one_schedule_that_is_best_over_all_its_network_runs(self):
+        a = [row("euler", nfe=nfe, fid=fid) for nfe, fid in {5: 30.0, 6: 20.0, 7: 10.0}.items()]
+        b = [row("euler", nfe=nfe, fid=fid, schedule="polynomial") for nfe, fid in {5: 29.0, 6: 21.0, 7: 11.0}.items()]
+        assert ways([*a, *b]) == {"euler, logsnr": [30.0, 20.0, 10.0]}
+
+    def test_one_that_it_ran_on_at_fewer_of_them_is_not_mixed_in_though_it_be_better_there(self):
+        rows = [row("euler", fid=20.0), row("euler", fid=1.0, schedule="polynomial"), row("euler", fid=9.0, nfe=6)]
+        assert ways(rows) == {"euler, logsnr": [20.0, 9.0]}
+
+    def test_nor_is_the_analytic_first_step(self):
+        rows = [row("euler", fid=20.0, nfe=3), row("euler", fid=9.0), row("euler", fid=1.0, afs=True)]
+        assert ways(rows) == {"euler, logsnr": [20.0, 9.0]}
+        assert ways(rows[2:]) == {"euler, logsnr, AFS": [1.0]}
+
+    def test_all_may_be_asked_for_on_one_schedule(self):
+        rows = [row("euler"), row("euler", fid=50.0, schedule="polynomial"), row("amed", fid=9.0)]
+        assert ways(rows, "polynomial") == {"euler, polynomial": [50.0]}
+
+    def test_the_best_come_first(self):
+        assert list(ways([row("a", fid=3.0), row("b", fid=1.0), row("c", fid=2.0)])) == [
+            *("b, logsnr", "c, logsnr", "a, logsnr")
+        ]
 
     def test_references_and_rows_of_another_protocol_have_none(self):
         rows = [row("a"), row("b"), row("c", protocol="f" * 64), row("heun", reference=True)]
-        assert set(best_of_schedules(rows)) == {"a", "b"}
+        assert set(ways(rows)) == {"a, logsnr", "b, logsnr"}
 
 
 class TestPlot:
@@ -54,12 +77,16 @@ class TestPlot:
         titles = [(axis.get_title(), axis.get_ylabel()) for axis in figure.axes]
         assert titles == [(name, score) for name in ("grey", "blue") for score in ("FID", "IS")]
         assert {text.get_text() for text in figure.axes[1].get_legend().get_texts()} == {
-            *("ipndm-4", "euler", "amed", "heun, 78 NFE")
+            *("ipndm-4, logsnr", "euler, logsnr", "amed, logsnr", "heun, 78 NFE")
         }
         points = {
             container.get_label(): container.lines[0].get_xydata().tolist() for container in figure.axes[0].containers
         }
-        assert points == {"amed": [[5.0, 9.75]], "euler": [[5.0, 31.5]], "ipndm-4": [[6.0, 7.1]]}
+        assert points == {
+            "amed, logsnr": [[5.0, 9.75]],
+            "euler, logsnr": [[5.0, 31.5]],
+            "ipndm-4, logsnr": [[6.0, 7.1]],
+        }
 
     def test_an_error_that_reaches_below_zero_does_not_stretch_the_axis(self, tmp_path, drawn):
         plot([row("euler", fid=10.0, error=11.0), row("amed", fid=20.0)], tmp_path / "fid.png")
@@ -67,10 +94,34 @@ class TestPlot:
         assert 5 < bottom < 10
         assert 20 < top < 40
 
-    def test_no_two_lines_look_alike(self, tmp_path, drawn):
-        plot([row(f"solver {number}") for number in range(25)], tmp_path / "fid.png")
-        lines = [container.lines[0] for container in drawn[0].axes[0].containers]
-        assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 25
+    @pytest.mark.parametrize("error", [0.05, 8.0])
+    def test_error_bars_end_inside_the_axes(self, tmp_path, drawn, error):
+        plot([row("euler", fid=10.0, error=error), row("amed", fid=9.5, error=error)], tmp_path / "fid.png")
+        for axis, values in zip(drawn[0].axes, ([9.5, 10.0], [8.0, 8.0]), strict=True):
+            bottom, top = axis.get_ylim()
+            assert bottom < min(values) - error
+            assert max(values) + error < top
+
+    def test_eight_lines_have_a_colour_each_and_the_rest_is_grey(self, tmp_path, drawn):
+        plot([row(f"solver {number:02}", fid=number + 1.0) for number in range(25)], tmp_path / "fid.png")
+        lines = {line.get_label(): line.lines[0].get_color() for line in drawn[0].axes[0].containers}
+        assert len({lines[f"solver {number:02}, logsnr"] for number in range(8)}) == len(COLOURS) == 8
+        greys = {line.lines[0].get_color() for line in drawn[0].axes[0].containers[8:]}
+        assert greys == {"#bfbfbf"}
+        assert "17 others" in [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()]
+
+    @pytest.mark.parametrize(("ending", "begins"), [("pdf", b"%PDF-"), ("svg", b"<?xml")])
+    def test_its_ending_decides_the_format_and_equal_rows_are_equal_bytes(self, tmp_path, ending, begins):
+        paths = [tmp_path / f"{name}.{ending}" for name in "ab"]
+        for path in paths:
+            plot(ROWS, path)
+        first, second = (path.read_bytes() for path in paths)
+        assert first.startswith(begins)
+        assert first == second
+
+    def test_a_name_is_no_formula(self, tmp_path):
+        plot([row("$x^{$ <b>")], tmp_path / "fid.svg")
+        assert "$x^{$ &lt;b&gt;" in (tmp_path / "fid.svg").read_text()
 
     def test_the_scores_that_there_are_are_drawn_and_who_lacks_one_has_no_point(self, tmp_path, drawn):
         rows = [row("euler") | {"values": {"kid": 0.5}}, row("amed") | {"values": {"kid": 0.4, "is": 9.0}}]

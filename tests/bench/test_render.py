@@ -9,6 +9,7 @@ from rich.console import Console
 
 from amed_lightning.bench.published import Figure, Published, Scoring
 from amed_lightning.bench.render import STATISTICS, comma_separated, latex, markdown, terminal
+from amed_lightning.bench.suite import CellId
 from amed_lightning.bench.table import SCORES, tables
 
 from .sheets import gap, line
@@ -21,7 +22,7 @@ LINES = [
     gap("deis_4", "excluded", "100% too slow & costly"),
 ]
 PUBLISHED = Published(
-    {("grey", "euler", "logsnr", False, 5): [Figure("fid", 49.66, "AMED Table 2_a", True)]},
+    {CellId("grey", "euler", "logsnr", False, 5): [Figure("fid", 49.66, "AMED Table 2_a", True)]},
     [],
     [],
     {"grey": Scoring([{"name": "digits"}], {"name": "digits"}, 48)},
@@ -56,13 +57,17 @@ class TestMarkdown:
 class TestLatex:
     def test_it_has_as_many_columns_in_every_line_and_rules_between_network_runs(self):
         text = latex(tables(LINES, PUBLISHED))
-        (columns,) = re.findall(r"\\begin{tabular}{(\w+)}", text)
+        (columns,) = re.findall(r"\\begin{longtable}{(\w+)}", text)
         assert columns == "rlllrrrr"
-        lines = [line for line in text.splitlines() if line.endswith(r"\\")]
-        assert len(lines) == 1 + len(LINES)
+        lines = [line for line in text.splitlines() if line.endswith(r"\\") and "caption" not in line]
+        assert len(lines) == 2 + len(LINES)
         assert all(len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1 for line in lines)
-        assert text.count(r"\midrule") == 1 + 2
-        assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+        assert text.count(r"\midrule") == 2 + 2
+        assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 1
+        assert text.index(r"\endfirsthead") < text.index(r"\endhead") < text.index(r"\endfoot")
+
+    def test_text_refers_to_it_by_a_label_of_plain_characters(self):
+        assert r"\label{tab:grey-64-a-b}" in latex(tables([line("a", dataset="grey_64 {a}&b")]))
 
     def test_the_best_is_bold_and_special_characters_are_escaped(self):
         text = latex(tables(LINES, PUBLISHED))
@@ -109,3 +114,21 @@ class TestTerminal:
         assert "excluded [2]" in text
         assert "[1] AMED Table 2_a" in text
         assert "**" not in text
+
+    @pytest.mark.parametrize(("width", "left_out"), [(80, []), (52, ["RMSE"]), (10, ["IS", "RMSE"])])
+    def test_it_leaves_out_scores_that_a_width_has_no_room_for_and_says_so_but_never_the_first(self, width, left_out):
+        console = Console(width=200, file=io.StringIO())
+        console.print(terminal(tables([line("euler", error=0.05, afs=True)])[0], width))
+        shown = console.file.getvalue()
+        header = shown.splitlines()[1]
+        assert header.split() == [
+            *("NFE", "solver", "schedule", "AFS", "FID"),
+            *(title for title in ("IS", "RMSE") if title not in left_out),
+        ]
+        assert len(header) <= max(width, 40)
+        assert (f"not shown: {', '.join(left_out)}" in " ".join(shown.split())) == bool(left_out)
+
+    def test_a_column_in_which_nothing_stands_is_left_out_where_the_width_is_given(self):
+        console = Console(width=200, file=io.StringIO())
+        console.print(terminal(tables([line("euler")])[0], 80))
+        assert "AFS" not in console.file.getvalue()

@@ -59,7 +59,7 @@ class TestLoading:
             (PLAIN | {"num_blocks": "three"}, "num_blocks"),
             (PLAIN | {"entries": [entry(EULER) | {"nfe": ["five"]}]}, "nfe"),
             (PLAIN | {"entries": [entry(EULER) | {"nfe": 5}]}, "nfe"),
-            (PLAIN | {"datasets": [DATASET | {"model": "digits"}]}, "model"),
+            (PLAIN | {"datasets": [DATASET | {"model": 3}]}, "model"),
             (
                 PLAIN | {"datasets": [DATASET | {"batch_size": 7}]},
                 "block_size 24 is not a multiple of grey's batch_size 7",

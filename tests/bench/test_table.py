@@ -3,6 +3,7 @@
 import pytest
 
 from amed_lightning.bench.published import NOTHING, Figure, Published, Scoring
+from amed_lightning.bench.suite import CellId
 from amed_lightning.bench.table import tables, winners
 
 from .sheets import gap, line, row
@@ -138,7 +139,7 @@ class TestTables:
 INCEPTION, CARD = {"name": "inception", "tap": 2048}, {"name": "published", "card": "grey"}
 AS_PUBLISHED = {"detector": INCEPTION, "real_images": CARD, "n": 50_000}
 FIGURES = {
-    ("grey", "a", "logsnr", False, 5): [
+    CellId("grey", "a", "logsnr", False, 5): [
         Figure("fid", 24.44, "quoted", True),
         Figure("fid", 13.59, "README", False),
         Figure("fid", 13.59, "Table 2a", False),

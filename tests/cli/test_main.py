@@ -232,7 +232,10 @@ class TestBadInput:
 
     @pytest.mark.parametrize("verb", VERBS)
     def test_an_unknown_option(self, capsys, verb):
-        assert "--colour" in refusal(capsys, verb, "--colour=red")
+        named = {"bench": ["digits"], "sample": ["digits/sample"]}.get(
+            verb, ["digits/amed"] if verb in CONFIGURED else []
+        )
+        assert "--colour" in refusal(capsys, verb, *named, "--colour=red")
 
     @pytest.mark.parametrize("verb", CONFIGURED)
     def test_a_configuration_that_is_not_there(self, capsys, verb):
@@ -297,7 +300,7 @@ class TestBadInput:
         datasets = [{"name": "grey", "model": EXACT, "reference": entry} | scored]
         suite = {"name": "small", "datasets": datasets, "entries": []}
         (tmp_path / "suite.yaml").write_text(yaml.safe_dump(suite))
-        for action in ("table", "plot"):
+        for action in ("table", "plot", "report"):
             options = ("--config", tmp_path / "suite.yaml", "--output", tmp_path)
             assert "no sweep there" in refusal(capsys, "bench", action, *options)
 

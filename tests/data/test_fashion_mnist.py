@@ -35,7 +35,7 @@ def test_it_is_a_set_that_configurations_name(root):
     assert label == 7
     assert "test image 1" in found.name(1)
     assert build("dataset", DATASETS, {"name": "fashion_mnist", "root": str(root)}).count == 6
-    with pytest.raises(InputError, match=r"dataset .fashion_mnist.: .*Got value: validation"):
+    with pytest.raises(InputError, match=r"dataset .fashion_mnist.: .*expected one of train, test, got validation"):
         build("dataset", DATASETS, {"name": "fashion_mnist", "split": "validation"})
 
 

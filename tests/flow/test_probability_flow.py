@@ -115,6 +115,8 @@ def test_a_model_draws_a_label_per_seed_only_if_it_has_classes(num_classes):
 class Numbered:
     """Prompts whose numbers are the seeds."""
 
+    texts = ("a cat", "a dog")
+
     def numbers(self, seeds, shape):
         return torch.arange(seeds.start, seeds.stop)
 

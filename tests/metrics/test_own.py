@@ -71,7 +71,7 @@ class TestScores:
                 ["tests.metrics.own.Brihgtness"],
                 "unknown metric 'tests.metrics.own.Brihgtness': use one of fid, is, kid",
             ),
-            ([{"name": BRIGHTNESS, "abvoe": 1}], "metric 'tests.metrics.own.Brightness': .*it takes above"),
+            ([{"name": BRIGHTNESS, "abvoe": 1}], "metric 'tests.metrics.own.Brightness': .*'abvoe': use one of above"),
             (["tests.metrics.own.no_metric"], "metric 'tests.metrics.own.no_metric': it is no amed_lightning"),
             ([BRIGHTNESS, "tests.metrics.own.Again"], "the score 'brightness' would be given twice"),
             (["fid", "fid"], "the score 'fid' would be given twice"),

@@ -311,12 +311,15 @@ WRONG = {
         {"solver": {"name": "ipndm", "order": 9}},
         r"solver 'ipndm': order 9 does not exist; use 1",
     ),
-    "option of another type": ({"solver": {"name": "ipndm", "order": "high"}}, r"solver 'ipndm': .*order.*int"),
+    "option of another type": (
+        {"solver": {"name": "ipndm", "order": "high"}},
+        r"solver 'ipndm': order: expected a whole number",
+    ),
     "exponent of zero": ({"schedule": {"name": "polynomial", "rho": 0}}, r"schedule .*'rho': 0"),
     "unknown schedule": ({"schedule": {"name": "cosine"}}, r"unknown schedule 'cosine': use one of polynomial, "),
     "unknown schedule option": (
         {"schedule": {"name": "polynomial", "roh": 7}},
-        r"schedule 'polynomial': .*\broh\b.*; it takes rho",
+        r"schedule 'polynomial': .*\broh\b.* use one of rho",
     ),
     "unknown model": ({"model": {"name": "digit"}}, r"unknown model 'digit': use one of digits, "),
     "discrete schedule without a table": (

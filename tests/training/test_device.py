@@ -67,7 +67,12 @@ def fitted(folder, accelerator, route, solver, options, callbacks=(), epochs=INT
     """Fit on two batches an epoch; everything goes into the folder."""
     folder.mkdir(exist_ok=True)
     torch.manual_seed(0)
-    plain = {"model": random_network(folder), "solver": {"name": solver}, "num_intervals": INTERVALS, "afs": True}
+    plain = {
+        "model": random_network(folder.parent),
+        "solver": {"name": solver},
+        "num_intervals": INTERVALS,
+        "afs": True,
+    }
     module = distillation(folder, route=route, **({"scale_time": 0.0} | plain | options))
     teacher = TeacherConfig({"name": "heun"}, 1, 32)
     data = trajectories(folder, teacher=teacher, trajectories=32, validation_trajectories=16, batch_size=16)

@@ -301,9 +301,9 @@ class TestExport:
         """The epochs at which the predictor was written, when the losses are those above."""
         epochs, save = [], distilling_module.save_learned
 
-        def record(path, predictor, purpose, training):
+        def record(path, predictor, purpose, training, sampler):
             epochs.append((training["epoch"], training["val_loss"]))
-            save(path, predictor, purpose, training)
+            save(path, predictor, purpose, training, sampler)
 
         monkeypatch.setattr(distilling_module, "save_learned", record)
 
