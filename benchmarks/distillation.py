@@ -253,10 +253,10 @@ class Distances(pl.Callback):
         """Look at what the last epoch has decided."""
         assert isinstance(pl_module, LeastSquares)
         if self.meter.forward:
-            numbers = pl_module.table.numbers
+            weights = pl_module.last()["weights"]
             with self.meter.paused():
-                distance = self.distance(pl_module.parts.with_learned(pl_module.learned(numbers)))
-            look = Look(self.meter.forward, self.meter.backward, self.meter.seconds, [], {"numbers": numbers})
+                distance = self.distance(pl_module.parts.with_learned(pl_module.learned(weights)))
+            look = Look(self.meter.forward, self.meter.backward, self.meter.seconds, [], weights)
             self.looks.append((distance, look))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -403,7 +403,7 @@ class Comparison:
         memory = {"live_bytes": 0, "stored_bytes": _bytes_below(root)}
         rows = []
         for name, (distance, look) in {"as near as published": reached, "best": best}.items():
-            sampler = module.parts.with_learned(module.learned(look.weights["numbers"]))
+            sampler = module.parts.with_learned(module.learned(look.weights))
             rows.append(self._row(f"least squares, {name}", sampler, [], look) | memory)
             assert rows[-1]["roll_out_rmse"] == distance
         return rows

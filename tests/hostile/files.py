@@ -939,7 +939,7 @@ def card_whose_file_is_elsewhere_offline() -> Command:
     return "--offline", "models", "fetch", "cifar10.yaml"
 
 
-@hostile("Path does not exist")
+@hostile("no such file")
 def configuration_that_is_an_address_offline() -> Command:
     return "--offline", "fit", "--config", "http://192.0.2.1/fit.yaml"
 
