@@ -14,7 +14,7 @@ from .test_readme import HOME, after_demo  # noqa: F401  # a fixture
 
 TEXT = (HOME / "docs/features.md").read_text()
 ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in TEXT.splitlines() if line[:1] == "|"][2:]
-QUICK = ("list", "doctor", "new", "stores", "models")
+QUICK = ("list", "doctor", "new", "models")
 """Verbs that take under a second here, which are run."""
 
 
