@@ -2,11 +2,15 @@
 
 import shlex
 
+import lightning.pytorch as pl
 import pytest
 import yaml
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from amed_lightning.cli.quiet import LEFT_OUT
+from amed_lightning.cli.training import Bar
 
 from .command import call, start
 from .mistakes import DATA, FIT, MODEL
@@ -49,6 +53,12 @@ def test_a_fit_says_what_it_does_and_ends_with_its_result_and_a_command_that_sam
     assert events.Tags()["tensors"] == ["configuration/text_summary", "custom_scalars__config__"]
     (text,) = events.Tensors("configuration/text_summary")
     assert b"learning_rate: 0.005" in text.tensor_proto.string_val[0]
+
+
+def test_the_bar_has_no_number_of_a_folder(tmp_path):
+    trainer = pl.Trainer(logger=TensorBoardLogger(tmp_path), accelerator="cpu", barebones=False)
+    assert "v_num" in RichProgressBar().get_metrics(trainer, pl.LightningModule())
+    assert Bar().get_metrics(trainer, pl.LightningModule()) == {}
 
 
 @pytest.mark.parametrize("source", ["digits/amed-5", "missing.json"])

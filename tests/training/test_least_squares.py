@@ -239,3 +239,14 @@ def test_a_fit_that_stopped_within_an_epoch_ends_as_one_that_did_not(tmp_path):
         )
     assert torch.equal(learning.table.numbers, whole.table.numbers)
     assert learning.runs == whole.runs
+
+
+def test_what_is_shown_of_a_fit_is_the_exported_table_beside_its_teacher(tmp_path):
+    learning = fit(tmp_path / "run")
+    shown = learning.shown()
+    found = student(solver=CLASSICAL["solver"] | {"learned": str(tmp_path / "run" / "table.json")}, num_intervals=4)
+    noise = Seeds(Stream.validation, 0, BLOCK).noise(learning.parts.model.shape)
+    torch.testing.assert_close(shown["student"], build_sampler(found).sample(noise).x, rtol=1e-4, atol=1e-4)
+    fine = build_sampler(student(solver={"name": "heun"}, num_intervals=16)).sample(noise).x
+    torch.testing.assert_close(shown["teacher"], fine, rtol=1e-4, atol=1e-4)
+    assert module().shown() == {}
