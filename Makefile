@@ -14,7 +14,7 @@ FITS := $(patsubst %,$(RUNS)/%/finished,plugin-6 learned/union-5 amed-9 amed-7 a
 SHIPPED := $(patsubst %,%/predictor,amed-3 amed-5 amed-7 amed-9 plugin-6) $(patsubst %,learned/%/table,union-3 union-5)
 MODEL := amed_lightning/assets/digits/denoiser.json
 
-.PHONY: test lint unit slow slurm stress demo demo-fashion fits shipped readme nightly retrain clean
+.PHONY: test lint unit slow slurm stress demo demo-fashion fits shipped readme docs nightly retrain clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python from 3.11 on in PATH; install one, or name it: make PYTHON=..."; exit 2; }
@@ -45,7 +45,7 @@ stress: $(STAMP)
 	$(BIN)/pytest -n auto -m stress -rs tests/faults tests/baddays
 	$(BIN)/pytest -m stress -rs tests/slurm tests/chaos
 
-# Distil on the shipped digits model, two fits at a time; sweep; show; compare with README.
+# Distil on the shipped digits model, two fits at a time; sweep; show; compare with docs/digits.md.
 demo: $(STAMP)
 	$(MAKE) --no-print-directory -j2 fits
 	$(BIN)/lightning bench --config benchmarks/digits.yaml --accelerator cpu --devices 2
@@ -70,11 +70,16 @@ shipped: $(STAMP) fits
 	for fit in $(SHIPPED); do for end in json safetensors; do \
 	  cp $(RUNS)/$$fit.$$end amed_lightning/assets/digits/samplers/$$(basename $$(dirname $$fit)).$$end; done; done
 
-# README's table and pictures, as the last `make demo` has left them.
+# The table of docs/digits.md, README's ten rows of it and the pictures, as the last `make demo` has left them.
 readme: $(STAMP)
 	$(BIN)/python -m tests.demo.readme
 	cp runs/bench/digits/fid.png docs/fid.png
 	cp $(RUNS)/amed-5/samples.png docs/samples.png
+
+# The pages as a site, in build/site; a link that leads nowhere is an error.
+docs: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # A night of the regression benchmark: exit code 0 fine, 1 a regression, 3 could not decide.
 nightly: $(STAMP) fits

@@ -12,10 +12,11 @@ import torch
 
 from amed_lightning.config import InputError, Spec
 from amed_lightning.denoisers.own import discrete_model, flow_model
-from amed_lightning.denoisers.registry import ASSETS, load
+from amed_lightning.denoisers.registry import load
 from amed_lightning.flow.model import Denoised, DiffusionModel
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import SCHEDULES, NoiseRange, levels
+from amed_lightning.runtime.shipped import samplers
 from amed_lightning.runtime.signals import listening
 from amed_lightning.sampling.images import generate
 from amed_lightning.sampling.sampler import Sampler, build_sampler, config_of, learned_sampler, require_classes
@@ -51,7 +52,7 @@ Source: TypeAlias = str | Path | Mapping[str, Any] | Sampler
 
 def shipped() -> list[str]:
     """Return the names of the learned samplers that the package ships, such as ``digits/amed-5``."""
-    return sorted(f"{path.parts[-3]}/{path.stem}" for path in ASSETS.glob("*/samplers/*.json"))
+    return sorted(samplers())
 
 
 def load_model(model: str | Path | Spec) -> DiffusionModel:
@@ -157,7 +158,6 @@ def _file(source: str | Path) -> Path:
     """Return a path, or that of what the package ships under a name."""
     if Path(source).suffix == ".json":
         return Path(source)
-    if str(source) not in shipped():
-        raise InputError(f"{source}: neither a .json that a fit has written nor one of {', '.join(shipped())}")
-    model, name = str(source).split("/")
-    return ASSETS / model / "samplers" / f"{name}.json"
+    if str(source) not in (ours := samplers()):
+        raise InputError(f"{source}: neither a .json that a fit has written nor one of {', '.join(ours)}")
+    return ours[str(source)]

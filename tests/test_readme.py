@@ -1,12 +1,17 @@
 """What README and docs promise is there: the files they name, the verbs they call, the example that they print."""
 
+import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
 from amed_lightning.cli.main import VERBS
+from amed_lightning.cli.options import parsed
+from amed_lightning.runtime.shipped import samplers
 
 HOME = Path(__file__).parents[1]
 PAGES = [
@@ -45,6 +50,29 @@ def commands(page):
     return re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
 
 
+@pytest.fixture
+def after_demo(tmp_path, monkeypatch):
+    """A checkout in which the demo's fits have left their files."""
+    for folder in ("configs", "benchmarks", "slurm"):
+        (tmp_path / folder).symlink_to(HOME / folder)
+    for file in samplers().values():
+        union = file.stem.startswith("union")
+        run = tmp_path / "runs/digits" / ("learned" if union else "") / file.stem
+        run.mkdir(parents=True)
+        for each in (file, file.with_suffix(".safetensors")):
+            shutil.copy(each, run / f"{'table' if union else 'predictor'}{each.suffix}")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_commands_of_readme_are_read(after_demo):
+    lines = "\n".join(commands(HOME / "README.md")).replace(" && ", "\n").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    called = [verb for program, *verb in filter(None, words) if program in ("amed-lightning", "lightning")]
+    assert len(called) >= 8
+    for verb, *arguments in called:
+        assert parsed(verb, arguments)
+
+
 def test_the_example_of_the_library_prints_that_a_higher_order_is_nearer(capsys):
     (example,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     exec(compile(example, "README.md", "exec"), {})
@@ -52,3 +80,15 @@ def test_the_example_of_the_library_prints_that_a_higher_order_is_nearer(capsys)
     assert list(errors) == ["euler", "ipndm", "heun"]
     assert errors["ipndm"] < errors["euler"] / 3
     assert errors["heun"] < errors["euler"] / 3
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_and_a_learned_table_ends_nearest():
+    cells = json.loads((HOME / "docs/first-hour.ipynb").read_text())["cells"]
+    names = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    distances = names["distances"]
+    assert distances["union"] < min(distances["euler"], distances["amed"])
+    assert names["both"].shape == (16, 1, 8, 8)

@@ -3,12 +3,15 @@
 Nothing here needs torch, so that a page of help, and the refusal of an option, come at once: a verb's own module is
 imported when its arguments have been read.
 
-A file behind the verb is its ``--config``: ``fit digits/amed`` is ``fit --config configs/digits/amed.yaml``. An option
-can also be told by the environment: ``AMED_SAMPLE__SEEDS=0-15`` is ``sample --seeds 0-15``.
+A file behind the verb is its ``--config``: ``fit digits/amed`` is ``fit --config configs/digits/amed.yaml``; behind
+``sample`` it may be what a fit has learned, or the name of such a file that ships. An option can also be told
+by the environment: ``AMED_SAMPLE__SEEDS=0-15`` is ``sample --seeds 0-15``.
 """
 
+import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from jsonargparse.typing import PositiveInt
 from amed_lightning.cli.parsing import Parser, parser_for, parts_spelled_out, variable
 from amed_lightning.config import InputError, load_yaml
 from amed_lightning.denoisers.untold import Untold
-from amed_lightning.runtime.shipped import found
+from amed_lightning.runtime.shipped import found, samplers
 from amed_lightning.runtime.wording import meant
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.teacher.wanted import ScheduleSearch
@@ -63,7 +66,8 @@ def parsed(verb: str, arguments: Sequence[str]) -> Namespace:
     parser = PARSERS[command](command)
     if {"-h", "--help"} & {*rest}:
         parser.parse_args(["--help"])
-    rest = _with_environment(command, _located(command, rest), None if verb in TRAINING else parser)
+    located = _located(command, _spelled_out(command, rest))
+    rest = _with_environment(command, located, None if verb in TRAINING else parser)
     if verb in TRAINING:
         return dict_to_namespace({"verb": verb, "arguments": ["--help"] if ALL in rest else _glanced_at(rest)})
     options = parser.instantiate(parser.parse_args(rest))
@@ -87,6 +91,22 @@ def _action(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
     if near or (verb == LISTING and not first.startswith("-")):
         raise InputError(f"{verb} {first}: use one of {', '.join(f'{verb} {action}' for action in actions)}{near}")
     return actions[0], [*arguments]
+
+
+def _spelled_out(command: str, arguments: Sequence[str]) -> list[str]:
+    """Put the sampler of a learned file, or of a shipped one's name, in its place where ``sample`` begins with it.
+
+    Raises:
+        InputError: no such file, or one that describes no sampler of the package's parts.
+    """
+    first, *rest = [*arguments] or [""]
+    learned = Path(first) if first.endswith(".json") else samplers().get(first)
+    if command != "sample" or learned is None:
+        return [*arguments]
+    from amed_lightning.sampling.sampler import learned_config  # brings torch, which sampling needs anyway
+
+    told = asdict(learned_config(learned))
+    return [*(f"--sampler.{key}={json.dumps(value)}" for key, value in told.items()), *rest]
 
 
 def _located(command: str, arguments: Sequence[str]) -> list[str]:

@@ -12,12 +12,13 @@ from typing import Any
 import lightning.pytorch as pl
 from jsonargparse import Namespace, dict_to_namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from amed_lightning.amed.files import learned_digest
 from amed_lightning.cli.parsing import OneLineErrors
+from amed_lightning.cli.quiet import quieten_lightning
 from amed_lightning.config import InputError, at_home, write_atomically
 from amed_lightning.runtime.processes import accelerator_for, compute_alike
 from amed_lightning.runtime.progress import progress_lines
@@ -25,6 +26,7 @@ from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.runtime.slurm import slurm_environment
 from amed_lightning.runtime.yaml_text import read_yaml
 from amed_lightning.sampling.sampler import learned_path
+from amed_lightning.training.charts import Charts
 from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.exporting import Exporting, is_trial
@@ -51,6 +53,14 @@ class ProgressLines(Callback):
             self._advance(1)
 
 
+class Bar(RichProgressBar):
+    """The Trainer's bar without the number of its folder of charts."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Return what stands behind the bar."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
 class TrainingParser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser, with errors of one line.
 
@@ -68,6 +78,7 @@ class TrainingCLI(LightningCLI):
     def __init__(self, arguments: Sequence[str], run: bool) -> None:
         # The arguments are those of the command line, which processes that the Trainer starts will read again.
         warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+        quieten_lightning()
         terminal = sys.stderr.isatty()
         callbacks: list[Callback] = [NoiseByBatch()] if terminal else [NoiseByBatch(), ProgressLines()]
         with lightning_refusals():
@@ -124,6 +135,11 @@ class TrainingCLI(LightningCLI):
         if isinstance(chosen.accelerator, str):
             options["accelerator"] = accelerator_for(chosen.accelerator)
         self.saves = chosen.enable_checkpointing is not False and not chosen.fast_dev_run
+        given = chosen.callbacks if isinstance(chosen.callbacks, list) else [chosen.callbacks]
+        if chosen.enable_progress_bar and not any(isinstance(each, ProgressBar) for each in given):
+            self.trainer_defaults["callbacks"].append(Bar())
+        if self.subcommand == "fit":
+            self.trainer_defaults["callbacks"].append(Charts(self.given))
         plugins = chosen.plugins if isinstance(chosen.plugins, list) else [chosen.plugins] if chosen.plugins else []
         job = slurm_environment()
         # Where Checkpointing may not save, it is still there to stop.
@@ -155,6 +171,7 @@ class TrainingCLI(LightningCLI):
             if run.is_finished(max_epochs, result):
                 if leads:
                     print(f"{folder}: this run has finished; raise trainer.max_epochs and it goes on")
+                    _say_next(model, result)
                 return
             if result is not None:
                 run.require_own(result)
@@ -168,6 +185,9 @@ class TrainingCLI(LightningCLI):
                 print(f"{folder}: ended by {limit} after {checkpoint.batches} batches; raise it and the run goes on")
             elif leads and self.saves and (result is None or result.is_file()):
                 run.finish(max_epochs)
+                if isinstance(model, Exporting) and result is not None:
+                    print(f"fit: {model.outcome or 'finished'}; {result}")
+                _say_next(model, result)
 
     def _last(self, run: RunDirectory) -> Path | None:
         """Return the checkpoint from which all processes of a fit go on."""
@@ -209,6 +229,11 @@ class TrainingCLI(LightningCLI):
         source["charts"] = [each.log_dir for each in self.trainer.loggers if isinstance(each, TensorBoardLogger)]
         source["result"] = result and run.name_of(result)
         write_run_record(run.folder, read_yaml(self.given), digests, source, restart)
+
+
+def _say_next(model: pl.LightningModule, result: Path | None) -> None:
+    if isinstance(model, Exporting) and result is not None and (command := model.command(result)):
+        print(f"next: {command}")
 
 
 def _with_nfe(folder: Any, model: Namespace) -> Any:

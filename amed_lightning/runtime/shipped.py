@@ -1,4 +1,4 @@
-"""The configurations, suites and scripts that come with the program, and how they are named.
+"""The configurations, suites, scripts and learned samplers that come with the program, and how they are named.
 
 In a checkout they lie at its top, where people look for them; a wheel has the same files inside the package.
 """
@@ -15,6 +15,11 @@ def shipped(folder: str) -> Path:
     """Return where a folder of the program's lies: configs, benchmarks, slurm."""
     inside = HERE / "shipped" / folder
     return inside if inside.is_dir() else HERE.parent / folder
+
+
+def samplers() -> dict[str, Path]:
+    """Return the files of the learned samplers, by names such as ``digits/amed-5``."""
+    return {f"{path.parts[-3]}/{path.stem}": path for path in sorted((HERE / "assets").glob("*/samplers/*.json"))}
 
 
 def found(name: str, folder: str) -> Path:

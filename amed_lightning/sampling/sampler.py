@@ -403,6 +403,15 @@ def learned_sampler(path: Path, model: DiffusionModel | None = None) -> Sampler:
     Raises:
         InputError: no such file, one that names no model or one that is none of the package's, or another model.
     """
+    return build_sampler(learned_config(path, model), model)
+
+
+def learned_config(path: Path, model: DiffusionModel | None = None) -> SamplerConfig:
+    """Return the configuration of :func:`learned_sampler`.
+
+    Raises:
+        InputError: no such file, or one that names no model or one that is none of the package's.
+    """
     told = sampler_of(path) | ({} if model is None else {"model": {}})
     if "model" not in told:
         raise InputError(f"{path}: it does not say its model, as no file of version 0.1 does; give the model too")
@@ -412,4 +421,4 @@ def learned_sampler(path: Path, model: DiffusionModel | None = None) -> Sampler:
                 registered(kind, registry, name)
     except InputError as error:
         raise InputError(f"{path}: {error}; name one of your own in a configuration") from error
-    return build_sampler(config_of(told | {"solver": told["solver"] | {"learned": str(path)}}), model)
+    return config_of(told | {"solver": told["solver"] | {"learned": str(path)}})

@@ -95,6 +95,13 @@ class DenoiserTraining(ExportingAtTheEnd):
         """Adam with a cosine decay over the whole run."""
         return with_cosine_decay(torch.optim.Adam(self.denoiser.parameters(), self.learning_rate), self.trainer)
 
+    def command(self, result: Path) -> str:
+        """Return the command that samples with it."""
+        part = f"'{{name: file, path: {result}}}'"
+        return f"amed-lightning sample --sampler.model {part} --sampler.solver ipndm --sampler.schedule polynomial " + (
+            f"--sampler.nfe 18 --output {result.with_name('samples.png')}"
+        )
+
     def write(self, path: Path) -> None:
         """Write the weights (the averaged ones, when the run averages them)."""
         save_model(path, self.denoiser, self.card)

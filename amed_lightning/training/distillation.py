@@ -31,9 +31,9 @@ from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned
 from amed_lightning.solvers.placed_table import PlacedTable
 from amed_lightning.teacher.trajectories import TeacherConfig
-from amed_lightning.tensors import is_finite
+from amed_lightning.tensors import Images, is_finite
 from amed_lightning.training.baselines import Baselines
-from amed_lightning.training.distilling import Distilling
+from amed_lightning.training.distilling import SHOWN, Distilling
 from amed_lightning.training.fine_samples import FineSamples
 from amed_lightning.training.objective import OBJECTIVES, LossForm
 from amed_lightning.training.order import Batches
@@ -121,6 +121,13 @@ class AMEDDistillation(Distilling):
         predictor.load_state_dict(weights)
         solver = self.student.solver
         return PredictedTable(solver.base, predictor) if isinstance(solver, PlacedTable) else predictor
+
+    def shown(self) -> dict[str, Images]:
+        """Return the samples of the best predictor, if there is a fine teacher to compare with."""
+        if self.fine is None or not self.best:
+            return {}
+        sampler = self.parts.with_learned(self.learned(self.best["weights"]).to(self.device))
+        return self.decoded(*self.fine.beside(sampler, SHOWN))
 
     def last(self) -> dict[str, Any]:
         """Return the present weights."""

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.utils.data import DataLoader
@@ -15,8 +16,14 @@ from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned
+from amed_lightning.tensors import Images
 from amed_lightning.training.exporting import Exporting
 from amed_lightning.training.source import Source
+
+CRITERIA = ("val_loss", "val_rmse")
+"""What the best may be told by."""
+SHOWN = 16
+"""Samples of a grid in TensorBoard."""
 
 
 class Distilling(Exporting, ABC):
@@ -66,6 +73,25 @@ class Distilling(Exporting, ABC):
     @abstractmethod
     def last(self) -> dict[str, Any]:
         """Return what is exported of a fit that has validated nothing."""
+
+    @property
+    def outcome(self) -> str:
+        """The best value on validation seeds, and when that was."""
+        found = {name.replace("_", "/", 1): value for name, value in self.best.items() if name in CRITERIA}
+        return ", ".join(f"{name} {value:.4g} after epoch {self.best['epoch'] + 1}" for name, value in found.items())
+
+    def command(self, result: Path) -> str:
+        """Return the command that samples with it."""
+        return f"amed-lightning sample {result} --output {result.with_name('samples.png')}"
+
+    def shown(self) -> dict[str, Images]:
+        """Return decoded samples of the student and of its teacher from the same noise, where they cost little."""
+        return {}
+
+    def decoded(self, student: Images, teacher: Images) -> dict[str, Images]:
+        """Return the images of samples, by whose they are."""
+        with torch.inference_mode():
+            return {"student": self.parts.model.decode(student), "teacher": self.parts.model.decode(teacher)}
 
     def setup(self, stage: str) -> None:
         """Move the frozen denoiser, which is no part of this module, to the device."""

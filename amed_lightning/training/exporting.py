@@ -44,6 +44,16 @@ class Exporting(pl.LightningModule):
         self.export = export
         self._known: str | None = None
 
+    @property
+    def outcome(self) -> str:
+        """What a fit has found on held-out data, in a few words."""
+        found = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name.startswith(FOUND)}
+        return ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+
+    def command(self, result: Path) -> str:
+        """Return what to type next, to see what a result is worth; nothing by itself."""
+        return ""
+
     def result_in(self, folder: Path) -> Path:
         """Return where the result of a run in ``folder`` goes."""
         return self.export or folder / self.result_name

@@ -48,6 +48,12 @@ class FineSamples:
         reader.close()
         return cls(*noise_and_samples(batch, parts), teacher.batch_size)
 
+    def beside(self, sampler: Sampler, count: int) -> tuple[Images, Images]:
+        """Return a sampler's first samples, and the teacher's."""
+        condition = None if self.condition is None else self.condition[:count]
+        with torch.inference_mode():
+            return sampler.sample(self.noise[:count], condition).x, self.samples[:count]
+
     def distance(self, sampler: Sampler) -> float:
         """Return the root mean square distance of a sampler's samples, per pixel."""
         noise, samples = (torch.split(images, self.batch_size) for images in (self.noise, self.samples))

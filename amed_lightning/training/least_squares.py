@@ -30,8 +30,8 @@ from amed_lightning.sampling.sampler import learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.tabulated import Table, Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories
-from amed_lightning.tensors import is_finite
-from amed_lightning.training.distilling import Distilling
+from amed_lightning.tensors import Images, is_finite
+from amed_lightning.training.distilling import SHOWN, Distilling
 from amed_lightning.training.fine_samples import ends_of, noise_and_samples
 from amed_lightning.training.normal_equations import (
     Linear,
@@ -113,6 +113,7 @@ class LeastSquares(Distilling):
         self.trials: list[Trial] = []
         self.sums: list[Tensor] = []
         self.squares: list[Tensor] = []
+        self.compared: tuple[Images, Images] | None = None
 
     def prepare(self, source: Source) -> None:
         """Complete the trajectories."""
@@ -148,6 +149,10 @@ class LeastSquares(Distilling):
     def learned(self, weights: dict[str, Tensor]) -> Tabulated:
         """Return a table as a solver."""
         return Tabulated(Table(**weights), self.form)
+
+    def shown(self) -> dict[str, Images]:
+        """Return samples of the table that was validated last."""
+        return {} if self.compared is None else self.decoded(*self.compared)
 
     def last(self) -> dict[str, Any]:
         """Return the table of the lowest cost, and what it took."""
@@ -224,6 +229,8 @@ class LeastSquares(Distilling):
         """Run the present table."""
         noise, condition, target = noise_and_samples(batch, self.parts)
         end, _ = Replay(self.parts.model.denoiser, noise, condition).end(self.table(), [])
+        if batch_idx == 0:
+            self.compared = end[:SHOWN], target[:SHOWN]
         self.squares.append((end - target).double().square().flatten(1).mean(1))
 
     def on_validation_epoch_end(self) -> None:

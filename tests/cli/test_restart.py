@@ -192,7 +192,9 @@ class TestRunDirectory:
         before = {path: path.read_bytes() for path in (folder / "run").iterdir()}
         capsys.readouterr()
         assert fit("run") == 0
-        assert "run: this run has finished; raise trainer.max_epochs and it goes on" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "run: this run has finished; raise trainer.max_epochs and it goes on" in said
+        assert "next: amed-lightning sample " in said
         assert len(seen) == EPOCHS * BATCHES
         assert {path: path.read_bytes() for path in (folder / "run").iterdir()} == before
 

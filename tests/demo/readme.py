@@ -1,4 +1,6 @@
-"""README's table is the demo's: ``make readme`` writes it, and ``make demo`` ends by comparing it with its own.
+"""The table of docs/digits.md is the demo's: ``make readme`` writes it, and ``make demo`` ends by comparing with it.
+
+README has ten of its rows, which ``make readme`` takes out of it.
 
 A kind of hardware repeats a solver's scores digit for digit. A fit ends elsewhere on another processor already, and on
 another kind of hardware images differ too: there rows may differ within three of their errors.
@@ -16,13 +18,26 @@ from amed_lightning.config import write_atomically
 from amed_lightning.runtime.hardware import hardware
 
 HOME = Path(__file__).parents[2]
-README, TABLE = HOME / "README.md", HOME / "runs/bench/digits/table.md"
+README, PAGE, TABLE = HOME / "README.md", HOME / "docs/digits.md", HOME / "runs/bench/digits/table.md"
 BEGIN, END = "<!-- runs/bench/digits/table.md, written by `make readme` -->\n", "<!-- end of the table -->\n"
 ORIGIN = (
     "Computed on `{}`. Elsewhere, and after a fit on another processor, rows may differ within three of their errors."
 )
 Name = tuple[str, str, str, str]
 """What a row's first columns say: NFE, solver, schedule, AFS."""
+IN_README: tuple[Name, ...] = (
+    ("3", "ipndm-3 + union", "time_uniform", "yes"),
+    ("3", "amed", "time_uniform", "yes"),
+    ("3", "ipndm-3", "time_uniform", ""),
+    ("5", "ipndm-3 + union", "time_uniform", "yes"),
+    ("5", "amed", "time_uniform", "yes"),
+    ("5", "ipndm-3", "time_uniform", ""),
+    ("5", "dpm_solver_pp-3 §", "logsnr", ""),
+    ("5", "dpm_solver_2", "polynomial", "yes"),
+    ("5", "euler", "time_uniform", "yes"),
+    ("78", "heun", "polynomial", ""),
+)
+"""Each solver that others know, at its best, and what is learned."""
 
 
 def here() -> str:
@@ -37,28 +52,52 @@ def fitted() -> set[Name]:
 
 
 def section(text: str) -> str:
-    """Return what stands between a README's marks."""
+    """Return what stands between a page's marks."""
     return text.split(BEGIN)[1].split(END)[0]
 
 
 def written(text: str, table: str, origin: str) -> str:
-    """Return a README with another table, and the kind of hardware that computed it, between its marks."""
+    """Return a page with another table, and the kind of hardware that computed it, between its marks."""
+    return between(text, f"{table}\n{ORIGIN.format(origin)}\n")
+
+
+def between(text: str, content: str) -> str:
+    """Return a page with something else between its marks."""
     before, after = text.split(section(text))
-    return f"{before}{table}\n{ORIGIN.format(origin)}\n{after}"
+    return f"{before}{content}{after}"
+
+
+def brief(table: str) -> str:
+    """Return README's rows of a table, as they are.
+
+    Raises:
+        ValueError: one is not there.
+    """
+    head, rule, *lines = [line for line in table.splitlines() if line[:1] == "|"]
+    named = {name_of(line): line for line in lines}
+    if missing := [name for name in IN_README if name not in named]:
+        raise ValueError(f"no row of README's in the table: {missing[0]}")
+    return "\n".join([head, rule, *(named[name] for name in IN_README)]) + "\n"
+
+
+def name_of(line: str) -> Name:
+    """Return the name of a row."""
+    nfe, label, schedule, afs, *_ = (cell.strip() for cell in line.split("|")[1:-1])
+    return nfe, label, schedule, afs
 
 
 def differences(text: str, table: str, origin: str, fitted: Collection[Name]) -> list[str]:
-    """Say in which rows a README's table is not another one.
+    """Say in which rows a page's table is not another one.
 
     Args:
-        text: the README.
+        text: the page.
         table: Markdown.
         origin: kind of hardware that computed it.
         fitted: its rows for which something was fitted.
     """
     ours, theirs, is_same = rows(section(text)), rows(table), ORIGIN.format(origin) in text
     return [
-        f"{' '.join(name)}: {ours.get(name)} in README, {theirs.get(name)} in the table"
+        f"{' '.join(name)}: {ours.get(name)} in the page, {theirs.get(name)} in the table"
         for name in {**ours, **theirs}
         if name not in ours
         or name not in theirs
@@ -87,4 +126,5 @@ def _are_near(ours: list[str], theirs: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    write_atomically(README, written(README.read_text(), TABLE.read_text(), here()).encode())
+    write_atomically(PAGE, written(PAGE.read_text(), TABLE.read_text(), here()).encode())
+    write_atomically(README, between(README.read_text(), brief(TABLE.read_text())).encode())

@@ -1,11 +1,11 @@
-"""What `make demo` has left is what README says of it."""
+"""What `make demo` has left is what docs/digits.md says of it."""
 
 import csv
 import math
 
 import pytest
 
-from .readme import README, TABLE, differences, fitted, here
+from .readme import PAGE, TABLE, differences, fitted, here
 
 pytestmark = pytest.mark.demo
 
@@ -23,8 +23,8 @@ def fid():
     return lowest
 
 
-def test_every_row_of_readme_is_a_row_of_the_table():
-    assert "\n".join(differences(README.read_text(), TABLE.read_text(), here(), fitted())) == ""
+def test_every_row_of_the_page_is_a_row_of_the_table():
+    assert "\n".join(differences(PAGE.read_text(), TABLE.read_text(), here(), fitted())) == ""
 
 
 @pytest.mark.parametrize("solver", ["dpm_solver_2", "euler"])

@@ -1,8 +1,8 @@
-"""README's table has its marks, and what is not the demo's table is found."""
+"""The demo's table has its marks, README has ten of its rows, and what is not the demo's table is found."""
 
 import pytest
 
-from .readme import BEGIN, END, ORIGIN, README, differences, rows, section, written
+from .readme import BEGIN, END, IN_README, ORIGIN, PAGE, README, between, brief, differences, rows, section, written
 
 TABLE = """| NFE | solver | schedule | AFS | FID | IS |
 | --- | --- | --- | --- | --- | --- |
@@ -15,8 +15,21 @@ OTHER = TABLE.replace("4.37", "9.99")
 BEFORE = f"# A title\n\n{BEGIN}{OTHER}\nof old\n{END}\nWhat it says.\n"
 
 
-def test_readme_has_its_marks_once_and_between_them_rows_and_the_hardware_that_they_are_of():
+def test_readme_has_ten_rows_of_the_page_as_they_are():
     text = README.read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
+    assert len(IN_README) == 10
+    assert section(text) == brief(section(PAGE.read_text()))
+    assert between(text, section(text)) == text
+
+
+def test_a_row_of_readme_that_the_table_lacks_is_missed():
+    with pytest.raises(ValueError, match="no row of README's in the table"):
+        brief(TABLE)
+
+
+def test_the_page_has_its_marks_once_and_between_them_rows_and_the_hardware_that_they_are_of():
+    text = PAGE.read_text()
     assert text.count(BEGIN) == text.count(END) == 1
     assert len(rows(section(text))) > 50
     assert ORIGIN.split("{}")[0] in section(text)

@@ -53,3 +53,16 @@ def test_the_predictor_that_is_exported_has_the_nearest_samples(tmp_path):
     module.predictor.load_state_dict(safetensors.torch.load_file(tmp_path / "run" / "predictor.safetensors"))
     assert module.fine.distance(module.parts.sampler(module.predictor)) == facts["val_rmse"]
     assert facts["val_loss"] > 0
+
+
+def test_what_is_shown_of_a_fit_is_its_best_predictor_beside_the_fine_teacher(tmp_path):
+    module = distillation(tmp_path, judge=FINE)
+    assert module.shown() == {}
+    data = trajectories(tmp_path, trajectories=ROWS, validation_trajectories=2 * BATCH, batch_size=ROWS)
+    trainer(tmp_path, max_epochs=2).fit(module, data)
+    shown = module.shown()
+    learned = student(solver={"name": "amed", "learned": str(tmp_path / "predictor.json")})
+    with torch.no_grad():
+        expected = build_sampler(learned).sample(module.fine.noise[:16]).x
+    torch.testing.assert_close(shown["student"], expected, rtol=1e-5, atol=1e-5)
+    assert shown["teacher"].equal(module.fine.samples[:16])

@@ -246,3 +246,14 @@ def test_a_checkpoint_of_version_0_1_is_refused_in_a_line(tmp_path):
     old = {"damping": 0.01, "runs": 7, "lowest": {}, "sums": None, "processes": 1}
     with pytest.raises(InputError, match=r"version 0\.1 began this fit.*another directory"):
         learning.on_load_checkpoint({"least_squares": old, "best": {"weights": torch.zeros(3)}})
+
+
+def test_what_is_shown_of_a_fit_is_the_exported_table_beside_its_teacher(tmp_path):
+    learning = fit(tmp_path / "run")
+    shown = learning.shown()
+    found = student(solver=CLASSICAL["solver"] | {"learned": str(tmp_path / "run" / "table.json")}, num_intervals=4)
+    noise = Seeds(Stream.validation, 0, BLOCK).noise(learning.parts.model.shape)
+    torch.testing.assert_close(shown["student"], build_sampler(found).sample(noise).x, rtol=1e-4, atol=1e-4)
+    fine = build_sampler(student(solver={"name": "heun"}, num_intervals=16)).sample(noise).x
+    torch.testing.assert_close(shown["teacher"], fine, rtol=1e-4, atol=1e-4)
+    assert module().shown() == {}
