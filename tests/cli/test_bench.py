@@ -82,7 +82,7 @@ class TestRun:
         placed = entry({"name": "amed", "learned": "nowhere.json"})
         suite = write_suite(tmp_path, entries=[entry(EULER), placed])
         line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path)
-        assert "no such file: nowhere.json (no configuration below configs/ makes it)" in line
+        assert "no such file: nowhere.json (no configuration in configs/ makes it)" in line
         assert not (tmp_path / "small").exists()
 
     def test_all_that_is_missing_is_named_with_the_commands_that_make_it(self, tmp_path, capsys, monkeypatch):
@@ -104,7 +104,7 @@ class TestRun:
         suite = write_suite(tmp_path, entries=entries, model={"name": "file", "path": "no-model.json"})
         line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path)
         assert "runs/a/predictor.json (amed-lightning fit --config configs/deep/a.yaml), " in line
-        assert "runs/b/predictor.json (no configuration below configs/ makes it), " in line
+        assert "runs/b/predictor.json (no configuration in configs/ makes it), " in line
         assert "g.json (amed-lightning schedule --config configs/g.yaml)" in line
         for nfe in (3, 5):
             fit = f"amed-lightning fit --config configs/u.yaml --model.student.nfe={nfe}"

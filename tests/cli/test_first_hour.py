@@ -15,13 +15,13 @@ from amed_lightning.cli.training import Bar
 from .command import call, start
 from .mistakes import DATA, FIT, MODEL
 
-JUDGE = {"solver": {"name": "heun"}, "schedule": {"name": "polynomial"}, "num_intervals": 1, "inner_levels": 7}
+FINE = {"solver": {"name": "heun"}, "schedule": {"name": "polynomial"}, "num_intervals": 1, "inner_levels": 7}
 EPOCHS = 2
 
 
 def fit(folder, judged):
     """A fit's YAML of a Gaussian, in a folder."""
-    options = MODEL["init_args"] | ({"judge": JUDGE | {"batch_size": 64}} if judged else {})
+    options = MODEL["init_args"] | ({"fine_teacher": FINE | {"batch_size": 64}} if judged else {})
     data = DATA["init_args"] | {"batch_size": 64, "root": "store"}
     trainer = {"accelerator": "cpu", "max_epochs": EPOCHS, "default_root_dir": "out", "num_sanity_val_steps": 0}
     trainer |= {"enable_model_summary": False, "log_every_n_steps": 1}

@@ -56,7 +56,7 @@ def test_the_predictor_that_is_exported_has_the_nearest_samples(tmp_path):
 
 
 def test_what_is_shown_of_a_fit_is_its_best_predictor_beside_the_fine_teacher(tmp_path):
-    module = distillation(tmp_path, judge=FINE)
+    module = distillation(tmp_path, fine_teacher=FINE)
     assert module.shown() == {}
     data = trajectories(tmp_path, trajectories=ROWS, validation_trajectories=2 * BATCH, batch_size=ROWS)
     trainer(tmp_path, max_epochs=2).fit(module, data)
