@@ -383,12 +383,18 @@ def require_files(cells: Iterable[Planned]) -> None:
     wanted = dict.fromkeys(path for cell in cells if cell.excluded is None for path in cell.files)
     if missing := [path for path in wanted if not path.is_file()]:
         folder = CONFIGS if CONFIGS.is_dir() else shipped("configs")
-        configs = {path: path.read_text(errors="replace").split() for path in sorted(folder.glob("**/*.yaml"))}
-        told = ", ".join(f"{path} ({_maker(path, configs)})" for path in missing)
+        configs = {
+            str(CONFIGS / path.relative_to(folder)): path.read_text(errors="replace").split()
+            for path in sorted(folder.glob("**/*.yaml"))
+        }
+        made: dict[str, list[str]] = defaultdict(list)
+        for path in missing:
+            made[_maker(path, configs)].append(str(path))
+        told = "; ".join(f"{', '.join(paths)} ({maker})" for maker, paths in made.items())
         raise InputError(f"no such file{'s' if len(missing) > 1 else ''}: {told}")
 
 
-def _maker(path: Path, configs: Mapping[Path, Sequence[str]]) -> str:
+def _maker(path: Path, configs: Mapping[str, Sequence[str]]) -> str:
     """Return the command that makes a file, or say that no configuration does."""
     folder = str(path.parent)
     options = {"": "{nfe}"} | {f" --model.student.nfe={nfe}": nfe for nfe in re.findall(r"\d+", folder)}

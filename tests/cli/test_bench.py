@@ -85,6 +85,12 @@ class TestRun:
         assert "no such file: nowhere.json (no configuration in configs/ makes it)" in line
         assert not (tmp_path / "small").exists()
 
+    def test_away_from_a_checkout_the_program_s_own_configurations_make_it(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        suite = write_suite(tmp_path, entries=[entry({"name": "amed", "learned": "runs/digits/amed-3/predictor.json"})])
+        line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path)
+        assert "(amed-lightning fit --config configs/digits/amed-3.yaml)" in line
+
     def test_all_that_is_missing_is_named_with_the_commands_that_make_it(self, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)
         configs = {
@@ -97,14 +103,17 @@ class TestRun:
             (tmp_path / name).write_text(text)
         entries = [
             entry({"name": "amed", "learned": "runs/a/predictor.json"}),
+            entry({"name": "amed", "learned": "runs/a/constants.json"}),
             entry({"name": "ipndm", "learned": "runs/b/predictor.json"}),
             entry({"name": "ipndm", "learned": "runs/v2/u-{nfe}/table.json"}, nfe=[3, 5]),
             entry(EULER, schedules=[{"name": "gits", "path": "g.json"}]),
         ]
         suite = write_suite(tmp_path, entries=entries, model={"name": "file", "path": "no-model.json"})
         line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path)
-        assert "runs/a/predictor.json (amed-lightning fit --config configs/deep/a.yaml), " in line
-        assert "runs/b/predictor.json (no configuration in configs/ makes it), " in line
+        assert (
+            "runs/a/predictor.json, runs/a/constants.json (amed-lightning fit --config configs/deep/a.yaml); " in line
+        )
+        assert "runs/b/predictor.json (no configuration in configs/ makes it); " in line
         assert "g.json (amed-lightning schedule --config configs/g.yaml)" in line
         for nfe in (3, 5):
             fit = f"amed-lightning fit --config configs/u.yaml --model.student.nfe={nfe}"
