@@ -1,4 +1,4 @@
-"""Distil a pre-trained diffusion model into a five-evaluation sampler, and prove it with FID and IS.
+"""Turn a pre-trained diffusion model into a sampler of few network runs, and prove it with FID and IS.
 
 ``import amed_lightning as al`` and the names below are all that a program needs; torch is imported when one is used.
 """

@@ -31,7 +31,7 @@ INTERRUPTIBLE = ("fit", "precompute", "schedule", "sample", "bench")
 """Verbs that look at the signals which ask them to stop; the others end at once."""
 
 VERBS = {
-    "fit": ("amed_lightning.cli.fit", "distil a predictor, or train a denoiser or a detector, from a YAML file"),
+    "fit": ("amed_lightning.cli.fit", "distil a sampler, or train a denoiser or a detector, from a YAML file"),
     "validate": ("amed_lightning.cli.fit", "compute the validation loss of a checkpoint"),
     "precompute": ("amed_lightning.cli.precompute", "compute the teacher's trajectories that a fit will read"),
     "sample": ("amed_lightning.cli.sample", "write images for a range of seeds"),
@@ -55,7 +55,7 @@ def usage() -> str:
     verbs = "\n".join(f"  {verb:<12} {help_line}" for verb, (_, help_line) in VERBS.items())
     return (
         "usage: amed-lightning [--help] [--version] [--offline] VERB ...\n\n"
-        "Distil a pre-trained diffusion model into a five-evaluation sampler, and prove it with FID and IS.\n\n"
+        "Turn a pre-trained diffusion model into a sampler of few network runs,\nand prove it with FID and IS.\n\n"
         f"{verbs}\n\n`amed-lightning VERB --help` says what a verb takes. With --offline nothing is fetched."
     )
 
