@@ -17,8 +17,8 @@ from packaging.version import Version
 from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers.diffusers_network import LatentDecoder, LatentNetwork, latent_shape
 from amed_lightning.denoisers.diffusers_text import TextConditioning
-from amed_lightning.denoisers.discrete import DiscreteDenoiser, noise_range_of
 from amed_lightning.denoisers.guidance import classifier_free
+from amed_lightning.denoisers.preconditioning import OfTable, Preconditioned
 from amed_lightning.denoisers.prompts import PromptLists, Source, prompt_lists
 from amed_lightning.denoisers.thresholding import Clipped
 from amed_lightning.flow.model import DiffusionModel
@@ -190,12 +190,12 @@ def _described(
     source: "Folder", training: "Training", network: LatentNetwork, decoder: LatentDecoder
 ) -> DiffusionModel:
     """Describe a network and its decoder as a model; whatever was read belongs to its digest."""
-    log_alphas = training.log_alphas
+    around = OfTable(table=training.log_alphas, prediction=training.prediction)
     return DiffusionModel(
-        DiscreteDenoiser(network, log_alphas, training.prediction).eval().requires_grad_(False),
+        Preconditioned(network, around).eval().requires_grad_(False),
         digest(source.read),
         network.shape,
-        noise_range_of(log_alphas),
+        around.noise_range,
         network.feature_size,
         decoder=decoder.eval().requires_grad_(False),
     )

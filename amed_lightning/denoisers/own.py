@@ -11,14 +11,8 @@ from torch import Tensor, nn
 
 from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers.bottleneck import averaged, observe, observed
-from amed_lightning.denoisers.discrete import (
-    DiscreteDenoiser,
-    FlowDenoiser,
-    NetworkDenoiser,
-    Prediction,
-    noise_range_of,
-)
 from amed_lightning.denoisers.files import weights_digest
+from amed_lightning.denoisers.preconditioning import FlowMatching, OfTable, Preconditioned, Prediction
 from amed_lightning.flow.model import Condition, DiffusionModel, Features
 from amed_lightning.noise.betas import log_alphas_of
 from amed_lightning.noise.schedules import NoiseRange
@@ -26,7 +20,7 @@ from amed_lightning.tensors import Images
 
 
 class OwnNetwork(nn.Module):
-    """Anybody's network as one that a :class:`DiscreteDenoiser` asks.
+    """Anybody's network as one that a :class:`Preconditioned` asks.
 
     Args:
         network: answers with a tensor of the state's shape; channels beyond the state's are variances, unused.
@@ -79,9 +73,9 @@ def discrete_model(
     steps = [float(beta) for beta in betas]
     if len(steps) < 2 or not all(0 < beta < 1 for beta in steps):
         raise InputError("betas: there are two at least, each between 0 and 1")
-    log_alphas = log_alphas_of(steps)
-    denoiser = DiscreteDenoiser(OwnNetwork(network, bottleneck), log_alphas, prediction)
-    return _described(denoiser, shape, noise_range_of(log_alphas), prediction, num_classes)
+    around = OfTable(table=log_alphas_of(steps), prediction=prediction)
+    denoiser = Preconditioned(OwnNetwork(network, bottleneck), around)
+    return _described(denoiser, shape, around.noise_range, prediction, num_classes)
 
 
 def flow_model(
@@ -107,17 +101,16 @@ def flow_model(
     if not 0 < times[0] < times[1] < 1:
         raise InputError(f"times {times}: they lie between 0 and 1, the smaller first")
     sigma_min, sigma_max = (time / (1 - time) for time in times)
-    denoiser = FlowDenoiser(OwnNetwork(network, bottleneck))
+    denoiser = Preconditioned(OwnNetwork(network, bottleneck), FlowMatching())
     return _described(denoiser, shape, NoiseRange(sigma_min, sigma_max), "flow_prediction", num_classes)
 
 
 def _described(
-    denoiser: NetworkDenoiser, shape: tuple[int, int, int], noise_range: NoiseRange, prediction: str, num_classes: int
+    denoiser: Preconditioned, shape: tuple[int, int, int], noise_range: NoiseRange, prediction: str, num_classes: int
 ) -> DiffusionModel:
     """Freeze a denoiser, and describe it by what it has and what it answers."""
     denoiser.eval().requires_grad_(False)
-    own = denoiser.network
-    assert isinstance(own, OwnNetwork)
+    own = denoiser.model
     label = torch.zeros(1, dtype=torch.long) if num_classes else None
     like = next(own.network.parameters(), torch.zeros(()))
     with torch.inference_mode():

@@ -36,7 +36,7 @@ PER_SAMPLE = torch.tensor([0.1, 1.3, 9.0]).reshape(3, 1, 1, 1)
 
 def unet_of(model):
     inner = model.denoiser.denoiser if isinstance(model.denoiser, ClassifierFreeGuidance) else model.denoiser
-    return inner.network.unet
+    return inner.model.unet
 
 
 def ddim(model, scheduler, start):
@@ -110,7 +110,7 @@ class TestPipelines:
         alpha = scheduler.alphas_cumprod[step].double().sqrt()
         x = noise(model)
         with torch.no_grad():
-            said = model.denoiser.denoiser.network.unet(x, step).sample
+            said = model.denoiser.denoiser.model.unet(x, step).sample
             answer = model.denoiser(x / alpha.float(), (1 - alpha**2).sqrt() / alpha, None).image
         expected = scheduler.step(said, step, x).pred_original_sample
         assert float(expected.abs().max()) == pytest.approx(bound)
@@ -202,7 +202,7 @@ class TestFeatures:
     def test_a_compiled_denoiser_has_the_same_and_encodes_no_prompt_twice(self, tiny):
         model, other = text(tiny["sdxl"]), text(tiny["sdxl"])
         compiled = torch.compile(other.denoiser, backend="eager")
-        encoders = other.denoiser.denoiser.network.conditioning.encoders
+        encoders = other.denoiser.denoiser.model.conditioning.encoders
         with watched(encoders[0]) as runs, torch.no_grad():
             for factor in (1, -1):
                 question = factor * noise(model), SIGMA, torch.tensor([1, 2, 1])
@@ -235,7 +235,7 @@ class TestGuidance:
 class TestEmbeddings:
     def test_a_prompt_is_encoded_once_for_all_evaluations(self, tiny):
         model = text(tiny["stable_diffusion"])
-        (encoder,) = model.denoiser.denoiser.network.conditioning.encoders
+        (encoder,) = model.denoiser.denoiser.model.conditioning.encoders
         with watched(encoder) as runs, torch.no_grad():
             for condition in ([1, 2, 1], [2, 1, 3], [3, 3, 3]):
                 model.denoiser(noise(model), SIGMA, torch.tensor(condition))
@@ -253,7 +253,7 @@ class TestEmbeddings:
     def test_the_empty_prompt_of_sdxl_is_zeros_only_where_its_pipeline_says_so(self, tiny, tmp_path):
         folder = copied(tiny["sdxl"], tmp_path, model_index={"force_zeros_for_empty_prompt": False})
         for model, zeros in ((text(tiny["sdxl"]), True), (text(folder), False)):
-            conditioning = model.denoiser.denoiser.network.conditioning
+            conditioning = model.denoiser.denoiser.model.conditioning
             further = conditioning(torch.tensor([OPEN_CLASS, 0]), 2)
             opened, known = further["encoder_hidden_states"]
             assert bool(opened.any()) != zeros
@@ -347,8 +347,8 @@ class TestPrecision:
         error = (answer.image - expected.image).abs().max() / expected.image.abs().max()
         assert 0 < error < 0.1
         conditionings = (
-            half.denoiser.denoiser.denoiser.denoiser.network.conditioning,
-            single.denoiser.denoiser.denoiser.network.conditioning,
+            half.denoiser.denoiser.denoiser.denoiser.model.conditioning,
+            single.denoiser.denoiser.denoiser.model.conditioning,
         )
         with torch.autocast("cpu", torch.bfloat16):
             ours, theirs = (conditioning(condition, 3)["encoder_hidden_states"] for conditioning in conditionings)

@@ -19,12 +19,16 @@ FAULTS = (
         ),
         ("c_out is divided twice", "sigma * self.sigma_data / scale", "sigma * self.sigma_data / variance"),
         ("c_noise is half of ln sigma", "sigma.log() * 0.25", "sigma.log() * 0.5"),
+    ),
+    *in_file(
+        "denoisers/unet.py",
+        "denoisers/test_ddpmpp.py::TestPreconditioning",
         ("an open class is class 0", "* (labels >= 0)[:, None]", "* (labels >= -1)[:, None]"),
     ),
     *in_file(
         "denoisers/preconditioning.py",
         "denoisers/test_baselines.py::TestVP",
-        ("VP's noise is added", "Coefficients(1.0, -sigma,", "Coefficients(1.0, sigma,"),
+        ("VP's noise is added", "lambda sigma: (1.0, -sigma)", "lambda sigma: (1.0, sigma)"),
         ("VP's last step is M", "(self.M - 1) * (", "self.M * ("),
         ("VP's time lacks a factor", "self.beta_min**2 + 2 * self.beta_d", "self.beta_min**2 + self.beta_d"),
     ),
@@ -51,7 +55,7 @@ FAULTS = (
     *in_file(
         "denoisers/preconditioning.py",
         "denoisers/test_untold.py::TestReadings::test_a_network_answers_what_its_description_says",
-        ("steps count from 1", "self.diffusion_steps * time - 1", "self.diffusion_steps * time"),
+        ("steps count from 1", ".of(sigma.double()) - 1", ".of(sigma.double())"),
         (
             "steps are rescaled the other way",
             "step * RESCALED_STEPS / self.diffusion_steps if",
@@ -78,14 +82,14 @@ FAULTS = (
         ("EDM's largest level is another", "EDM_LEVELS = (0.002, 80.0)", "EDM_LEVELS = (0.002, 100.0)"),
     ),
     *in_file(
-        "denoisers/discrete.py",
+        "denoisers/preconditioning.py",
         "denoisers/test_discrete.py",
         ("the velocity is not scaled", "-sigma / (1 + sigma.square()).sqrt()", "-sigma"),
         ("the noise is added", "(1.0, -sigma)", "(1.0, sigma)"),
         ("times count from 1", ".of(sigma.double()) - 1", ".of(sigma.double())"),
-        ("the state is not scaled", "self.network((x / at.scale)", "self.network((x)"),
+        ("the state is not scaled", "self.model((x / at.scale)", "self.model((x)"),
         ("the state of a flow is too small", "scale = 1 + sigma", "scale = 2 + sigma"),
-        ("a flow's time is its level", "FLOW_STEPS * sigma / scale", "FLOW_STEPS * sigma"),
+        ("a flow's time is its level", "self.steps * sigma / scale", "self.steps * sigma"),
     ),
     *in_file(
         "denoisers/guidance.py",
