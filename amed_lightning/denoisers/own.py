@@ -3,6 +3,7 @@
 Any other network is a :class:`~amed_lightning.flow.model.Denoiser` of one's own in a ``DiffusionModel``.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -84,25 +85,32 @@ def flow_model(
     times: tuple[float, float] = (0.001, 0.999),
     num_classes: int = 0,
     bottleneck: nn.Module | None = None,
+    shift: float = 1.0,
 ) -> DiffusionModel:
     """Describe a network that was trained by flow matching, as Stable Diffusion 3's. It is frozen, in place.
+
+    At ``s = 1`` the level is infinite; sampling begins at the largest of ``times``, with noise alone.
 
     Args:
         network: called as ``network(x, time)``, with a label per sample as the third argument if there are classes;
             ``x`` is ``(1 - s) x_0 + s n``, ``time`` is 1000 s, and it answers with ``n - x_0``.
         shape: channels, height, width of a sample.
-        times: the smallest and the largest s, between which it is used.
+        times: the smallest and the largest s, between which it is used, before the shift.
         num_classes: number of labels, 0 for an unconditional model.
         bottleneck: the one of its modules whose output a predictor is to see; without, no predictor can be fitted.
+        shift: of the times that it is used at, which the schedule ``flow`` takes; positive.
 
     Raises:
-        InputError: times that are none, or a network that does not answer in the state's shape.
+        InputError: times that are none, a shift that is no factor, or a network that does not answer in the state's
+            shape.
     """
     if not 0 < times[0] < times[1] < 1:
         raise InputError(f"times {times}: they lie between 0 and 1, the smaller first")
-    sigma_min, sigma_max = (time / (1 - time) for time in times)
+    if not 0 < shift < math.inf:
+        raise InputError(f"shift {shift}: it multiplies levels, so it is positive and finite")
+    sigma_min, sigma_max = (shift * time / (1 - time) for time in times)
     denoiser = Preconditioned(OwnNetwork(network, bottleneck), FlowMatching())
-    return _described(denoiser, shape, NoiseRange(sigma_min, sigma_max), "flow_prediction", num_classes)
+    return _described(denoiser, shape, NoiseRange(sigma_min, sigma_max, shift=shift), "flow_prediction", num_classes)
 
 
 def _described(
@@ -118,5 +126,6 @@ def _described(
             like.new_zeros(1, *shape), like.new_zeros(1), label if label is None else label.to(like.device)
         )
     kind = f"{type(own.network).__module__}.{type(own.network).__qualname__}"
-    made_of = [kind, weights_digest(own.network), shape, noise_range, prediction, num_classes, features.shape[1]]
+    levels = {name: getattr(noise_range, name) for name in ("sigma_min", "sigma_max", "log_alphas")}
+    made_of = [kind, weights_digest(own.network), shape, levels, prediction, num_classes, features.shape[1]]
     return DiffusionModel(denoiser, digest(made_of), shape, noise_range, features.shape[1], num_classes)

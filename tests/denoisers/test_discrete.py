@@ -1,12 +1,16 @@
 """Networks of discrete time as denoisers: what they are asked, and what their answer means."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 
 from amed_lightning.denoisers.preconditioning import FlowMatching, OfTable, Preconditioned
+from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import scaled_linear_log_alphas
+from amed_lightning.solvers.registry import euler
+from amed_lightning.solvers.state import solve
 
 TABLE = scaled_linear_log_alphas()
 DOUBLE = {"dtype": torch.float64}
@@ -124,3 +128,20 @@ class TestFlowMatching:
         clean, noise = drawn(1), drawn(2)
         answer = Preconditioned(StandIn(noise - clean), FlowMatching())(clean + sigma * noise, sigma, None)
         torch.testing.assert_close(answer.image, clean)
+
+    @pytest.mark.parametrize("times", [[0.999, 0.5, 0.02], [0.9999, 0.7, 0.3, 0.01, 0.001]])
+    def test_euler_in_its_levels_is_euler_in_its_times(self, times):
+        """The second is the sampler of flow matching: x + (s' - s) F(x, 1000 s), in states (1 - s) x_0 + s n."""
+
+        def velocity(x, time, condition):
+            return (x * 3 + time.reshape(-1, 1, 1, 1) / 500).sin() - x, x.flatten(1)
+
+        times = torch.tensor(times, **DOUBLE)
+        sigmas = times / (1 - times)
+        state = expected = times[0] * drawn(1)
+        for s, after in pairwise(times):
+            expected = expected + (after - s) * velocity(expected, 1000 * s.expand(3), None)[0]
+        flow = ProbabilityFlow(Preconditioned(velocity, FlowMatching()))
+        answer = solve(euler(), flow, state * (1 + sigmas[0]), sigmas).x / (1 + sigmas[-1])
+        torch.testing.assert_close(answer, expected, rtol=0, atol=1e-11)  # where two levels of 1e4 are subtracted
+        assert expected.std() > 0.1
