@@ -213,7 +213,8 @@ class Discrete(VariancePreserving):
 
     def step(self, sigma: Level) -> Level:
         """Return the step that the network is told at a level."""
-        return len(self.log_alphas) * DiscreteTime(self._table.to(sigma.device)).of(sigma.double()) - 1
+        table = self._table.to(sigma.device)
+        return len(table) * DiscreteTime(table).of(sigma.double()) - 1
 
     def following(self, moving: Moving) -> "Discrete":
         """Let the table go where the network goes, in its own precision."""
@@ -361,7 +362,7 @@ class Preconditioned(nn.Module):
     def __init__(self, model: Network, preconditioning: Preconditioning) -> None:
         super().__init__()
         self.model: Any = model
-        self.preconditioning = preconditioning
+        self.preconditioning = preconditioning.following(lambda tensor: tensor)  # a table is made before it is needed
 
     @property
     def sigma_data(self) -> float:

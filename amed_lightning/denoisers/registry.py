@@ -13,6 +13,7 @@ from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.guidance import classifier_free
 from amed_lightning.denoisers.pooling import pooled
 from amed_lightning.denoisers.thresholding import thresholded
+from amed_lightning.denoisers.transformer_models import transformer
 from amed_lightning.denoisers.zoo.card import Card, load_card, named
 from amed_lightning.denoisers.zoo.local import local_model
 from amed_lightning.denoisers.zoo.outline import outlined, require_facts
@@ -109,6 +110,7 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "guided_diffusion": guided_diffusion,
     "latent_diffusion": latent_diffusion,
     "stable_diffusion": stable_diffusion,
+    "transformer": transformer,
     "pretrained": pretrained,
 }
 WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {

@@ -417,7 +417,7 @@ class TestRefusal:
     def test_an_autoencoder_of_other_latents(self, tiny, tmp_path):
         folder = copied(tiny["stable_diffusion"], tmp_path)
         diffusers.AutoencoderKL(**pipelines.AUTOENCODER, latent_channels=16).save_pretrained(folder / "vae")
-        with pytest.raises(InputError, match=r"vae/config.json: latent_channels is 16, and the U-Net's latents have 4"):
+        with pytest.raises(InputError, match=r"latent_channels is 16, and the network's latents have 4"):
             text(folder)
 
     def test_a_network_that_attends_to_another_text_encoder(self, tiny, tmp_path):
