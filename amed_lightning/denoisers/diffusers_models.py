@@ -16,7 +16,7 @@ from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers.diffusers_decoder import read_decoder
 from amed_lightning.denoisers.diffusers_network import LatentDecoder, LatentNetwork, latent_shape
 from amed_lightning.denoisers.diffusers_text import TextConditioning
-from amed_lightning.denoisers.guidance import classifier_free
+from amed_lightning.denoisers.guidance import Manner, classifier_free, require_unused
 from amed_lightning.denoisers.preconditioning import OfTable, Preconditioned
 from amed_lightning.denoisers.prompts import PromptLists, Source, prompt_lists
 from amed_lightning.denoisers.thresholding import Clipped
@@ -52,6 +52,9 @@ def stable_diffusion(
     prompts: dict[str, Source] | None = None,
     config: str | None = None,
     variant: str | None = None,
+    negative: str = "",
+    interval: tuple[float, float] | None = None,
+    rescale: float = 0.0,
 ) -> DiffusionModel:
     """A latent model that follows prompts: Stable Diffusion v1, v2 or XL.
 
@@ -61,7 +64,13 @@ def stable_diffusion(
         prompts: ``training`` and ``evaluation``, each a file or a list.
         config: for a checkpoint, the folder (or hub id) that has the parts' configurations in that layout.
         variant: of a folder's weights, such as fp16; a part that lacks it has the plain ones.
+        negative: the prompt that guidance leads away from.
+        interval: of levels sigma outside which the model is not guided, at half the cost.
+        rescale: how far an image's deviation becomes that of the unguided one, 0 to 1.
     """
+    manner = Manner(interval, rescale)
+    if guidance == 1:
+        require_unused(manner, negative)
     lists = prompt_lists(prompts or {})
     source = _open(path, config, variant, TEXT_TO_IMAGE)
     training = source.training()
@@ -69,10 +78,10 @@ def stable_diffusion(
     _require_true_size(source, unet.config.sample_size)
     is_xl = unet.config.addition_embed_type is not None
     decoder = read_decoder(source, "vae", "AutoencoderKL", latent_shape(unet))
-    text = _conditioning(source, unet, lists.texts, (decoder.shape[1], decoder.shape[2]))
+    text = _conditioning(source, unet, [negative, *lists.texts], (decoder.shape[1], decoder.shape[2]))
     report_cut(lists, text.cut)
     model = replace(_described(source, training, LatentNetwork(unet, text), decoder), prompts=lists)
-    model = model if guidance == 1 else classifier_free(model, guidance)
+    model = model if guidance == 1 else classifier_free(model, guidance, manner, negative)
     return clipped_at(model, training.clip if is_xl else None)  # v1's and v2's pipeline switches clipping off
 
 
@@ -108,19 +117,19 @@ def _require_true_size(source: "Folder", size: int | Sequence[int]) -> None:
         raise InputError(f"{path}: sample_size is {size}, as diffusers {version} wrote it for models of 64; write 64")
 
 
-def _conditioning(source: "Folder", unet: Any, prompts: Sequence[str], image_size: tuple[int, int]) -> TextConditioning:
-    """Load one text encoder, or SDXL's two."""
+def _conditioning(source: "Folder", unet: Any, texts: Sequence[str], image_size: tuple[int, int]) -> TextConditioning:
+    """Load one text encoder, or SDXL's two; the first text is the open condition's."""
     tokenizers, encoders = [source.tokenizer("tokenizer")], [source.module("text_encoder", "CLIPTextModel")]
     zeros = False
     if unet.config.addition_embed_type is not None:
         tokenizers.append(source.tokenizer("tokenizer_2"))
         encoders.append(source.module("text_encoder_2", "CLIPTextModelWithProjection"))
-        zeros = source.zeros_for_empty_prompt()
+        zeros = source.zeros_for_empty_prompt() and not texts[0]
     width = sum(encoder.config.hidden_size for encoder in encoders)
     if unet.config.cross_attention_dim != width:
         attended = f"cross_attention_dim is {unet.config.cross_attention_dim}"
         raise InputError(f"{source.path / 'unet' / 'config.json'}: {attended}, and the text encoders give {width}")
-    return TextConditioning(tokenizers, encoders, prompts, zeros, image_size)
+    return TextConditioning(tokenizers, encoders, texts, zeros, image_size)
 
 
 def report_cut(lists: PromptLists, cut: set[int]) -> None:

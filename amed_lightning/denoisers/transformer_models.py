@@ -5,7 +5,6 @@ encoders stay beside the network; a prompt is encoded once.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from amed_lightning.denoisers import (
 )
 from amed_lightning.denoisers.diffusers_keys import TRANSFORMER_PIPELINE
 from amed_lightning.denoisers.diffusers_models import clipped_at, report_cut
-from amed_lightning.denoisers.guidance import classifier_free
+from amed_lightning.denoisers.guidance import Manner, classifier_free, require_unused
 from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.denoisers.prompts import Source, prompt_lists
 from amed_lightning.denoisers.transformer_family import Asked, Family
@@ -45,6 +44,8 @@ def transformer(
     prompts: dict[str, Source] | None = None,
     negative: str = "",
     resolution: int | None = None,
+    interval: tuple[float, float] | None = None,
+    rescale: float = 0.0,
     variant: str | None = None,
 ) -> DiffusionModel:
     """A diffusion transformer: Stable Diffusion 3 and 3.5, FLUX.1, DiT, PixArt or SANA.
@@ -56,8 +57,11 @@ def transformer(
         prompts: ``training`` and ``evaluation``, each a file or a list.
         negative: what guidance leads away from; the empty prompt where nothing is said.
         resolution: height and width of the images; the model's own where nothing is said.
+        interval: of levels sigma outside which the model is not guided, at half the cost.
+        rescale: how far an image's deviation becomes that of the unguided one, 0 to 1.
         variant: of a folder's weights, such as fp16; a part that lacks it has the plain ones.
     """
+    manner = Manner(interval, rescale)
     lists = prompt_lists(prompts or {})
     source = _open(path, variant)
     source.require_pipeline(tuple(FAMILIES), TRANSFORMER_PIPELINE)
@@ -75,8 +79,9 @@ def transformer(
         decoder=family.decoder.eval().requires_grad_(False),
     )
     if family.guidance != 1:
-        guided = classifier_free(model, family.guidance)
-        model = replace(guided, digest=digest([guided.digest, negative]) if negative else guided.digest)
+        model = classifier_free(model, family.guidance, manner, negative)
+    else:
+        require_unused(manner, negative)
     return clipped_at(model, family.clip)
 
 

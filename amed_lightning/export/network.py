@@ -7,7 +7,7 @@ import torch
 
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.computing import Autocast, Computing
-from amed_lightning.denoisers.guidance import ClassifierFreeGuidance
+from amed_lightning.denoisers.guidance import PLAIN, ClassifierFreeGuidance
 from amed_lightning.denoisers.pooling import Pooled
 from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.denoisers.thresholding import Clipped
@@ -48,6 +48,8 @@ def inside(model: DiffusionModel) -> Inside:
     kinds = [type(each) for each in around]
     if Clipped in kinds and ClassifierFreeGuidance in kinds[: kinds.index(Clipped)]:
         raise InputError("images are clipped before they are guided, which no other program does")
+    if any(isinstance(each, ClassifierFreeGuidance) and each.manner != PLAIN for each in around):
+        raise InputError("guidance in an interval of levels, or rescaled, is not what the other program does")
     bounds = [each.bound for each in around if isinstance(each, Clipped)]
     return Inside(denoiser, min(bounds, default=None))
 

@@ -57,13 +57,14 @@ def assert_same_images(latents, decoded, expected_latents, expected_images):
     torch.testing.assert_close((decoded / 2 + 0.5).clamp(0, 1), expected_images, rtol=0, atol=2e-3)
 
 
-def assert_like_its_pipeline(name, folder, guidance=7.5):
+def assert_like_its_pipeline(name, folder, guidance=7.5, negative=None):
     """Compare Euler's method with DDIM in the pipeline of a folder, and the decoded images."""
-    model = text(folder, guidance=guidance)
+    model = text(folder, guidance=guidance, **({} if negative is None else {"negative": negative}))
     kinds = {"sdxl": diffusers.StableDiffusionXLPipeline, "stable_diffusion": diffusers.StableDiffusionPipeline}
     pipeline = kinds[name].from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     options = {"prompt": CAPTIONS, "num_inference_steps": STEPS, "guidance_scale": guidance}
+    options["negative_prompt"] = None if negative is None else [negative] * len(CAPTIONS)
     expected = [pipeline(**options, latents=noise(model), output_type=kind).images for kind in ("latent", "pt")]
     latents, nfe = ddim(model, pipeline.scheduler, noise(model))
     assert nfe == (STEPS if guidance == 1 else 2 * STEPS)
@@ -79,6 +80,16 @@ class TestPipelines:
     ):
         folder = copied(tiny[name], tmp_path, scheduler__scheduler_config={"prediction_type": prediction})
         assert_like_its_pipeline(name, folder, guidance)
+
+    @pytest.mark.parametrize("name", ["stable_diffusion", "sdxl"])
+    def test_a_negative_prompt_is_what_guidance_leads_away_from(self, tiny, name):
+        assert_like_its_pipeline(name, tiny[name], negative="a dog")
+        assert text(tiny[name]).digest != text(tiny[name], negative="a dog").digest
+
+    @pytest.mark.parametrize("options", [{"negative": "a dog"}, {"rescale": 0.5}, {"interval": [0.1, 2.0]}])
+    def test_options_of_a_guidance_that_there_is_not_are_refused(self, tiny, options):
+        with pytest.raises(InputError, match="nothing is guided away from another answer here"):
+            text(tiny["stable_diffusion"], guidance=1.0, **options)
 
     @pytest.mark.parametrize(
         ("name", "changes"),

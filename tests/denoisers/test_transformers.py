@@ -1,10 +1,12 @@
 """Transformers through diffusers: its own pipelines are the oracle, on tiny random models saved to disk."""
 
 import math
+import shutil
 
 import diffusers
 import pytest
 import torch
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch.nn.functional import adaptive_avg_pool2d
 
 from amed_lightning.config import InputError, build
@@ -17,7 +19,7 @@ from amed_lightning.solvers.registry import euler
 from amed_lightning.solvers.state import solve
 
 from . import transformers
-from .loading import CAPTIONS, PROMPTS, watched
+from .loading import CAPTIONS, PROMPTS, copied, watched
 
 STEPS = 4
 MAKERS = (transformers.sd3, transformers.flux, transformers.dit, transformers.pixart, transformers.sana)
@@ -278,3 +280,89 @@ class TestEvery:
         error = (answers[0] - answers[1]).abs().mean() / answers[1].abs().mean()
         assert 0 < error < 0.1
         assert half.digest != single.digest
+
+
+class TestPrompts:
+    def test_a_prompt_is_encoded_once_for_all_models_of_the_same_files(self, tmp_path):
+        folder = transformers.sd3(tmp_path, shift=2.5)
+        models = [loaded(folder, guidance=guidance) for guidance in (1.0, 3.0)]
+        runs = []
+        for model in models:
+            for encoder in network_of(model).conditioning.encoders:
+                encoder.register_forward_hook(lambda *said: runs.append(said))
+            for _ in range(2):
+                with torch.no_grad():
+                    condition = model.condition_for(Seeds(Stream.evaluation, 0, 3))
+                    model.denoiser(noise_for(model).float(), torch.tensor(0.7, dtype=torch.float64), condition)
+        assert len(runs) == 3 * (len(CAPTIONS) + 1)
+
+    def test_one_prompt_is_not_another_s(self, tiny):
+        conditioning = network_of(loaded(tiny["sd3"])).conditioning
+        opened, first, second = conditioning(torch.tensor([-1, 1, 2]), 3)[0]
+        assert not opened.allclose(first, atol=1e-3)
+        assert not first.allclose(second, atol=1e-3)
+
+    def test_what_is_too_long_is_told(self, tiny, capsys):
+        loaded(tiny["sd3"], prompts={"evaluation": ["cat " * 40]})
+        assert "1 of 1 evaluation prompts have more tokens" in capsys.readouterr().err
+
+
+class TestLevels:
+    def test_they_go_from_the_last_finite_step_of_training_to_the_first_both_shifted(self, tiny):
+        noise_range = loaded(tiny["sd3"]).noise_range
+        assert noise_range.shift == 3.0
+        assert [noise_range.sigma_min, noise_range.sigma_max] == pytest.approx([3 / 999, 3 * 999])
+
+    def test_a_dynamic_shift_follows_the_tokens_of_an_image(self, tiny):
+        shifts = [loaded(tiny["flux"], resolution=side).noise_range.shift for side in (16, 256)]
+        assert shifts == pytest.approx([math.exp(calculate_shift(tokens)) for tokens in (16, 64**2)])
+
+    def test_a_solver_s_file_of_a_flow_says_its_shift(self, tiny, tmp_path):
+        solver = diffusers.DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        )
+        folder = shutil.copytree(tiny["sana"], tmp_path / "sana")
+        solver.save_pretrained(folder / "scheduler")
+        assert loaded(folder).noise_range == loaded(tiny["sana"]).noise_range
+
+
+class TestRefusal:
+    @pytest.mark.parametrize(
+        ("name", "changes", "options", "message"),
+        [
+            ("sd3", {"scheduler__scheduler_config": {"shift": -1.0}}, {}, "the shift of its times: a shift multiplies"),
+            ("sd3", {"scheduler__scheduler_config": {"shift_terminal": 0.1}}, {}, "the last level is moved"),
+            ("sd3", {"scheduler__scheduler_config": {"invert_sigmas": True}}, {}, "time runs the other way"),
+            ("sd3", {"scheduler__scheduler_config": {"num_train_timesteps": 2}}, {}, "num_train_timesteps is 2"),
+            ("sd3", {"scheduler__scheduler_config": {"surprise": 2}}, {}, "nothing here knows that key"),
+            (
+                "sd3",
+                {"scheduler__scheduler_config": {"_class_name": "DDIMScheduler"}},
+                {},
+                "_class_name is DDIMScheduler, of which no flow is known",
+            ),
+            ("sd3", {"model_index": {"_class_name": "HunyuanDiTPipeline"}}, {}, "a pipeline that is not reproduced"),
+            ("sd3", {}, {"resolution": 18}, "this model's images have multiples of 4"),
+            ("flux", {}, {"negative": "a dog"}, "FLUX is guided without a negative prompt"),
+            ("flux", {}, {"rescale": 0.5}, "nothing is guided away"),
+            ("flux", {"transformer__config": {"guidance_embeds": False}}, {"guidance": 2.0}, "has the unknown tensor"),
+            ("sana", {"transformer__config": {"guidance_embeds": True}}, {}, "lacks tensor time_embed"),
+        ],
+        ids=str,
+    )
+    def test_a_model_that_this_is_not_made_for(self, tiny, tmp_path, name, changes, options, message):
+        with pytest.raises(InputError, match=message):
+            loaded(copied(tiny[name], tmp_path, **changes), **options)
+
+    def test_a_flux_that_is_told_no_guidance_takes_none(self, tmp_path):
+        with pytest.raises(InputError, match="guidance_embeds is false: this model is told no guidance"):
+            loaded(transformers.flux(tmp_path, guidance_embeds=False), guidance=2.0)
+
+    def test_a_single_file(self, tiny):
+        with pytest.raises(InputError, match="a single file; a transformer is read from a folder"):
+            loaded(tiny["sd3"] / "model_index.json")
+
+    def test_a_class_of_an_older_name_is_read(self, tiny, tmp_path):
+        old = {"transformer__config": {"_class_name": "Transformer2DModel"}}
+        model = loaded(copied(tiny["dit"], tmp_path, **old), prompts=None)
+        assert model.digest == loaded(tiny["dit"], prompts=None).digest
