@@ -282,6 +282,22 @@ class TestEvery:
         assert half.digest != single.digest
 
 
+class TestDigest:
+    def test_it_does_not_depend_on_the_prompts_and_does_on_whatever_changes_an_answer(self, tiny, tmp_path):
+        same = loaded(copied(tiny["sd3"], tmp_path), prompts={"evaluation": ["something else"]})
+        models = [
+            loaded(tiny["sd3"]),
+            loaded(tiny["sd3"], guidance=3.0),
+            loaded(tiny["sd3"], negative="a dog"),
+            loaded(tiny["sd3"], rescale=0.5),
+            loaded(tiny["sd3"], resolution=20),
+            loaded(tiny["flux"], resolution=16),
+            loaded(tiny["flux"], resolution=16, guidance=2.0),
+        ]
+        assert models[0].digest == same.digest
+        assert len({model.digest for model in models}) == len(models)
+
+
 class TestPrompts:
     def test_a_prompt_is_encoded_once_for_all_models_of_the_same_files(self, tmp_path):
         folder = transformers.sd3(tmp_path, shift=2.5)

@@ -96,15 +96,68 @@ FAULTS = (
         "denoisers/test_wrappers.py",
         (
             "guidance begins at the class",
-            "unguided + self.scale * (guided - unguided)",
-            "guided + self.scale * (guided - unguided)",
+            "weak + self.scale * (strong.image - weak)",
+            "strong.image + self.scale * (strong.image - weak)",
         ),
         ("the features are the open half's", "answer.features.chunk(2)[0]", "answer.features.chunk(2)[1]"),
         ("a guided run counts once", "2 * denoiser.cost", "denoiser.cost"),
+        ("a weak model's runs do not count", "denoiser.cost + weak.cost", "denoiser.cost"),
+        ("the lower end is inside the interval", "(sigma > low) &", "(sigma >= low) &"),
+        ("a run outside the interval counts twice", "condition), cost=self.denoiser.cost)", "condition), cost=None)"),
+        ("the deviation is the weak answer's", "_deviation(strong.image) / ", "_deviation(weak) / "),
         (
             "the classifier's gradient is weighed by sigma",
             "sigma.to(x.dtype).square() * gradient",
             "sigma.to(x.dtype) * gradient",
+        ),
+    ),
+    *in_file(
+        "denoisers/diffusers_flow.py",
+        "denoisers/test_transformers.py::TestLevels",
+        ("the smallest level is not shifted", "NoiseRange(shift / (steps - 1)", "NoiseRange(1 / (steps - 1)"),
+    ),
+    *in_file(
+        "denoisers/transformer_flux.py",
+        "denoisers/test_transformers.py::TestFlux",
+        ("rows and columns of a token are exchanged", "permute(0, 3, 1, 4, 2, 5)", "permute(0, 3, 1, 5, 2, 4)"),
+    ),
+    *in_file(
+        "denoisers/transformer_sd3.py",
+        "denoisers/test_transformers.py::TestStableDiffusion3",
+        ("the first CLIP's last layer is told", "first.hidden_states[-2], second", "first.hidden_states[-1], second"),
+    ),
+    *in_file(
+        "denoisers/transformer_dit.py",
+        "denoisers/test_transformers.py::TestDiT",
+        ("an open class is class 0", "torch.where(told < 0, none, told)", "torch.where(told < 0, 0, told)"),
+    ),
+    *in_file(
+        "denoisers/transformer_pixart.py",
+        "denoisers/test_transformers.py::TestPixArt",
+        ("T5 sees what fills up", "masked=True", "masked=False"),
+    ),
+    *in_file(
+        "denoisers/transformer_sana.py",
+        "denoisers/test_transformers.py::TestSana",
+        ("the first token is left out", "[0, *range(1 - LENGTH, 0)]", "list(range(-LENGTH, 0))"),
+    ),
+    *in_file(
+        "denoisers/transformer.py",
+        "denoisers/test_transformers.py::TestEvery",
+        ("the bottleneck is the first block", "paths[len(paths) // 2]", "paths[0]"),
+    ),
+    *in_file(
+        "denoisers/encoded_prompts.py",
+        "denoisers/test_transformers.py::TestPrompts",
+        ("one prompt's embedding is every one's", "self.texts[position], like.device", "like.device"),
+    ),
+    *in_file(
+        "denoisers/transformer_models.py",
+        "denoisers/test_transformers.py::TestDigest",
+        (
+            "a digest forgets the negative prompt",
+            "family.guidance, manner, negative)",
+            "family.guidance, manner)",
         ),
     ),
     *in_file(
