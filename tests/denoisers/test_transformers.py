@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import diffusers
 import pytest
@@ -22,6 +23,9 @@ from . import transformers
 from .loading import CAPTIONS, PROMPTS, copied, watched
 
 STEPS = 4
+T5_XXL, CLIP_L, CLIPS, GEMMA = 4.7623, 0.1231, 0.8177, 2.6143
+AUTOENCODER, DEEP_AUTOENCODER = 0.0838, 0.3528
+"""Billions of parameters of what stands beside the published networks."""
 MAKERS = (transformers.sd3, transformers.flux, transformers.dit, transformers.pixart, transformers.sana)
 
 
@@ -340,6 +344,25 @@ class TestLevels:
         folder = shutil.copytree(tiny["sana"], tmp_path / "sana")
         solver.save_pretrained(folder / "scheduler")
         assert loaded(folder).noise_range == loaded(tiny["sana"]).noise_range
+
+
+def test_the_page_counts_the_parameters_of_published_sizes():
+    """Of the networks alone; the parts beside them are the same for several."""
+    with torch.device("meta"):
+        sd3 = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 192}
+        networks = {
+            "SD3-medium": (diffusers.SD3Transformer2DModel(**sd3), T5_XXL + CLIPS + AUTOENCODER),
+            "FLUX.1-dev": (diffusers.FluxTransformer2DModel(guidance_embeds=True), T5_XXL + CLIP_L + AUTOENCODER),
+            "PixArt-XL/2": (diffusers.PixArtTransformer2DModel(caption_channels=4096), T5_XXL + AUTOENCODER),
+            "SANA-1.6B": (diffusers.SanaTransformer2DModel(), GEMMA + DEEP_AUTOENCODER),
+            "DiT-XL/2": (diffusers.DiTTransformer2DModel(out_channels=8), AUTOENCODER),
+        }
+    page = (Path(__file__).parents[2] / "docs/models.md").read_text()
+    for name, (network, beside) in networks.items():
+        billions = sum(weights.numel() for weights in network.parameters()) / 1e9 + beside
+        (row,) = [line for line in page.splitlines() if line.startswith("|") and name in line]
+        assert f"| {billions:.1f} billion" in row
+        assert f"| {billions * (4 if name == 'DiT-XL/2' else 2):.1f} GB" in row
 
 
 class TestRefusal:
