@@ -1,12 +1,14 @@
 """A transformer of diffusers as the network inside a denoiser.
 
 The bottleneck is what its middle block says of the image's tokens, averaged over channels, on their grid, and averaged
-down to at most 8x8. Weights compute at the precision in which the folder has them; states keep their own.
+down to at most 8x8. Weights that a folder has in half precision stay so where single is asked for, which is that of the
+states, and only double changes them.
 """
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -65,6 +67,15 @@ class Transformer(nn.Module):
         tokens = said if isinstance(said, Tensor) else said[-1]
         on_grid = tokens.to(x.dtype).mean(-1).unflatten(1, self.grid)
         return output.to(x.dtype), F.adaptive_avg_pool2d(on_grid[:, None], self.pooled).flatten(1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Transformer":
+        return super()._apply(lambda tensor: _kept_half(tensor, fn(tensor)), recurse)  # type: ignore[no-untyped-call]
+
+
+def _kept_half(before: Tensor, after: Tensor) -> Tensor:
+    """Return ``after``, but in the half precision of ``before`` where it has become single."""
+    is_half = before.dtype in (torch.float16, torch.bfloat16)
+    return after.to(before.dtype) if is_half and after.dtype == torch.float32 else after
 
 
 def middle_of(transformer: Any, *stacks: str) -> str:

@@ -11,6 +11,8 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch.nn.functional import adaptive_avg_pool2d
 
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Flow, levels
@@ -284,6 +286,17 @@ class TestEvery:
         error = (answers[0] - answers[1]).abs().mean() / answers[1].abs().mean()
         assert 0 < error < 0.1
         assert half.digest != single.digest
+
+    def test_they_stay_so_where_a_sampler_computes_in_single_precision_and_not_in_double(self, tiny, tmp_path, name):
+        diffusers.DiffusionPipeline.from_pretrained(tiny[name]).to(torch.bfloat16).save_pretrained(tmp_path)
+        for precision, dtype in (("float32", torch.bfloat16), ("float64", torch.float64)):
+            model = computing(loaded(tmp_path, **SIZES[name]), Arithmetic(precision))
+            assert {each.dtype for each in network_of(model).transformer.parameters()} == {dtype}
+            x = noise_for(model).to(model.state_dtype)
+            with torch.no_grad():
+                answer = model.denoiser(x, torch.tensor(1.0, dtype=torch.float64), torch.tensor([1, 2, 3]))
+            assert answer.image.dtype == model.state_dtype
+            assert answer.image.isfinite().all()
 
 
 class TestDigest:

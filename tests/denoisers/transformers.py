@@ -134,7 +134,7 @@ def gemma_tokenizer(folder: Path) -> GemmaTokenizer:
     """Write a vocabulary of letters as Gemma's files are, and read it back."""
     words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", *LETTERS]
     vocabulary = {word: number for number, word in enumerate(words)}
-    GemmaTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
+    GemmaTokenizer(vocab=vocabulary, merges=[], add_bos_token=True).save_pretrained(folder)
     return GemmaTokenizer.from_pretrained(folder)
 
 
