@@ -28,8 +28,8 @@ from amed_lightning.denoisers.layers import (
     silent,
 )
 from amed_lightning.denoisers.topology import Planned, Topology
-from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs
-from amed_lightning.flow.model import Features
+from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs, one_hot
+from amed_lightning.flow.model import Condition, Features
 from amed_lightning.tensors import Images
 
 HEAD_CHANNELS = 64
@@ -154,13 +154,12 @@ class ADM(Trunk):
         self.out_norm = self.style.norm(self.topology.stem)
         self.out_conv = silent(conv3(self.topology.stem, trunk["img_channels"] + further_outputs))
 
-    def forward(
-        self, x: Images, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None
-    ) -> tuple[Outputs, Features]:
+    def forward(self, x: Images, c_noise: Float[Tensor, "batch"], labels: Condition | None) -> tuple[Outputs, Features]:
         """Run the network, see :class:`~amed_lightning.denoisers.unet.UNet`."""
         embedding = self.embed(c_noise)
-        if self.map_label is not None and labels is not None:
-            embedding = embedding + self.map_label(labels)
+        hot = one_hot(labels, self.label_dim, x)
+        if self.map_label is not None and hot is not None:
+            embedding = embedding + self.map_label(hot)
         embedding = F.silu(embedding)
         seen = self.encode(x, embedding)
         skips = list(seen.values())

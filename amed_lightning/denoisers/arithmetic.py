@@ -19,7 +19,8 @@ class Arithmetic:
     """How the denoiser computes.
 
     Attributes:
-        precision: of weights and states (float32, float64), or what the network's products are cast to (autocast).
+        precision: of weights and states (float32, float64), or what the network's products are cast to (autocast). The
+            weights of a transformer that a folder has in half precision are made double, but not single.
         tf32: allow TensorFloat-32 in the network's float32 products.
         channels_last: memory order of weights and images.
         compile: let ``torch.compile`` fuse the network.

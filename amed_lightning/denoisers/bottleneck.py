@@ -16,7 +16,7 @@ from amed_lightning.flow.model import Features
 class _Call(threading.local):
     """A thread's call of a network: the outputs of its observed block, or None between calls."""
 
-    outputs: list[Tensor] | None = None
+    outputs: list[Any] | None = None
 
 
 CALL = _Call()
@@ -28,9 +28,9 @@ def observe(block: nn.Module) -> None:
 
 
 @contextmanager
-def observed() -> Iterator[list[Tensor]]:
+def observed() -> Iterator[list[Any]]:
     """Collect what observed blocks return in this block of code."""
-    outputs: list[Tensor] = []
+    outputs: list[Any] = []
     CALL.outputs = outputs
     try:
         yield outputs
@@ -43,6 +43,6 @@ def averaged(output: Tensor) -> Features:
     return output.mean(1).flatten(1)
 
 
-def _keep(block: nn.Module, inputs: Any, output: Tensor) -> None:
+def _keep(block: nn.Module, inputs: Any, output: Any) -> None:
     if CALL.outputs is not None:
         CALL.outputs.append(output)

@@ -73,7 +73,7 @@ class Autocast(nn.Module):
         """Denoise."""
         with torch.autocast(x.device.type, self.dtype):
             answer = self.denoiser(x, sigma, condition)
-        return Denoised(answer.image.to(x.dtype), answer.features.to(x.dtype))
+        return replace(answer, image=answer.image.to(x.dtype), features=answer.features.to(x.dtype))
 
 
 @contextmanager

@@ -30,8 +30,8 @@ from amed_lightning.denoisers.layers import (
     silent,
 )
 from amed_lightning.denoisers.topology import Planned, Topology
-from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs
-from amed_lightning.flow.model import Features
+from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs, one_hot
+from amed_lightning.flow.model import Condition, Features
 from amed_lightning.tensors import Images
 
 RESIDUAL_SCALE = 0.5**0.5
@@ -111,11 +111,9 @@ class DDPMpp(nn.Module):
                 raised = block.level < len(channel_mult) - 1 and decoder_type == "skip"
                 self.dec.update(_output(block, img_channels + further_outputs, style, raised))
 
-    def forward(
-        self, x: Images, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None
-    ) -> tuple[Outputs, Features]:
+    def forward(self, x: Images, c_noise: Float[Tensor, "batch"], labels: Condition | None) -> tuple[Outputs, Features]:
         """Run the network, see :class:`~amed_lightning.denoisers.unet.UNet`."""
-        embedding = self._embed(c_noise, labels)
+        embedding = self._embed(c_noise, one_hot(labels, self.label_dim, x))
         skips, features = self._encode(x, embedding)
         return self._decode(skips, embedding), features
 

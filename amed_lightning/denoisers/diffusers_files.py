@@ -1,9 +1,12 @@
 """Which files of weights a folder in diffusers' layout has, how the hub gives them, and why one cannot be read."""
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+import safetensors
+import torch
 from huggingface_hub import snapshot_download
 
 from amed_lightning.config import InputError
@@ -11,7 +14,7 @@ from amed_lightning.runtime.foreign import reason
 from amed_lightning.runtime.network import FORBIDDEN, is_offline
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt"]
+CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.model"]
 DIFFUSERS = ("diffusion_pytorch_model",)
 TRANSFORMERS = ("model", "pytorch_model")
 """How files of weights are called by either library; the second name is older than safetensors."""
@@ -20,12 +23,30 @@ WEIGHTS = re.compile(
     r"|(?P<of>\w+)\.(?:safetensors|bin)\.index(?:\.(?P<sharded>[^.]+))?\.json"
 )
 """A part's weights, or the index of their shards, with the name of their variant."""
+HALVES = {"BF16": torch.bfloat16, "F16": torch.float16}
+"""How safetensors call the precisions below single."""
+SHARD = re.compile(r"(?P<name>\w+)(?:\.(?P<whole>[^.-]+))?-\d+-of-\d+\.safetensors")
+"""One of the shards; transformers puts the variant before the number, as diffusers does."""
 
 
 def variants(part: Path, names: Collection[str] = DIFFUSERS + TRANSFORMERS) -> set[str | None]:
     """Return the variants of a part's weights under some names; None is the variant without a name of its own."""
     found = [match for file in part.iterdir() if (match := WEIGHTS.fullmatch(file.name))]
     return {match["whole"] or match["sharded"] for match in found if (match["name"] or match["of"]) in names}
+
+
+def stored_dtype(part: Path, variant: str | None) -> torch.dtype:
+    """Return the precision of most tensors of a part's weights, of the first shard if there are several.
+
+    Single precision where they are a pickle, or in none of the three that a network computes in.
+    """
+    for file in sorted(part.glob("*.safetensors")):
+        match = WEIGHTS.fullmatch(file.name) or SHARD.fullmatch(file.name)
+        if match and match["whole"] == variant:
+            with safetensors.safe_open(file, "pt") as weights:
+                kinds = Counter(weights.get_slice(name).get_dtype() for name in list(weights.keys()))
+            return HALVES.get(kinds.most_common(1)[0][0], torch.float32)
+    return torch.float32
 
 
 def listed(there: set[str | None]) -> str:

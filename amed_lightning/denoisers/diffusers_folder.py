@@ -3,7 +3,8 @@
 The parts are ``unet``, ``scheduler``, ``vae`` or ``vqvae``, ``text_encoder``, ``tokenizer``, and a second of the last
 two for SDXL. Of a pickle only tensors are read, and every tensor of a part must be there, and no other. Weights may be
 there in variants, ``<name>.fp16.safetensors`` beside ``<name>.safetensors``; in whatever precision they were saved,
-they are read as they are and kept in single precision. This module and its neighbours of schedulers, files and original
+they are read as they are; those of U-Nets and their parts are kept in single precision, those of transformers and
+theirs stay as they are. This module and its neighbours of schedulers, files and original
 checkpoints are the only ones that import diffusers, transformers and their hub, which takes seconds.
 """
 
@@ -19,11 +20,13 @@ from torch import nn
 
 from amed_lightning.config import LARGEST, InputError, content_of, digest
 from amed_lightning.denoisers.bounded import no_larger_than
-from amed_lightning.denoisers.diffusers_files import DIFFUSERS, TRANSFORMERS, listed, variants
+from amed_lightning.denoisers.diffusers_files import DIFFUSERS, TRANSFORMERS, listed, stored_dtype, variants
 from amed_lightning.denoisers.diffusers_keys import (
+    GEMMA,
     PIPELINE,
+    T5,
     TEXT_ENCODER,
-    TOKENIZER,
+    TOKENIZERS,
     UNET,
     Table,
     arguments,
@@ -43,8 +46,12 @@ TABLES: dict[str, Table] = {
     "UNet2DConditionModel": UNET,
     "CLIPTextModel": TEXT_ENCODER,
     "CLIPTextModelWithProjection": TEXT_ENCODER,
+    "T5EncoderModel": T5,
+    "Gemma2Model": GEMMA,
 }
 """What the keys of a class's configuration mean; the library builds an autoencoder from all that it knows."""
+RENAMED = {"Transformer2DModel": ("DiTTransformer2DModel", "PixArtTransformer2DModel")}
+"""Classes that had one name when the first folders were published."""
 transformers.utils.logging.disable_progress_bar()
 
 
@@ -54,6 +61,7 @@ class Folder:
     Args:
         path: of the folder.
         variant: of the weights, where a part has it.
+        as_stored: whether weights keep the precision in which they were saved.
 
     Attributes:
         read: a digest of every part that has been read.
@@ -62,18 +70,19 @@ class Folder:
         InputError: no part has that variant.
     """
 
-    def __init__(self, path: Path, variant: str | None = None) -> None:
-        self.path, self.variant = path, variant
+    def __init__(self, path: Path, variant: str | None = None, as_stored: bool = False) -> None:
+        self.path, self.variant, self.as_stored = path, variant, as_stored
         self.read: dict[str, str] = {}
         there = {found for part in path.iterdir() if part.is_dir() for found in variants(part)}
         if variant is not None and variant not in there:
             raise InputError(f"{path}: no weights of variant '{variant}'; there are {listed(there)}")
 
-    def require_pipeline(self, names: Collection[str]) -> None:
+    def require_pipeline(self, names: Collection[str], table: Table = PIPELINE) -> None:
         """Refuse a folder that says it is for another pipeline.
 
         Args:
             names: of the pipelines that are reproduced here.
+            table: what the keys of ``model_index.json`` mean.
 
         Raises:
             InputError: ``model_index.json`` names another, or something that is not understood.
@@ -88,7 +97,7 @@ class Folder:
                 f"{path}: _class_name is {json.dumps(named)}, a pipeline that is not reproduced here; "
                 f"where its parts are those of a plain {' or '.join(names)}, write that"
             )
-        require_understood(path, index, PIPELINE)
+        require_understood(path, index, table)
 
     def config(self, name: str) -> dict[str, Any]:
         """Read one of the JSON files.
@@ -105,7 +114,7 @@ class Folder:
             raise InputError(f"{path}: not a configuration: {error}") from error
 
     def module(self, part: str, class_name: str) -> Any:
-        """Load a part, frozen, in single precision.
+        """Load a part, frozen, in single precision or as it was stored.
 
         Raises:
             InputError: the part is of another class, says something that is not understood, or its weights are missing,
@@ -113,7 +122,7 @@ class Folder:
         """
         path, config = self.path / part / "config.json", self.config(f"{part}/config.json")
         named = config.get("_class_name") or "".join(config.get("architectures") or [class_name])
-        if named != class_name:
+        if named != class_name and class_name not in RENAMED.get(named, ()):
             raise InputError(f"{self.path / part}: holds a {named} where a {class_name} is needed")
         library = diffusers if hasattr(diffusers, class_name) else transformers
         part_class = getattr(library, class_name)
@@ -128,20 +137,24 @@ class Folder:
         _require(self.path / part, "lacks", missing)
         _require(self.path / part, "has the unknown", unexpected)
         architecture = {k: v for k, v in config.items() if not k.startswith("_") and k != "transformers_version"}
-        self.read[part] = digest([architecture, weights_digest(module.float())])
+        self.read[part] = digest([architecture, weights_digest(module if self.as_stored else module.float())])
         return module.eval().requires_grad_(False)
 
-    def tokenizer(self, part: str) -> Any:
-        """Load a CLIP tokenizer.
+    def tokenizer(self, part: str, class_name: str = "CLIPTokenizer") -> Any:
+        """Load a tokenizer.
+
+        Args:
+            part: of the tokenizer.
+            class_name: a key of ``TOKENIZERS``.
 
         Raises:
             InputError: its files are missing, damaged or another tokenizer's.
         """
         name = f"{part}/tokenizer_config.json"
         config = self.config(name)
-        require_understood(self.path / name, config, TOKENIZER, config)
+        require_understood(self.path / name, config, TOKENIZERS[class_name], config)
         try:
-            tokenizer = transformers.CLIPTokenizer.from_pretrained(self.path / part, local_files_only=True)
+            tokenizer = getattr(transformers, class_name).from_pretrained(self.path / part, local_files_only=True)
         except UNREADABLE as error:
             raise InputError(f"{self.path / part}: not a tokenizer: {reason(error)}") from error
         padding = [tokenizer.pad_token_id, tokenizer.model_max_length]
@@ -195,11 +208,13 @@ class Folder:
         """Return a part with its weights, and the names of those that are missing and of those it has no place for."""
         of_diffusers = issubclass(part_class, diffusers.ModelMixin)
         options = {"low_cpu_mem_usage": False} if of_diffusers else {}
+        variant = self._variant(part, DIFFUSERS if of_diffusers else TRANSFORMERS)
         module, report = part_class.from_pretrained(
             self.path,
             subfolder=part,
-            variant=self._variant(part, DIFFUSERS if of_diffusers else TRANSFORMERS),
-            dtype=torch.float32,  # transformers' own choice is what the configuration says, not what the weights are
+            variant=variant,
+            # transformers' own choice is what the configuration says, not what the weights are
+            dtype=stored_dtype(self.path / part, variant) if self.as_stored else torch.float32,
             local_files_only=True,
             output_loading_info=True,
             **options,

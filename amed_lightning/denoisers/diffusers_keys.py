@@ -98,10 +98,18 @@ TEXT_ENCODER: Table = {
     "use_attention_mask": Only((None, False), "the padding of prompts is masked, which is not done here"),
 }
 """Of ``text_encoder/config.json``."""
-TOKENIZER: Table = {
-    "tokenizer_class": Only((None, "CLIPTokenizer", "CLIPTokenizerFast"), "only CLIP's tokenizer is read here"),
+T5: Table = {
+    **_any("model_type torch_dtype dtype dense_act_fn is_gated_act output_past n_positions task_specific_params"),
+    **_any("scale_decoder_outputs tie_word_embeddings use_cache"),
 }
-"""Of ``tokenizer_config.json``, whose other keys the tokenizer itself is made from."""
+"""Of T5's ``config.json``: ``feed_forward_proj`` says the activation's parts too, the rest is of its decoder."""
+GEMMA: Table = dict.fromkeys(("model_type", "torch_dtype", "dtype", "cache_implementation", "hidden_act"))
+"""Of Gemma's: how it would write texts, and the activation that ``hidden_activation`` says."""
+TOKENIZERS: Mapping[str, Table] = {
+    kind: {"tokenizer_class": Only((None, kind, f"{kind}Fast"), f"only {owner} tokenizer is read here")}
+    for kind, owner in (("CLIPTokenizer", "CLIP's"), ("T5Tokenizer", "T5's"), ("GemmaTokenizer", "Gemma's"))
+}
+"""Of ``tokenizer_config.json`` by class, whose other keys the tokenizer itself is made from."""
 PIPELINE: Table = {
     **_any("unet vae vqvae scheduler tokenizer tokenizer_2 text_encoder text_encoder_2"),
     "force_zeros_for_empty_prompt": Only((True, False), "whether the empty prompt is zeros is true or false"),
@@ -112,6 +120,8 @@ PIPELINE: Table = {
     ),
 }
 """Of ``model_index.json``."""
+TRANSFORMER_PIPELINE: Table = {**PIPELINE, **_any("transformer tokenizer_3 text_encoder_3 id2label")}
+"""The same of a transformer's, which may name its classes."""
 
 
 def require_understood(path: Path, config: Mapping[str, Any], table: Table, known: Collection[str] = ()) -> None:

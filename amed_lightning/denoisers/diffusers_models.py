@@ -4,21 +4,20 @@ The levels between which a model was trained, and the table of the schedule ``di
 that comes with the weights. Where that clips images, they are clipped under guidance as a whole, as pipelines do.
 """
 
-import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
 from amed_lightning.config import InputError, digest
+from amed_lightning.denoisers.diffusers_decoder import read_decoder
 from amed_lightning.denoisers.diffusers_network import LatentDecoder, LatentNetwork, latent_shape
 from amed_lightning.denoisers.diffusers_text import TextConditioning
-from amed_lightning.denoisers.discrete import DiscreteDenoiser, noise_range_of
-from amed_lightning.denoisers.guidance import classifier_free
+from amed_lightning.denoisers.guidance import Manner, classifier_free, require_unused
+from amed_lightning.denoisers.preconditioning import OfTable, Preconditioned
 from amed_lightning.denoisers.prompts import PromptLists, Source, prompt_lists
 from amed_lightning.denoisers.thresholding import Clipped
 from amed_lightning.flow.model import DiffusionModel
@@ -43,8 +42,8 @@ def latent_diffusion(path: str, config: str | None = None, variant: str | None =
     training = source.training()
     unet = _unet(source, "UNet2DModel")
     part, class_name = ("vqvae", "VQModel") if (source.path / "vqvae").is_dir() else ("vae", "AutoencoderKL")
-    decoder = _decoder(source, part, class_name, latent_shape(unet))
-    return _clipped(_described(source, training, LatentNetwork(unet), decoder), training.clip)
+    decoder = read_decoder(source, part, class_name, latent_shape(unet))
+    return clipped_at(_described(source, training, LatentNetwork(unet), decoder), training.clip)
 
 
 def stable_diffusion(
@@ -53,6 +52,9 @@ def stable_diffusion(
     prompts: dict[str, Source] | None = None,
     config: str | None = None,
     variant: str | None = None,
+    negative: str = "",
+    interval: tuple[float, float] | None = None,
+    rescale: float = 0.0,
 ) -> DiffusionModel:
     """A latent model that follows prompts: Stable Diffusion v1, v2 or XL.
 
@@ -62,19 +64,25 @@ def stable_diffusion(
         prompts: ``training`` and ``evaluation``, each a file or a list.
         config: for a checkpoint, the folder (or hub id) that has the parts' configurations in that layout.
         variant: of a folder's weights, such as fp16; a part that lacks it has the plain ones.
+        negative: the prompt that guidance leads away from.
+        interval: of levels sigma outside which the model is not guided, at half the cost.
+        rescale: how far an image's deviation becomes that of the unguided one, 0 to 1.
     """
+    manner = Manner(interval, rescale)
+    if guidance == 1:
+        require_unused(manner, negative)
     lists = prompt_lists(prompts or {})
     source = _open(path, config, variant, TEXT_TO_IMAGE)
     training = source.training()
     unet = _unet(source, "UNet2DConditionModel")
     _require_true_size(source, unet.config.sample_size)
     is_xl = unet.config.addition_embed_type is not None
-    decoder = _decoder(source, "vae", "AutoencoderKL", latent_shape(unet))
-    text = _conditioning(source, unet, lists.texts, (decoder.shape[1], decoder.shape[2]))
-    _report_cut(lists, text.cut)
+    decoder = read_decoder(source, "vae", "AutoencoderKL", latent_shape(unet))
+    text = _conditioning(source, unet, [negative, *lists.texts], (decoder.shape[1], decoder.shape[2]))
+    report_cut(lists, text.cut)
     model = replace(_described(source, training, LatentNetwork(unet, text), decoder), prompts=lists)
-    model = model if guidance == 1 else classifier_free(model, guidance)
-    return _clipped(model, training.clip if is_xl else None)  # v1's and v2's pipeline switches clipping off
+    model = model if guidance == 1 else classifier_free(model, guidance, manner, negative)
+    return clipped_at(model, training.clip if is_xl else None)  # v1's and v2's pipeline switches clipping off
 
 
 def _open(path: str, config: str | None, variant: str | None, pipelines: Sequence[str]) -> "Folder":
@@ -109,65 +117,22 @@ def _require_true_size(source: "Folder", size: int | Sequence[int]) -> None:
         raise InputError(f"{path}: sample_size is {size}, as diffusers {version} wrote it for models of 64; write 64")
 
 
-def _decoder(source: "Folder", part: str, class_name: str, shape: tuple[int, int, int]) -> LatentDecoder:
-    """Load the autoencoder of a U-Net's latents, which have that shape."""
-    autoencoder, path = source.module(part, class_name), source.path / part / "config.json"
-    config = autoencoder.config
-    if config.latent_channels != shape[0]:
-        raise InputError(
-            f"{path}: latent_channels is {config.latent_channels}, and the U-Net's latents have {shape[0]}"
-        )
-    otherwise = 1.0 if class_name == "VQModel" else config.scaling_factor  # LDM scales no quantised latents
-    scaling = source.scaling(part, otherwise)
-    _require_numbers(path, "scaling_factor", [scaling], 1, positive=True)
-    return LatentDecoder(autoencoder, shape, scaling, *_mean_and_std(path, config, shape[0]))
-
-
-def _mean_and_std(path: Path, config: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation of an autoencoder's own latents, which the U-Net's lack.
-
-    They are ``latents_mean`` and ``latents_std``, as SDXL's pipeline takes them, or ``shift_factor`` and 1, as Stable
-    Diffusion 3's does.
-    """
-    mean, std, shift = (config.get(key) for key in ("latents_mean", "latents_std", "shift_factor"))
-    if mean is None and std is None:
-        _require_numbers(path, "shift_factor", [shift or 0.0], 1)
-        return [shift or 0.0], [1.0]
-    if mean is None or std is None or shift:
-        raise InputError(f"{path}: latents_mean and latents_std go together, and without shift_factor; write these two")
-    _require_numbers(path, "latents_mean", mean, channels)
-    _require_numbers(path, "latents_std", std, channels, positive=True)
-    return mean, std
-
-
-def _require_numbers(path: Path, key: str, values: Any, count: int, positive: bool = False) -> None:
-    are_numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
-    if (
-        not are_numbers
-        or len(values) != count
-        or not all(map(math.isfinite, values))
-        or (positive and min(values) <= 0)
-    ):
-        what = "positive and finite" if positive else "finite"
-        raise InputError(f"{path}: {key} is {values}; it must be {what}, {count} in number")
-
-
-def _conditioning(source: "Folder", unet: Any, prompts: Sequence[str], image_size: tuple[int, int]) -> TextConditioning:
-    """Load one text encoder, or SDXL's two."""
+def _conditioning(source: "Folder", unet: Any, texts: Sequence[str], image_size: tuple[int, int]) -> TextConditioning:
+    """Load one text encoder, or SDXL's two; the first text is the open condition's."""
     tokenizers, encoders = [source.tokenizer("tokenizer")], [source.module("text_encoder", "CLIPTextModel")]
     zeros = False
     if unet.config.addition_embed_type is not None:
         tokenizers.append(source.tokenizer("tokenizer_2"))
         encoders.append(source.module("text_encoder_2", "CLIPTextModelWithProjection"))
-        zeros = source.zeros_for_empty_prompt()
+        zeros = source.zeros_for_empty_prompt() and not texts[0]
     width = sum(encoder.config.hidden_size for encoder in encoders)
     if unet.config.cross_attention_dim != width:
         attended = f"cross_attention_dim is {unet.config.cross_attention_dim}"
         raise InputError(f"{source.path / 'unet' / 'config.json'}: {attended}, and the text encoders give {width}")
-    return TextConditioning(tokenizers, encoders, prompts, zeros, image_size)
+    return TextConditioning(tokenizers, encoders, texts, zeros, image_size)
 
 
-def _report_cut(lists: PromptLists, cut: set[int]) -> None:
+def report_cut(lists: PromptLists, cut: set[int]) -> None:
     """Say of each list how many prompts are too long."""
     first = 0
     for kind, prompts in (("training", lists.training), ("evaluation", lists.evaluation)):
@@ -190,18 +155,19 @@ def _described(
     source: "Folder", training: "Training", network: LatentNetwork, decoder: LatentDecoder
 ) -> DiffusionModel:
     """Describe a network and its decoder as a model; whatever was read belongs to its digest."""
-    log_alphas = training.log_alphas
+    around = OfTable(table=training.log_alphas, prediction=training.prediction)
     return DiffusionModel(
-        DiscreteDenoiser(network, log_alphas, training.prediction).eval().requires_grad_(False),
+        Preconditioned(network, around).eval().requires_grad_(False),
         digest(source.read),
         network.shape,
-        noise_range_of(log_alphas),
+        around.noise_range,
         network.feature_size,
         decoder=decoder.eval().requires_grad_(False),
     )
 
 
-def _clipped(model: DiffusionModel, bound: float | None) -> DiffusionModel:
+def clipped_at(model: DiffusionModel, bound: float | None) -> DiffusionModel:
+    """Clip a model's answers to [-bound, bound]; None leaves them."""
     if bound is None:
         return model
     return replace(model, denoiser=Clipped(model.denoiser, bound), digest=digest([model.digest, "clipped", bound]))

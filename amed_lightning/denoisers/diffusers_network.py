@@ -61,7 +61,7 @@ class LatentDecoder(nn.Module):
     The U-Net's latents are ``(z - mean) / std * scaling`` of the autoencoder's own ``z``.
 
     Args:
-        autoencoder: ``AutoencoderKL`` or ``VQModel``.
+        autoencoder: ``AutoencoderKL``, ``VQModel`` or ``AutoencoderDC``.
         latent_shape: channels, height, width of a latent.
         scaling: positive.
         mean: one number, or one per channel.
@@ -88,9 +88,10 @@ class LatentDecoder(nn.Module):
         for name, numbers in (("mean", mean), ("std", std)):
             by_channel = torch.tensor(numbers, dtype=torch.float64).reshape(-1, 1, 1)
             self.register_buffer(name, by_channel, persistent=False)
-        doublings = 2 ** (len(config.block_out_channels) - 1)
+        levels = config.get("block_out_channels") or config.decoder_block_out_channels
+        channels, doublings = config.get("out_channels", config.in_channels), 2 ** (len(levels) - 1)
         _, height, width = latent_shape
-        self.shape: tuple[int, int, int] = (config.out_channels, height * doublings, width * doublings)
+        self.shape: tuple[int, int, int] = (channels, height * doublings, width * doublings)
 
     def forward(self, latents: Latents) -> Images:
         """Return images, in [-1, 1] but for what the autoencoder overshoots."""

@@ -17,7 +17,7 @@ import diffusers
 
 from amed_lightning.config import InputError, shown
 from amed_lightning.denoisers.diffusers_keys import SCHEDULER, arguments, require_understood
-from amed_lightning.denoisers.discrete import Prediction
+from amed_lightning.denoisers.preconditioning import Prediction
 from amed_lightning.noise.betas import MAX_STEPS
 
 VARIANCE_PRESERVING = (

@@ -34,7 +34,7 @@ class TextConditioning(nn.Module):
     Args:
         tokenizers: of the encoders.
         encoders: one ``CLIPTextModel``, or that and a ``CLIPTextModelWithProjection``.
-        prompts: by number; the open condition is the empty prompt.
+        texts: the open condition's, empty or negative, then the prompts by number.
         zeros_for_empty: the empty prompt's embedding is zero, as in SDXL, and not what the encoders make of it.
         image_size: height and width that a U-Net with two encoders is told.
 
@@ -48,16 +48,16 @@ class TextConditioning(nn.Module):
         self,
         tokenizers: Sequence[Any],
         encoders: Sequence[Any],
-        prompts: Sequence[str],
+        texts: Sequence[str],
         zeros_for_empty: bool,
         image_size: tuple[int, int],
     ) -> None:
         super().__init__()
         self.encoders, self.zeros_for_empty = nn.ModuleList(encoders), zeros_for_empty
         parts = zip(tokenizers, encoders, strict=True)
-        tokenized = [_tokens(tokenizer, encoder, ["", *prompts]) for tokenizer, encoder in parts]
+        tokenized = [_tokens(tokenizer, encoder, list(texts)) for tokenizer, encoder in parts]
         self._tokens = [tokens for tokens, _ in tokenized]
-        self.cut = {position + OPEN_CLASS for _, cut in tokenized for position in cut}
+        self.cut = {position + OPEN_CLASS for _, cut in tokenized for position in cut} - {OPEN_CLASS}
         self.register_buffer("sizes", torch.tensor([*image_size, 0, 0, *image_size]), persistent=False)
         self._embedding = lru_cache(KEPT)(self._encode)
 

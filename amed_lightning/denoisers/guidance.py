@@ -1,7 +1,16 @@
 r"""Guidance as denoisers around others.
 
 Classifier-free guidance (Ho and Salimans 2021): ``D = D_open + w (D_class - D_open)``, both halves in one call of twice
-the batch: two network runs. The features are those of the half that knows its class.
+the batch: two network runs. The features are those of the half that knows its class. A negative prompt is the open
+condition of a model of prompts.
+
+Autoguidance (Karras et al. 2024): the same with ``D_open`` a weaker model of the same classes, smaller or trained for
+less; an evaluation costs the runs of both.
+
+Either is confined to an interval of levels, ``low < sigma <= high``, outside which there is only D_class and its cost
+(Kynkäänniemi et al. 2024). Where the levels of a batch differ, both are run if one of them is inside. Either is
+rescaled by phi, ``D <- D (phi std(D_class) / std(D) + 1 - phi)``, deviations over all numbers of a sample (Lin et al.
+2023, eqs. 15 and 16, who do this to the network's answer, whatever it is; here it is the image, for any model).
 
 Classifier guidance (Dhariwal and Nichol 2021): ``D = D_model + w sigma^2 grad_x log p(class | x; sigma)``, the same as
 adding ``-w sqrt(1 - alpha) grad log p``, with the gradient in the scaled image, to the noise of a variance-preserving
@@ -9,9 +18,10 @@ model. The denoiser may know the class too, as ADM does. The classifier is anoth
 one of the denoiser's.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -28,21 +38,101 @@ OPEN_CLASS = -1
 """The label that leaves the class open."""
 
 
-class ClassifierFreeGuidance(nn.Module):
+@dataclass(frozen=True)
+class Manner:
+    """Where and how far guidance goes.
+
+    Attributes:
+        interval: of levels, the lower excluded; None for all.
+        rescale: phi, 0 to 1.
+
+    Raises:
+        ValueError: an interval that is none, or another phi.
+    """
+
+    interval: tuple[float, float] | None = None
+    rescale: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.interval is not None and not 0 <= self.interval[0] < self.interval[1]:
+            raise ValueError(f"interval {list(self.interval)}: levels from one to a larger one, zero or more")
+        if not 0 <= self.rescale <= 1:
+            raise ValueError(f"rescale {self.rescale}: it lies between 0 and 1")
+
+
+PLAIN = Manner()
+
+
+def require_unused(manner: Manner, negative: str) -> None:
+    """Refuse options of a guidance that there is not.
+
+    Raises:
+        ValueError: one is given.
+    """
+    if manner != PLAIN or negative:
+        raise ValueError("nothing is guided away from another answer here; leave negative, interval and rescale out")
+
+
+class Extrapolated(nn.Module, ABC):
+    """Extrapolate from a weak answer through a strong one.
+
+    Args:
+        denoiser: answers strongly.
+        scale: 1 is the strong answer, more exaggerates.
+        manner: where, and rescaled or not.
+        cost: network runs of both.
+    """
+
+    def __init__(self, denoiser: Denoiser, scale: float, manner: Manner, cost: int) -> None:
+        super().__init__()
+        self.denoiser, self.scale, self.manner, self.cost = denoiser, scale, manner, cost
+
+    @abstractmethod
+    def both(self, x: Images, sigma: Level, condition: Condition | None) -> tuple[Denoised, Images]:
+        """Return the strong answer, and the weak one's image."""
+
+    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Denoise.
+
+        Raises:
+            ValueError: there are no labels where they are needed.
+        """
+        if self.manner.interval is None:
+            return self._extrapolated(*self.both(x, sigma, condition))
+        low, high = self.manner.interval
+        inside = (sigma > low) & (sigma <= high)
+        if not bool(inside.any()):
+            return replace(self.denoiser(x, sigma, condition), cost=self.denoiser.cost)
+        strong, weak = self.both(x, sigma, condition)
+        answer = self._extrapolated(strong, weak)
+        return replace(answer, image=torch.where(inside, answer.image, strong.image))
+
+    def _extrapolated(self, strong: Denoised, weak: Images) -> Denoised:
+        image = weak + self.scale * (strong.image - weak)
+        if self.manner.rescale:
+            ratio = _deviation(strong.image) / _deviation(image)
+            image = image * (self.manner.rescale * ratio + (1 - self.manner.rescale))
+        return replace(strong, image=image, cost=None)
+
+
+def _deviation(images: Images) -> Level:
+    return images.std(tuple(range(1, images.ndim)), keepdim=True)
+
+
+class ClassifierFreeGuidance(Extrapolated):
     """Extrapolate from the answer without a class to the one with it.
 
     Args:
         denoiser: answers with and without labels.
         scale: 1 is the conditional model, more exaggerates.
+        manner: where, and rescaled or not.
     """
 
-    def __init__(self, denoiser: Denoiser, scale: float) -> None:
-        super().__init__()
-        self.denoiser, self.scale = denoiser, scale
-        self.cost = 2 * denoiser.cost
+    def __init__(self, denoiser: Denoiser, scale: float, manner: Manner = PLAIN) -> None:
+        super().__init__(denoiser, scale, manner, 2 * denoiser.cost)
 
-    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
-        """Denoise.
+    def both(self, x: Images, sigma: Level, condition: Condition | None) -> tuple[Denoised, Images]:
+        """Return the answer with a class, and the image without one.
 
         Raises:
             ValueError: there are no labels.
@@ -53,19 +143,79 @@ class ClassifierFreeGuidance(nn.Module):
         levels = torch.cat([sigma, sigma]) if sigma.ndim else sigma
         answer = self.denoiser(torch.cat([x, x]), levels, both)
         guided, unguided = answer.image.chunk(2)
-        return Denoised(unguided + self.scale * (guided - unguided), answer.features.chunk(2)[0])
+        return Denoised(guided, answer.features.chunk(2)[0]), unguided
 
 
-def classifier_free(model: DiffusionModel, scale: float) -> DiffusionModel:
+class AutoGuidance(Extrapolated):
+    """Extrapolate from a weaker model's answer through the model's own.
+
+    Args:
+        denoiser: the model's.
+        weak: the weaker model's.
+        scale: 1 is the model itself, more exaggerates.
+        manner: where, and rescaled or not.
+    """
+
+    def __init__(self, denoiser: Denoiser, weak: Denoiser, scale: float, manner: Manner = PLAIN) -> None:
+        super().__init__(denoiser, scale, manner, denoiser.cost + weak.cost)
+        self.weak = weak
+
+    def both(self, x: Images, sigma: Level, condition: Condition | None) -> tuple[Denoised, Images]:
+        """Return both models' answers."""
+        return self.denoiser(x, sigma, condition), self.weak(x, sigma, condition).image
+
+
+def classifier_free(model: DiffusionModel, scale: float, manner: Manner = PLAIN, negative: str = "") -> DiffusionModel:
     """Guide a model that answers with and without labels.
+
+    Args:
+        model: with classes or prompts.
+        scale: 1 is the model itself, more exaggerates.
+        manner: where, and rescaled or not.
+        negative: the open condition's prompt, which the model knows already; its digest does not.
 
     Raises:
         ValueError: the model is unconditional.
     """
     if not model.is_conditional:
         raise ValueError("guidance needs a class-conditional model, and this one has no classes")
-    denoiser = ClassifierFreeGuidance(model.denoiser, scale)
-    return replace(model, denoiser=denoiser, digest=digest([model.digest, "classifier-free guidance", scale]))
+    return _guided(
+        model,
+        ClassifierFreeGuidance(model.denoiser, scale, manner),
+        ["classifier-free guidance", scale, *([negative] if negative else [])],
+    )
+
+
+def auto_guided(model: DiffusionModel, weak: DiffusionModel, scale: float, manner: Manner = PLAIN) -> DiffusionModel:
+    """Guide a model by a weaker one.
+
+    Args:
+        model: the better one; its levels, decoder and prompts are the guided model's.
+        weak: of samples of the same shape, and of the same classes or prompts.
+        scale: 1 is the model itself, more exaggerates.
+        manner: where, and rescaled or not.
+
+    Raises:
+        ValueError: the two make different samples, or know different classes or prompts.
+    """
+    for name, mine, other in (
+        ("makes samples of shape", model.shape, weak.shape),
+        ("has classes:", model.num_classes, weak.num_classes),
+        ("has prompts:", model.prompts is not None, weak.prompts is not None),
+    ):
+        if mine != other:
+            raise ValueError(f"the model {name} {mine}, and the weak one {other}; take a weaker model of the same kind")
+    if model.prompts is not None and weak.prompts is not None and model.prompts.texts != weak.prompts.texts:
+        raise ValueError("the model and the weak one have different prompts; give both the same")
+    return _guided(
+        model, AutoGuidance(model.denoiser, weak.denoiser, scale, manner), ["autoguidance", weak.digest, scale]
+    )
+
+
+def _guided(model: DiffusionModel, denoiser: Extrapolated, how: list[object]) -> DiffusionModel:
+    """Replace a model's denoiser; how it is guided belongs to its digest."""
+    manner = [] if denoiser.manner == PLAIN else [denoiser.manner]
+    return replace(model, denoiser=denoiser, digest=digest([model.digest, *how, *manner]))
 
 
 class ClassifierGuidance(nn.Module):

@@ -3,6 +3,7 @@
 Any other network is a :class:`~amed_lightning.flow.model.Denoiser` of one's own in a ``DiffusionModel``.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,14 +12,8 @@ from torch import Tensor, nn
 
 from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers.bottleneck import averaged, observe, observed
-from amed_lightning.denoisers.discrete import (
-    DiscreteDenoiser,
-    FlowDenoiser,
-    NetworkDenoiser,
-    Prediction,
-    noise_range_of,
-)
 from amed_lightning.denoisers.files import weights_digest
+from amed_lightning.denoisers.preconditioning import FlowMatching, OfTable, Preconditioned, Prediction
 from amed_lightning.flow.model import Condition, DiffusionModel, Features
 from amed_lightning.noise.betas import log_alphas_of
 from amed_lightning.noise.schedules import NoiseRange
@@ -26,7 +21,7 @@ from amed_lightning.tensors import Images
 
 
 class OwnNetwork(nn.Module):
-    """Anybody's network as one that a :class:`DiscreteDenoiser` asks.
+    """Anybody's network as one that a :class:`Preconditioned` asks.
 
     Args:
         network: answers with a tensor of the state's shape; channels beyond the state's are variances, unused.
@@ -79,9 +74,9 @@ def discrete_model(
     steps = [float(beta) for beta in betas]
     if len(steps) < 2 or not all(0 < beta < 1 for beta in steps):
         raise InputError("betas: there are two at least, each between 0 and 1")
-    log_alphas = log_alphas_of(steps)
-    denoiser = DiscreteDenoiser(OwnNetwork(network, bottleneck), log_alphas, prediction)
-    return _described(denoiser, shape, noise_range_of(log_alphas), prediction, num_classes)
+    around = OfTable(table=log_alphas_of(steps), prediction=prediction)
+    denoiser = Preconditioned(OwnNetwork(network, bottleneck), around)
+    return _described(denoiser, shape, around.noise_range, prediction, num_classes)
 
 
 def flow_model(
@@ -90,34 +85,40 @@ def flow_model(
     times: tuple[float, float] = (0.001, 0.999),
     num_classes: int = 0,
     bottleneck: nn.Module | None = None,
+    shift: float = 1.0,
 ) -> DiffusionModel:
     """Describe a network that was trained by flow matching, as Stable Diffusion 3's. It is frozen, in place.
+
+    At ``s = 1`` the level is infinite; sampling begins at the largest of ``times``, with noise alone.
 
     Args:
         network: called as ``network(x, time)``, with a label per sample as the third argument if there are classes;
             ``x`` is ``(1 - s) x_0 + s n``, ``time`` is 1000 s, and it answers with ``n - x_0``.
         shape: channels, height, width of a sample.
-        times: the smallest and the largest s, between which it is used.
+        times: the smallest and the largest s, between which it is used, before the shift.
         num_classes: number of labels, 0 for an unconditional model.
         bottleneck: the one of its modules whose output a predictor is to see; without, no predictor can be fitted.
+        shift: of the times that it is used at, which the schedule ``flow`` takes; positive.
 
     Raises:
-        InputError: times that are none, or a network that does not answer in the state's shape.
+        InputError: times that are none, a shift that is no factor, or a network that does not answer in the state's
+            shape.
     """
     if not 0 < times[0] < times[1] < 1:
         raise InputError(f"times {times}: they lie between 0 and 1, the smaller first")
-    sigma_min, sigma_max = (time / (1 - time) for time in times)
-    denoiser = FlowDenoiser(OwnNetwork(network, bottleneck))
-    return _described(denoiser, shape, NoiseRange(sigma_min, sigma_max), "flow_prediction", num_classes)
+    if not 0 < shift < math.inf:
+        raise InputError(f"shift {shift}: it multiplies levels, so it is positive and finite")
+    sigma_min, sigma_max = (shift * time / (1 - time) for time in times)
+    denoiser = Preconditioned(OwnNetwork(network, bottleneck), FlowMatching())
+    return _described(denoiser, shape, NoiseRange(sigma_min, sigma_max, shift=shift), "flow_prediction", num_classes)
 
 
 def _described(
-    denoiser: NetworkDenoiser, shape: tuple[int, int, int], noise_range: NoiseRange, prediction: str, num_classes: int
+    denoiser: Preconditioned, shape: tuple[int, int, int], noise_range: NoiseRange, prediction: str, num_classes: int
 ) -> DiffusionModel:
     """Freeze a denoiser, and describe it by what it has and what it answers."""
     denoiser.eval().requires_grad_(False)
-    own = denoiser.network
-    assert isinstance(own, OwnNetwork)
+    own = denoiser.model
     label = torch.zeros(1, dtype=torch.long) if num_classes else None
     like = next(own.network.parameters(), torch.zeros(()))
     with torch.inference_mode():
@@ -125,5 +126,6 @@ def _described(
             like.new_zeros(1, *shape), like.new_zeros(1), label if label is None else label.to(like.device)
         )
     kind = f"{type(own.network).__module__}.{type(own.network).__qualname__}"
-    made_of = [kind, weights_digest(own.network), shape, noise_range, prediction, num_classes, features.shape[1]]
+    levels = {name: getattr(noise_range, name) for name in ("sigma_min", "sigma_max", "log_alphas")}
+    made_of = [kind, weights_digest(own.network), shape, levels, prediction, num_classes, features.shape[1]]
     return DiffusionModel(denoiser, digest(made_of), shape, noise_range, features.shape[1], num_classes)

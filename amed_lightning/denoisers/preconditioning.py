@@ -10,34 +10,66 @@ cm          the same                            the same               the same 
 vp, edm_vp  1                                   -sigma: F is the noise 1/sqrt(1+sigma^2)             (M - 1) t(sigma)
 vp_discrete the same                            the same               the same                      step(sigma)
 edm_iddpm   the same                            the same               the same                      the nearest step
+table       by what F is, below                 by what F is, below    the same                      step(sigma)
 edm_ve      1                                   sigma                  1                             ln(sigma / 2)
+flow        1 / (1 + sigma)                     -sigma / (1 + sigma)   1 / (1 + sigma)               1000 s
 =========== =================================== ====================== ============================= ================
 
 cm is EDM's network in the consistency models' files (Song et al. 2023). vp is the variance-preserving form of ADM, and
 edm_vp that of EDM's baseline, where ``sigma^2 + 1 = exp(beta_d t^2 / 2 + beta_min t)``; t is not rounded to the steps
 of training. vp_discrete is the same by a table of the steps' cumulative alphas, between which the step is linear in ln
-alpha. edm_iddpm is EDM's baseline on the cosine table, which is told the step whose level is nearest, as published:
-between two levels c_out and c_in follow sigma, and c_noise jumps in the middle. The data's standard deviation is taken
-as 1 in all but the first two.
+alpha; table is that of DDPM, LDM and Stable Diffusion, whose alphas are written out. edm_iddpm is EDM's baseline on the
+cosine table, which is told the step whose level is nearest, as published: between two levels c_out and c_in follow
+sigma, and c_noise jumps in the middle. The data's standard deviation is taken as 1 in all but the first two.
+
+In the variance-preserving forms F is the noise n unless it is said to be another:
+
+============ =================== ============================= =======================================================
+             c_skip              c_out                         F
+============ =================== ============================= =======================================================
+epsilon      1                   -sigma                        n
+v_prediction 1 / (1 + sigma^2)   -sigma / sqrt(1 + sigma^2)    ``alpha n - alpha sigma x_0`` (Salimans and Ho 2022,
+                                                               appendix D) with ``alpha = 1 / sqrt(1 + sigma^2)``
+sample       0                   1                             x_0
+============ =================== ============================= =======================================================
+
+A network of flow matching (Liu et al. 2023; Stable Diffusion 3, Esser et al. 2024) sees ``(1 - s) x_0 + s n`` at the
+time ``s = sigma / (1 + sigma)``, which is ``x / (1 + sigma)``, and predicts ``n - x_0``. A step of Euler's method from
+sigma to sigma' is one from s to s' in its own states: ``(x + (sigma' - sigma) (x - D) / sigma) / (1 + sigma')
+= x / (1 + sigma) + (s' - s) F``. At ``s = 1`` sigma is infinite: models go up to the largest s that they say.
 """
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from amed_lightning.denoisers.adm import NoisyClassifier
-from amed_lightning.denoisers.unet import UNet
-from amed_lightning.flow.model import Condition, Denoised
+from amed_lightning.flow.model import Condition, Denoised, Features
 from amed_lightning.noise.betas import BETAS, RESCALED_STEPS, NoiseSchedule, cosine_betas, log_alphas_of
 from amed_lightning.noise.discrete_time import DiscreteTime
+from amed_lightning.noise.schedules import NoiseRange
 from amed_lightning.tensors import Images, Level, per_sample
+
+Network: TypeAlias = Callable[[Images, Float[Tensor, "batch"], Condition | None], tuple[Images, Features]]
+"""Answers at a scaled state, c_noise per sample and their conditions, with its bottleneck features."""
+Moving: TypeAlias = Callable[[Tensor], Tensor]
+"""What a module does to its tensors where it is moved or converted."""
+Prediction: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
+SKIP_AND_OUT: dict[Prediction, Callable[[Level], tuple[Level | float, Level]]] = {
+    "epsilon": lambda sigma: (1.0, -sigma),
+    "v_prediction": lambda sigma: (1 / (1 + sigma.square()), -sigma / (1 + sigma.square()).sqrt()),
+    "sample": lambda sigma: (0.0, torch.ones_like(sigma)),
+}
+"""The factors of the state and of what a variance-preserving network predicts in the clean image."""
+FLOW_STEPS = 1000
+"""What a network of flow matching takes its time in."""
 
 
 class Coefficients(NamedTuple):
@@ -55,9 +87,12 @@ class Preconditioning(ABC):
 
     Attributes:
         sigma_data: standard deviation of the data.
+        rounds: whether a level is rounded to the images' precision first, as in EDM's code; else its coefficients are
+            those of the level itself.
     """
 
     sigma_data: float = 1.0
+    rounds: ClassVar[bool] = True
 
     @property
     def log_alphas(self) -> tuple[float, ...] | None:
@@ -67,6 +102,10 @@ class Preconditioning(ABC):
     @abstractmethod
     def coefficients(self, sigma: Level) -> Coefficients:
         """Return what surrounds the network at level ``sigma``."""
+
+    def following(self, moving: Moving) -> "Preconditioning":
+        """Return what surrounds the network where it goes; only a table goes with it."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -107,12 +146,20 @@ class OfUnitVariance(Preconditioning):
             raise ValueError(f"sigma_data is {self.sigma_data}; this preconditioning takes it as 1")
 
 
-class NoisePrediction(OfUnitVariance):
-    """The variance-preserving form, in which the network says the noise."""
+@dataclass(frozen=True)
+class VariancePreserving(OfUnitVariance):
+    """The variance-preserving form.
+
+    Attributes:
+        prediction: what the network says.
+    """
+
+    prediction: Prediction = field(default="epsilon", kw_only=True)
 
     def coefficients(self, sigma: Level) -> Coefficients:
         """Return what surrounds the network at level ``sigma``."""
-        return Coefficients(1.0, -sigma, (1 + sigma.square()).sqrt(), self.step(sigma))
+        skip, out = SKIP_AND_OUT[self.prediction](sigma)
+        return Coefficients(skip, out, (1 + sigma.square()).sqrt(), self.step(sigma))
 
     @abstractmethod
     def step(self, sigma: Level) -> Level:
@@ -120,7 +167,7 @@ class NoisePrediction(OfUnitVariance):
 
 
 @dataclass(frozen=True)
-class VP(NoisePrediction):
+class VP(VariancePreserving):
     """Steps of the variance-preserving SDE (Song et al. 2021), fractions included.
 
     Attributes:
@@ -151,8 +198,8 @@ class VP(NoisePrediction):
         return level(-(self.beta_d * t**2 / 2 + self.beta_min * t) / 2)
 
 
-class Discrete(NoisePrediction):
-    """A table of training's steps."""
+class Discrete(VariancePreserving):
+    """A table of training's steps, 0 to M - 1, fractions included."""
 
     @property
     @abstractmethod
@@ -164,9 +211,42 @@ class Discrete(NoisePrediction):
         """The levels of the first and of the last step."""
         return level(self.log_alphas[0]), level(self.log_alphas[-1])
 
+    def step(self, sigma: Level) -> Level:
+        """Return the step that the network is told at a level."""
+        table = self._table.to(sigma.device)
+        return len(table) * DiscreteTime(table).of(sigma.double()) - 1
+
+    def following(self, moving: Moving) -> "Discrete":
+        """Let the table go where the network goes, in its own precision."""
+        self.__dict__["_table"] = self._table.to(moving(self._table).device)
+        return self
+
     @cached_property
     def _table(self) -> Tensor:
         return torch.tensor(self.log_alphas, dtype=torch.float64, device="cpu")  # whatever the default device
+
+
+@dataclass(frozen=True)
+class OfTable(Discrete):
+    """Steps of DDPM's and Stable Diffusion's trainings, fractions included.
+
+    Attributes:
+        table: half the log of the cumulative alphas at times 1/M, ..., 1; two at least, decreasing.
+    """
+
+    table: tuple[float, ...] = field(default=(), repr=False)
+    rounds = False
+
+    @property
+    def log_alphas(self) -> tuple[float, ...]:
+        """Half the log of the cumulative alphas after each step."""
+        return self.table
+
+    @property
+    def noise_range(self) -> NoiseRange:
+        """The levels of the first and of the last entry, between which the network was trained."""
+        sigma_min, sigma_max = (math.sqrt(math.expm1(-2 * end)) for end in (self.table[0], self.table[-1]))
+        return NoiseRange(sigma_min, sigma_max, self.table)
 
 
 @dataclass(frozen=True)
@@ -190,8 +270,7 @@ class VPDiscrete(Discrete):
 
     def step(self, sigma: Level) -> Level:
         """Return the step that the network is told at a level."""
-        time = DiscreteTime(self._table.to(sigma.device)).of(sigma.double())
-        step = self.diffusion_steps * time - 1
+        step = super().step(sigma)
         return (step * RESCALED_STEPS / self.diffusion_steps if self.rescale_timesteps else step).to(sigma.dtype)
 
 
@@ -236,6 +315,23 @@ class IDDPM(Discrete):
         return torch.bucketize(sigma.detach().double(), (rising[1:] + rising[:-1]) / 2).to(sigma.dtype) - 1
 
 
+@dataclass(frozen=True)
+class FlowMatching(OfUnitVariance):
+    """Rectified flows.
+
+    Attributes:
+        steps: the network's time at ``s = 1``.
+    """
+
+    steps: float = FLOW_STEPS
+    rounds = False
+
+    def coefficients(self, sigma: Level) -> Coefficients:
+        """Return what surrounds the network at level ``sigma``."""
+        scale = 1 + sigma
+        return Coefficients(1 / scale, -sigma / scale, scale, self.steps * sigma / scale)
+
+
 class VE(OfUnitVariance):
     """EDM's form of the variance-exploding SDE (Song et al. 2021)."""
 
@@ -263,9 +359,10 @@ class Preconditioned(nn.Module):
 
     cost = 1
 
-    def __init__(self, model: UNet, preconditioning: Preconditioning) -> None:
+    def __init__(self, model: Network, preconditioning: Preconditioning) -> None:
         super().__init__()
-        self.model, self.preconditioning = model, preconditioning
+        self.model: Any = model
+        self.preconditioning = preconditioning.following(lambda tensor: tensor)  # a table is made before it is needed
 
     @property
     def sigma_data(self) -> float:
@@ -278,17 +375,15 @@ class Preconditioned(nn.Module):
 
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise ``x`` at level ``sigma``; a negative label, or None, leaves the class open."""
-        at = self.preconditioning.coefficients(sigma.to(x.dtype))
-        labels = self._one_hot(condition, x)
-        output, features = self.model(x / at.scale, per_sample(at.noise, x.shape[0]), labels)
+        at = self.coefficients(sigma.to(x.dtype) if self.preconditioning.rounds else sigma)
+        code = per_sample(at.noise, x.shape[0]).to(x.dtype)
+        output, features = self.model((x / at.scale).to(x.dtype), code, condition)
         answer = output[:, : x.shape[1]].to(x.dtype)
-        return Denoised(at.skip * x + at.out * answer, features)
+        return Denoised((at.skip * x + at.out * answer).to(x.dtype), features)
 
-    def _one_hot(self, labels: Condition | None, like: Images) -> Tensor | None:
-        if labels is None or not self.model.label_dim:
-            return None
-        hot = F.one_hot(labels.clamp(min=0), self.model.label_dim) * (labels >= 0)[:, None]
-        return hot.to(like.dtype)
+    def _apply(self, fn: Moving, recurse: bool = True) -> "Preconditioned":
+        self.preconditioning = self.preconditioning.following(fn)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
 class PreconditionedClassifier(nn.Module):

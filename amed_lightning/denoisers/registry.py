@@ -10,9 +10,10 @@ from amed_lightning.denoisers.diffusers_models import latent_diffusion, stable_d
 from amed_lightning.denoisers.families import consistency, edm, guided_diffusion, of_family
 from amed_lightning.denoisers.files import load_model, read_model, without_labels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
-from amed_lightning.denoisers.guidance import classifier_free
+from amed_lightning.denoisers.guidance import Manner, auto_guided, classifier_free
 from amed_lightning.denoisers.pooling import pooled
 from amed_lightning.denoisers.thresholding import thresholded
+from amed_lightning.denoisers.transformer_models import transformer
 from amed_lightning.denoisers.zoo.card import Card, load_card, named
 from amed_lightning.denoisers.zoo.local import local_model
 from amed_lightning.denoisers.zoo.outline import outlined, require_facts
@@ -51,14 +52,32 @@ def file(path: str) -> DiffusionModel:
     return of_family("edm", read_model(Path(path))).model()
 
 
-def guided(of: Spec, scale: float) -> DiffusionModel:
-    """A class-conditional model under classifier-free guidance; every evaluation costs two network runs.
+def guided(of: Spec, scale: float, interval: tuple[float, float] | None = None, rescale: float = 0.0) -> DiffusionModel:
+    """A class-conditional model under classifier-free guidance; an evaluation costs two network runs.
 
     Args:
         of: name and options of the model.
         scale: 1 is the model itself, more exaggerates the class.
+        interval: of levels sigma outside which the model is not guided, at half the cost.
+        rescale: how far an image's deviation becomes that of the unguided one, 0 to 1.
     """
-    return classifier_free(build("model", DENOISERS, of), scale)
+    return classifier_free(build("model", DENOISERS, of), scale, Manner(interval, rescale))
+
+
+def autoguided(
+    of: Spec, weak: Spec, scale: float, interval: tuple[float, float] | None = None, rescale: float = 0.0
+) -> DiffusionModel:
+    """A model that is guided by a weaker one of the same kind; an evaluation costs the runs of both.
+
+    Args:
+        of: name and options of the model.
+        weak: name and options of the weaker one, with the same classes or prompts.
+        scale: 1 is the model itself, more exaggerates what it does better.
+        interval: of levels sigma outside which the model is not guided, at its own cost.
+        rescale: how far an image's deviation becomes that of the unguided one, 0 to 1.
+    """
+    better, weaker = (build("model", DENOISERS, spec) for spec in (of, weak))
+    return auto_guided(better, weaker, scale, Manner(interval, rescale))
 
 
 def thresholding(of: Spec, quantile: float = 0.995) -> DiffusionModel:
@@ -102,6 +121,7 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "file": file,
     "anisotropic_gaussian": anisotropic_gaussian,
     "guided": guided,
+    "autoguided": autoguided,
     "thresholded": thresholding,
     "pooled": pooling,
     "edm": edm,
@@ -109,10 +129,11 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "guided_diffusion": guided_diffusion,
     "latent_diffusion": latent_diffusion,
     "stable_diffusion": stable_diffusion,
+    "transformer": transformer,
     "pretrained": pretrained,
 }
 WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {
-    "guided": classifier_free,
+    "guided": lambda model, scale, interval, rescale: classifier_free(model, scale, Manner(interval, rescale)),
     "thresholded": thresholded,
     "pooled": pooled,
 }

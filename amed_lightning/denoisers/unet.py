@@ -24,7 +24,7 @@ from amed_lightning.denoisers.layers import (
     group_norm,
     silent,
 )
-from amed_lightning.flow.model import Features
+from amed_lightning.flow.model import Condition, Features
 from amed_lightning.tensors import Images
 
 Outputs = Float[Tensor, "batch outputs height width"]
@@ -115,6 +115,14 @@ class Block(nn.Module):
         return projected
 
 
+def one_hot(labels: Condition | None, classes: int, like: Images) -> Float[Tensor, "batch classes"] | None:
+    """Return a row per label, zero where it is negative; None where nothing is said or there are no classes."""
+    if labels is None or not classes:
+        return None
+    hot = F.one_hot(labels.clamp(min=0), classes) * (labels >= 0)[:, None]
+    return hot.to(like.dtype)
+
+
 @runtime_checkable
 class UNet(Protocol):
     """The network F(x, c_noise, labels) inside a preconditioned denoiser, a module.
@@ -128,14 +136,14 @@ class UNet(Protocol):
     feature_size: int
 
     def __call__(
-        self, x: Images, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None
+        self, x: Images, c_noise: Float[Tensor, "batch"], labels: Condition | None
     ) -> tuple[Outputs, Features]:
         """Run the network.
 
         Args:
             x: scaled noisy images.
             c_noise: the level's code.
-            labels: one-hot; a zero row, or None, leaves the class open.
+            labels: a negative one, or None, leaves the class open.
 
         Returns:
             The output, and the bottleneck's activation averaged over channels, flattened.

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.computing import Autocast, Computing
-from amed_lightning.denoisers.discrete import NetworkDenoiser
-from amed_lightning.denoisers.guidance import ClassifierFreeGuidance
+from amed_lightning.denoisers.guidance import PLAIN, ClassifierFreeGuidance
 from amed_lightning.denoisers.pooling import Pooled
 from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.denoisers.thresholding import Clipped
@@ -18,8 +16,6 @@ from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.tabulated import Table, table_of
 
-Surrounded: TypeAlias = NetworkDenoiser | Preconditioned
-"""A network and what surrounds it, at each level four numbers."""
 WRAPPERS = (Computing, Autocast, Pooled, ClassifierFreeGuidance, Clipped)
 
 
@@ -32,7 +28,7 @@ class Inside:
         clip: images are clipped to [-clip, clip] once they are guided; None where they are not.
     """
 
-    denoiser: Surrounded
+    denoiser: Preconditioned
     clip: float | None
 
 
@@ -44,7 +40,7 @@ def inside(model: DiffusionModel) -> Inside:
     """
     layers = list(_layers(model.denoiser))
     *around, denoiser = layers
-    if not isinstance(denoiser, Surrounded):
+    if not isinstance(denoiser, Preconditioned):
         raise InputError(
             f"a {type(denoiser).__name__} is inside the model: what can be exported is a network at scaled states and "
             f"times, guided without a classifier and clipped or not"
@@ -52,6 +48,8 @@ def inside(model: DiffusionModel) -> Inside:
     kinds = [type(each) for each in around]
     if Clipped in kinds and ClassifierFreeGuidance in kinds[: kinds.index(Clipped)]:
         raise InputError("images are clipped before they are guided, which no other program does")
+    if any(isinstance(each, ClassifierFreeGuidance) and each.manner != PLAIN for each in around):
+        raise InputError("guidance in an interval of levels, or rescaled, is not what the other program does")
     bounds = [each.bound for each in around if isinstance(each, Clipped)]
     return Inside(denoiser, min(bounds, default=None))
 

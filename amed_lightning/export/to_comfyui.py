@@ -7,7 +7,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from amed_lightning.denoisers.discrete import FlowDenoiser
+from amed_lightning.denoisers.preconditioning import FlowMatching
 from amed_lightning.export.network import inside, table_for
 from amed_lightning.sampling.sampler import Sampler
 
@@ -28,7 +28,7 @@ def comfyui_numbers(sampler: Sampler) -> dict[str, Any]:
     """
     table, inner = table_for(sampler), inside(sampler.model)
     told = table.told.tolist()
-    scales = [1 + level if isinstance(inner.denoiser, FlowDenoiser) else 1.0 for level in told]
+    scales = [1 + level if isinstance(inner.denoiser.preconditioning, FlowMatching) else 1.0 for level in told]
     levels = [level / scale if scale > 1 else level for level, scale in zip(told, scales, strict=True)]
     numbers = {"levels": levels, "scales": scales, "told": told}
     return numbers | {"noise": table.noise.tolist(), "answers": table.answers.tolist()}

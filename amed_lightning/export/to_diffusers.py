@@ -9,7 +9,7 @@ from typing import Any
 
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.discrete import DiscreteDenoiser
+from amed_lightning.denoisers.preconditioning import OfTable
 from amed_lightning.export.network import inside, table_for
 from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.solvers.adams_bashforth import Equidistant
@@ -58,7 +58,8 @@ def placed_config(sampler: Sampler) -> dict[str, Any]:
     """
     predictor, inner = sampler.placer, inside(sampler.model)
     assert isinstance(predictor, AMEDPredictor)
-    if not isinstance(inner.denoiser, DiscreteDenoiser):
+    around = inner.denoiser.preconditioning
+    if not isinstance(around, OfTable):
         raise InputError("a predictor reads the bottleneck of a U-Net of discrete time, and this model is none")
     if sampler.denoise_to_zero:
         raise InputError("denoise_to_zero: a scheduler of a predictor ends at the last level; leave it out")
@@ -69,8 +70,8 @@ def placed_config(sampler: Sampler) -> dict[str, Any]:
         "sigmas": sampler.sigmas.tolist(),
         "afs": sampler.afs,
         **_slope(sampler.solver),
-        "log_alphas": inner.denoiser.log_alphas.tolist(),
-        "prediction_type": inner.denoiser.prediction,
+        "log_alphas": list(around.table),
+        "prediction_type": around.prediction,
         "predictor": options | {"weights": weights},
         "clip": inner.clip,
     }

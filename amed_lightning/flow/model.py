@@ -24,10 +24,17 @@ Condition: TypeAlias = Int[Tensor, "batch"]
 
 @dataclass(frozen=True, slots=True)
 class Denoised:
-    """One answer of a denoiser: the clean image it estimates, and its bottleneck features."""
+    """One answer of a denoiser.
+
+    Attributes:
+        image: the clean image that it estimates.
+        features: its bottleneck.
+        cost: network runs that it took, where they were not the denoiser's ``cost``.
+    """
 
     image: Images
     features: Features
+    cost: int | None = None
 
 
 @runtime_checkable
@@ -35,7 +42,7 @@ class Denoiser(Protocol):
     """Estimates clean images.
 
     Attributes:
-        cost: network runs per evaluation.
+        cost: network runs per evaluation, at most.
     """
 
     @property

@@ -59,7 +59,8 @@ class ProbabilityFlow:
     def __call__(self, x: Images, sigma: Level) -> Evaluation:
         """Evaluate the flow at ``x`` and level ``sigma``."""
         denoised = self.denoiser(x, sigma * self.time_scale, self.condition)
-        return Evaluation(sigma, denoised.image, (x - denoised.image) / sigma, denoised.features, self.denoiser.cost)
+        cost = self.denoiser.cost if denoised.cost is None else denoised.cost
+        return Evaluation(sigma, denoised.image, (x - denoised.image) / sigma, denoised.features, cost)
 
     def scaled(self, time_scale: Level | float) -> "ProbabilityFlow":
         """Return this flow with another time scale."""

@@ -13,6 +13,7 @@ polynomial ``(sigma_max^(1/rho) + u (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho
 logsnr     geometric (DPM-Solver, Lu et al. 2022)
 time       uniform, then warped by rho, in the time of the variance-preserving SDE (Song et al. 2021) whose ends fit
 discrete   uniform, then warped by rho, in the model's own discrete time (DDPM, Ho et al. 2020; Stable Diffusion)
+flow       uniform in the time of a flow, ``s = sigma / (1 + sigma)``, then shifted (Stable Diffusion 3, FLUX)
 explicit   a list of levels
 gits       the list that a dynamic program chose among a fine teacher's levels (GITS, Chen et al. 2024)
 ========== =====================================================================================================
@@ -32,6 +33,7 @@ from torch import Tensor
 from amed_lightning.noise.discrete_time import DiscreteTime
 from amed_lightning.noise.form import Form, require_choice
 from amed_lightning.noise.found import Found, read_found
+from amed_lightning.noise.shift import dynamic_shift
 from amed_lightning.tensors import Level
 
 Grid: TypeAlias = Float[Tensor, "levels"]
@@ -53,14 +55,16 @@ class NoiseRange:
         sigma_min: smallest level, positive.
         sigma_max: largest level.
         log_alphas: for a discrete-time model, half the log of its cumulative alphas at times 1/M, 2/M, ..., 1.
+        shift: of a flow's times in the model's own pipeline, positive.
 
     Raises:
-        ValueError: the levels are not positive and increasing, or the table does not decrease.
+        ValueError: the levels are not positive and increasing, the table does not decrease, or the shift is no factor.
     """
 
     sigma_min: float
     sigma_max: float
     log_alphas: tuple[float, ...] | None = field(default=None, repr=False)
+    shift: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max:
@@ -68,6 +72,17 @@ class NoiseRange:
         table = self.log_alphas
         if table is not None and not (len(table) > 1 and all(after < before for before, after in pairwise(table))):
             raise ValueError("a model's table of alphas has at least two entries and decreases, and this one does not")
+        require_shift(self.shift)
+
+
+def require_shift(shift: float) -> None:
+    """Refuse a shift that is no factor of levels.
+
+    Raises:
+        ValueError: it is not positive and finite.
+    """
+    if not 0 < shift < math.inf:
+        raise ValueError(f"a shift multiplies levels, so it is positive and finite, and {shift} is not")
 
 
 @runtime_checkable
@@ -221,6 +236,49 @@ class Discrete:
 
 
 @dataclass(frozen=True)
+class Flow:
+    """Uniform in the time of a flow before its shift.
+
+    With a shift a and the ends' times ``s = (sigma / a) / (1 + sigma / a)``, levels are ``a s / (1 - s)`` at times
+    between them that are as far from one another. A published pipeline of N steps has the levels of times 1 to 1/N,
+    the first of which is infinite, and then 0: this schedule's first is the model's sigma_max, its last sigma_min, and
+    ``denoise_to_zero`` adds the step to 0.
+
+    Args:
+        shift: a; the model's own pipeline's where nothing is said.
+        tokens: of an image, in place of ``shift``: exp of the line through ``base_shift`` at 256 tokens and
+            ``max_shift`` at 4096.
+        base_shift: FLUX's.
+        max_shift: FLUX's.
+
+    Raises:
+        ValueError: a shift that is none, or both that and tokens.
+    """
+
+    shift: float | None = None
+    tokens: int | None = None
+    base_shift: float = 0.5
+    max_shift: float = 1.15
+
+    def __post_init__(self) -> None:
+        if self.shift is not None and self.tokens is not None:
+            raise ValueError("give `shift` or `tokens`, from which it follows, and not both")
+        require_shift(self._factor(1.0))
+
+    def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
+        """Return the levels at ``u``."""
+        shift = self._factor(noise_range.shift)
+        first, last = (level / (shift + level) for level in (noise_range.sigma_max, noise_range.sigma_min))
+        time = first + u * (last - first)
+        return shift * time / (1 - time)
+
+    def _factor(self, own: float) -> float:
+        if self.tokens is not None:
+            return dynamic_shift(self.tokens, self.base_shift, self.max_shift)
+        return own if self.shift is None else self.shift
+
+
+@dataclass(frozen=True)
 class Explicit:
     """A list of levels; levels inside its intervals are uniform in sigma^(1/7).
 
@@ -299,6 +357,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "logsnr": Logsnr,
     "time_uniform": TimeUniform,
     "discrete": Discrete,
+    "flow": Flow,
     "explicit": Explicit,
     "gits": gits,
 }

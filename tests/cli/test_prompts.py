@@ -10,7 +10,7 @@ import yaml
 from amed_lightning.data.folder import image_files
 from amed_lightning.denoisers.zoo.card import ZOO
 
-from ..denoisers import pipelines
+from ..denoisers import pipelines, transformers
 from .command import call, refusal
 
 SAMPLER = {
@@ -36,8 +36,8 @@ def model(pipeline):
 def sample(tmp_path, capsys):
     """Sample four seeds of a model and return the images and what was printed."""
 
-    def run(model, *options):
-        (tmp_path / "sampler.yaml").write_text(yaml.safe_dump({"sampler": SAMPLER | {"model": model}}))
+    def run(model, *options, **parts):
+        (tmp_path / "sampler.yaml").write_text(yaml.safe_dump({"sampler": SAMPLER | {"model": model} | parts}))
         shutil.rmtree(tmp_path / "images", ignore_errors=True)
         arguments = ("--config", tmp_path / "sampler.yaml", "--output", tmp_path / "images", "--accelerator", "cpu")
         assert call("sample", *arguments, "--seeds", "0-3", "--batch_size", "2", *options) == 0
@@ -66,6 +66,15 @@ class TestSample:
         assert not asked.equal(sample(model)[0])
         _, shown = sample(model, "--guidance", "1")
         assert "4 images at 3 network runs each" in shown
+
+    @pytest.mark.parametrize("make", [transformers.sd3, transformers.sana], ids=lambda make: make.__name__)
+    def test_a_transformer_samples(self, tmp_path, sample, make):
+        model = {"name": "transformer", "path": str(make(tmp_path / "tiny"))}
+        asked, shown = sample(model, "--prompt", "a cat", "--guidance", "2.5", schedule={"name": "flow"})
+        assert "4 images at 6 network runs each" in shown
+        assert asked.shape == (4, 3, 16, 16)
+        dogs, _ = sample(model, "--prompt", "a dog", "--guidance", "2.5", schedule={"name": "flow"})
+        assert not asked.equal(dogs)
 
     def test_they_reach_a_model_that_stands_inside_another(self, model, sample):
         asked, _ = sample({"name": "thresholded", "of": model}, "--prompt", "a cat", "--guidance", "2")
@@ -164,3 +173,36 @@ class TestFit:
         (tmp_path / "s.yaml").write_text(yaml.safe_dump({"sampler": SAMPLER | {"model": model}}))
         line = refusal(capsys, "sample", "--config", "s.yaml", *options, "--guidance", "3")
         assert "this predictor was made for model" in line
+
+    @pytest.mark.parametrize("make", [transformers.sd3, transformers.flux], ids=lambda make: make.__name__)
+    def test_a_table_is_learned_on_a_transformer(self, tmp_path, monkeypatch, sample, make):
+        monkeypatch.chdir(tmp_path)
+        size = {"resolution": 16} if make is transformers.flux else {}
+        model = {"name": "transformer", "path": str(make(tmp_path / "tiny")), "prompts": {"training": ["a house", "a"]}}
+        model |= size | {"guidance": 2.0}
+        student = SAMPLER | {"model": model, "solver": {"name": "ipndm"}, "schedule": {"name": "flow"}}
+        content = {
+            "seed_everything": 0,
+            "model": {
+                "class_path": "amed_lightning.training.least_squares.LeastSquares",
+                "init_args": {"student": student, "first_epochs": 2},
+            },
+            "data": {
+                "class_path": "amed_lightning.training.trajectories.TeacherTrajectories",
+                "init_args": {
+                    "teacher": {"solver": {"name": "heun"}, "inner_levels": 1},
+                    "trajectories": 16,
+                    "validation_trajectories": 8,
+                    "batch_size": 8,
+                },
+            },
+            "trainer": {"max_epochs": 3, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"},
+        }
+        (tmp_path / "fit.yaml").write_text(yaml.safe_dump(content))
+        assert call("precompute", "--config", "fit.yaml") == 0
+        assert call("fit", "--config", "fit.yaml") == 0
+        (learned,) = [path for path in tmp_path.glob("*.json") if path.with_suffix(".safetensors").is_file()]
+        options = [f"--sampler.solver={json.dumps({'name': 'ipndm', 'learned': str(learned)})}", "--prompt", "a cat"]
+        images, _ = sample(model, *options, schedule={"name": "flow"})
+        assert images.shape == (4, 3, 16, 16)
+        assert not images.equal(sample(model, "--prompt", "a cat", schedule={"name": "flow"})[0])

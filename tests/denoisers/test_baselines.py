@@ -43,10 +43,9 @@ def check(path, skip, out, scale, code, label_dim=0):
     """Compare a denoiser with the table's formulas around its own network."""
     denoiser = edm(str(path)).denoiser.double()
     x, labels = asked(label_dim)
-    hot = torch.nn.functional.one_hot(labels, label_dim).double() if label_dim else None
     per_sample = [torch.tensor([f(float(s)) for s in SIGMAS], dtype=torch.float64) for f in (skip, out, scale, code)]
     c_skip, c_out, c_in = (value.reshape(3, 1, 1, 1) for value in per_sample[:3])
-    network = denoiser.model(c_in * x, per_sample[3], hot)[0]
+    network = denoiser.model(c_in * x, per_sample[3], labels)[0]
     right = c_skip * x + c_out * network[:, :3]
     answer = denoiser(x, SIGMAS.reshape(3, 1, 1, 1), labels)
     torch.testing.assert_close(answer.image, right, rtol=1e-9, atol=1e-9)

@@ -9,14 +9,14 @@ from torch import nn
 from amed_lightning.denoisers.ddpmpp import DDPMpp
 from amed_lightning.denoisers.layers import Resample
 from amed_lightning.denoisers.preconditioning import EDM, Preconditioned
+from amed_lightning.denoisers.unet import one_hot
 
 
 class StandIn(DDPMpp):
     """A network that keeps what it is asked and answers with fixed noise."""
 
-    def __init__(self, label_dim: int = 0) -> None:
+    def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.label_dim, self.feature_size = label_dim, 16
         self.output = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def forward(self, x, c_noise, labels):
@@ -64,16 +64,18 @@ class TestPreconditioning:
         assert {value.dtype for value in (network.x, network.c_noise, answer.image)} == {torch.float32}
 
     def test_labels_are_one_hot_and_a_negative_one_is_a_zero_row(self):
-        network = StandIn(label_dim=4)
-        Preconditioned(network, EDM())(images(1, 4), PER_SAMPLE, torch.tensor([2, -1, 0]))
         expected = [[0, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
-        assert network.labels.equal(torch.tensor(expected, dtype=torch.float64))
+        hot = one_hot(torch.tensor([2, -1, 0]), 4, images())
+        assert hot.equal(torch.tensor(expected, dtype=torch.float64))
 
     @pytest.mark.parametrize(("label_dim", "labels"), [(4, None), (0, torch.tensor([2, 1, 0])), (0, None)])
-    def test_no_label_or_no_class_passes_none_to_the_network(self, label_dim, labels):
-        network = StandIn(label_dim)
+    def test_without_label_or_class_there_are_no_rows(self, label_dim, labels):
+        assert one_hot(labels, label_dim, images()) is None
+
+    def test_the_network_is_told_the_labels(self):
+        network, labels = StandIn(), torch.tensor([2, -1, 0])
         Preconditioned(network, EDM())(images(1, 4), PER_SAMPLE, labels)
-        assert network.labels is None
+        assert network.labels is labels
 
     def test_an_evaluation_is_one_network_run(self):
         assert Preconditioned(StandIn(), EDM()).cost == 1
@@ -96,9 +98,9 @@ class TestNetwork:
 
     def test_an_open_class_is_a_zero_row(self):
         network, x, code = small(label_dim=3), images(), torch.zeros(3, dtype=torch.float64)
-        zero_row = network(x, code, torch.zeros(3, 3, dtype=torch.float64))[0]
+        zero_row = network(x, code, torch.full((3,), -1))[0]
         torch.testing.assert_close(network(x, code, None)[0], zero_row)
-        assert not network(x, code, torch.eye(3, dtype=torch.float64))[0].allclose(zero_row, atol=1e-3)
+        assert not network(x, code, torch.arange(3))[0].allclose(zero_row, atol=1e-3)
 
     def test_a_negative_label_and_no_label_give_the_same_image(self):
         denoiser = Preconditioned(small(label_dim=3), EDM())
@@ -115,9 +117,7 @@ class TestNetwork:
 
     def test_every_weight_matters(self):
         network = small(label_dim=3)
-        network(images(), torch.linspace(-1, 1, 3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))[
-            0
-        ].square().sum().backward()
+        network(images(), torch.linspace(-1, 1, 3, dtype=torch.float64), torch.arange(3))[0].square().sum().backward()
         assert [name for name, weights in network.named_parameters() if not weights.grad.abs().sum() > 0] == []
 
     def test_a_fresh_network_answers_zero(self):

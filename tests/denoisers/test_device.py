@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from amed_lightning.config import build
-from amed_lightning.denoisers.discrete import DiscreteDenoiser
+from amed_lightning.denoisers.preconditioning import OfTable, Preconditioned
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.noise.schedules import scaled_linear_log_alphas
 from amed_lightning.seeds import Seeds, Stream
@@ -85,7 +85,7 @@ def test_its_answers_are_those_of_the_cpu_bit_for_bit(models, name, sigma, prete
 
 def test_a_table_of_discrete_times_follows_its_weights_in_double_precision(pretended):
     table = scaled_linear_log_alphas()
-    denoiser = DiscreteDenoiser(lambda x, time, condition: (x, time[:, None]), table, "epsilon")
+    denoiser = Preconditioned(lambda x, time, condition: (x, time[:, None]), OfTable(table=table))
     sigma, x = SIGMAS["one level"], torch.ones(BATCH, 1, 2, 2)
     expected = denoiser(x, sigma, None).features
     denoiser.half().to(DEVICE)

@@ -36,7 +36,7 @@ PER_SAMPLE = torch.tensor([0.1, 1.3, 9.0]).reshape(3, 1, 1, 1)
 
 def unet_of(model):
     inner = model.denoiser.denoiser if isinstance(model.denoiser, ClassifierFreeGuidance) else model.denoiser
-    return inner.network.unet
+    return inner.model.unet
 
 
 def ddim(model, scheduler, start):
@@ -57,13 +57,14 @@ def assert_same_images(latents, decoded, expected_latents, expected_images):
     torch.testing.assert_close((decoded / 2 + 0.5).clamp(0, 1), expected_images, rtol=0, atol=2e-3)
 
 
-def assert_like_its_pipeline(name, folder, guidance=7.5):
+def assert_like_its_pipeline(name, folder, guidance=7.5, negative=None):
     """Compare Euler's method with DDIM in the pipeline of a folder, and the decoded images."""
-    model = text(folder, guidance=guidance)
+    model = text(folder, guidance=guidance, **({} if negative is None else {"negative": negative}))
     kinds = {"sdxl": diffusers.StableDiffusionXLPipeline, "stable_diffusion": diffusers.StableDiffusionPipeline}
     pipeline = kinds[name].from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     options = {"prompt": CAPTIONS, "num_inference_steps": STEPS, "guidance_scale": guidance}
+    options["negative_prompt"] = None if negative is None else [negative] * len(CAPTIONS)
     expected = [pipeline(**options, latents=noise(model), output_type=kind).images for kind in ("latent", "pt")]
     latents, nfe = ddim(model, pipeline.scheduler, noise(model))
     assert nfe == (STEPS if guidance == 1 else 2 * STEPS)
@@ -79,6 +80,16 @@ class TestPipelines:
     ):
         folder = copied(tiny[name], tmp_path, scheduler__scheduler_config={"prediction_type": prediction})
         assert_like_its_pipeline(name, folder, guidance)
+
+    @pytest.mark.parametrize("name", ["stable_diffusion", "sdxl"])
+    def test_a_negative_prompt_is_what_guidance_leads_away_from(self, tiny, name):
+        assert_like_its_pipeline(name, tiny[name], negative="a dog")
+        assert text(tiny[name]).digest != text(tiny[name], negative="a dog").digest
+
+    @pytest.mark.parametrize("options", [{"negative": "a dog"}, {"rescale": 0.5}, {"interval": [0.1, 2.0]}])
+    def test_options_of_a_guidance_that_there_is_not_are_refused(self, tiny, options):
+        with pytest.raises(InputError, match="nothing is guided away from another answer here"):
+            text(tiny["stable_diffusion"], guidance=1.0, **options)
 
     @pytest.mark.parametrize(
         ("name", "changes"),
@@ -110,7 +121,7 @@ class TestPipelines:
         alpha = scheduler.alphas_cumprod[step].double().sqrt()
         x = noise(model)
         with torch.no_grad():
-            said = model.denoiser.denoiser.network.unet(x, step).sample
+            said = model.denoiser.denoiser.model.unet(x, step).sample
             answer = model.denoiser(x / alpha.float(), (1 - alpha**2).sqrt() / alpha, None).image
         expected = scheduler.step(said, step, x).pred_original_sample
         assert float(expected.abs().max()) == pytest.approx(bound)
@@ -202,7 +213,7 @@ class TestFeatures:
     def test_a_compiled_denoiser_has_the_same_and_encodes_no_prompt_twice(self, tiny):
         model, other = text(tiny["sdxl"]), text(tiny["sdxl"])
         compiled = torch.compile(other.denoiser, backend="eager")
-        encoders = other.denoiser.denoiser.network.conditioning.encoders
+        encoders = other.denoiser.denoiser.model.conditioning.encoders
         with watched(encoders[0]) as runs, torch.no_grad():
             for factor in (1, -1):
                 question = factor * noise(model), SIGMA, torch.tensor([1, 2, 1])
@@ -235,7 +246,7 @@ class TestGuidance:
 class TestEmbeddings:
     def test_a_prompt_is_encoded_once_for_all_evaluations(self, tiny):
         model = text(tiny["stable_diffusion"])
-        (encoder,) = model.denoiser.denoiser.network.conditioning.encoders
+        (encoder,) = model.denoiser.denoiser.model.conditioning.encoders
         with watched(encoder) as runs, torch.no_grad():
             for condition in ([1, 2, 1], [2, 1, 3], [3, 3, 3]):
                 model.denoiser(noise(model), SIGMA, torch.tensor(condition))
@@ -253,7 +264,7 @@ class TestEmbeddings:
     def test_the_empty_prompt_of_sdxl_is_zeros_only_where_its_pipeline_says_so(self, tiny, tmp_path):
         folder = copied(tiny["sdxl"], tmp_path, model_index={"force_zeros_for_empty_prompt": False})
         for model, zeros in ((text(tiny["sdxl"]), True), (text(folder), False)):
-            conditioning = model.denoiser.denoiser.network.conditioning
+            conditioning = model.denoiser.denoiser.model.conditioning
             further = conditioning(torch.tensor([OPEN_CLASS, 0]), 2)
             opened, known = further["encoder_hidden_states"]
             assert bool(opened.any()) != zeros
@@ -347,8 +358,8 @@ class TestPrecision:
         error = (answer.image - expected.image).abs().max() / expected.image.abs().max()
         assert 0 < error < 0.1
         conditionings = (
-            half.denoiser.denoiser.denoiser.denoiser.network.conditioning,
-            single.denoiser.denoiser.denoiser.network.conditioning,
+            half.denoiser.denoiser.denoiser.denoiser.model.conditioning,
+            single.denoiser.denoiser.denoiser.model.conditioning,
         )
         with torch.autocast("cpu", torch.bfloat16):
             ours, theirs = (conditioning(condition, 3)["encoder_hidden_states"] for conditioning in conditionings)
@@ -417,7 +428,7 @@ class TestRefusal:
     def test_an_autoencoder_of_other_latents(self, tiny, tmp_path):
         folder = copied(tiny["stable_diffusion"], tmp_path)
         diffusers.AutoencoderKL(**pipelines.AUTOENCODER, latent_channels=16).save_pretrained(folder / "vae")
-        with pytest.raises(InputError, match=r"vae/config.json: latent_channels is 16, and the U-Net's latents have 4"):
+        with pytest.raises(InputError, match=r"latent_channels is 16, and the network's latents have 4"):
             text(folder)
 
     def test_a_network_that_attends_to_another_text_encoder(self, tiny, tmp_path):

@@ -39,7 +39,7 @@ def noise_of(network, seed):
 class TestThreads:
     def test_several_in_one_network_have_their_own_features(self, tiny):
         """Each waits at the middle block until all are there, so that all their calls are under way at once."""
-        network = latent(tiny["latent_diffusion"]).denoiser.network
+        network = latent(tiny["latent_diffusion"]).denoiser.model
         meeting = threading.Barrier(THREADS)
         questions = [(noise_of(network, seed), torch.full((2,), 100.0 * seed)) for seed in range(THREADS)]
         with torch.no_grad():
@@ -79,12 +79,12 @@ class TestThreads:
 
 class TestCall:
     def test_the_middle_block_may_run_outside_of_one(self, tiny):
-        unet = latent(tiny["latent_diffusion"]).denoiser.network.unet
+        unet = latent(tiny["latent_diffusion"]).denoiser.model.unet
         unet(torch.zeros(1, 3, 8, 8), 3)
         assert CALL.outputs is None
 
     def test_two_networks_may_share_a_unet(self, tiny):
-        network = latent(tiny["latent_diffusion"]).denoiser.network
+        network = latent(tiny["latent_diffusion"]).denoiser.model
         x, time = noise_of(network, 1), torch.full((2,), 3.0)
         expected = network(x, time, None)
         for answer, own in zip(LatentNetwork(network.unet)(x, time, None), expected, strict=True):

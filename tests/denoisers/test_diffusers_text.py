@@ -20,7 +20,7 @@ def nothing_said():
 
 
 def conditioning_of(model):
-    return model.denoiser.denoiser.network.conditioning
+    return model.denoiser.denoiser.model.conditioning
 
 
 def encoded(folder, prompt, length):

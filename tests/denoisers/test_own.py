@@ -115,3 +115,10 @@ class TestFlowMatching:
     def test_times_that_are_none_are_refused(self, times):
         with pytest.raises(InputError, match="they lie between 0 and 1, the smaller first"):
             flow_model(Network(), SHAPE, times)
+
+    def test_its_shift_multiplies_its_levels(self):
+        model = flow_model(Network(), SHAPE, times=(0.1, 0.75), shift=3.0)
+        assert [model.noise_range.sigma_min, model.noise_range.sigma_max] == pytest.approx([1 / 3, 9.0])
+        assert model.noise_range.shift == 3.0
+        with pytest.raises(InputError, match=r"shift 0\.0: it multiplies levels"):
+            flow_model(Network(), SHAPE, shift=0.0)

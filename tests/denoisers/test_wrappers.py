@@ -2,15 +2,26 @@
 
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from amed_lightning.config import InputError, build, complete
+from amed_lightning.config import InputError, build, complete, digest
 from amed_lightning.denoisers.gaussian import GaussianMixture
-from amed_lightning.denoisers.guidance import OPEN_CLASS, ClassifierFreeGuidance, ClassifierGuidance, classifier_free
+from amed_lightning.denoisers.guidance import (
+    OPEN_CLASS,
+    AutoGuidance,
+    ClassifierFreeGuidance,
+    ClassifierGuidance,
+    Manner,
+    auto_guided,
+    classifier_free,
+)
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.thresholding import Thresholded, thresholded
 from amed_lightning.flow.model import Denoised, DiffusionModel
+from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import NoiseRange, Polynomial, levels
 from amed_lightning.sampling.sampler import Sampler
+from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import euler
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
@@ -19,6 +30,7 @@ MEANS[:, :, 0] *= -0.5
 MIXTURE = GaussianMixture(WEIGHTS, MEANS, torch.full_like(MEANS, 0.4))
 LABELS = torch.tensor([0, 1, 2, 0])
 SIGMA = torch.tensor(0.7, dtype=torch.float64)
+DIGITS = {"name": "digits_conditional"}
 
 
 def component(label):
@@ -81,6 +93,90 @@ class TestClassifierFree:
         model = build("model", DENOISERS, {"name": "digits_conditional"})
         digests = {model.digest, *(classifier_free(model, scale).digest for scale in (1.0, 2.0))}
         assert len(digests) == 3
+
+
+class TestManner:
+    """The mixture of the classes as the open answer; a class is known exactly."""
+
+    def test_outside_its_interval_there_is_only_the_answer_with_the_class_at_its_cost(self):
+        guided, x = ClassifierFreeGuidance(Labelled(), 2.5, Manner((0.5, 2.0))), points()
+        plain = ClassifierFreeGuidance(Labelled(), 2.5)
+        for level, inside in ((0.4, False), (0.5, False), (0.6, True), (2.0, True), (2.1, False)):
+            sigma = torch.tensor(level, dtype=torch.float64)
+            answer, cost = guided(x, sigma, LABELS), ProbabilityFlow(guided, LABELS)(x, sigma).cost
+            expected = plain(x, sigma, LABELS).image if inside else per_class(x, sigma)
+            torch.testing.assert_close(answer.image, expected)
+            assert cost == (2 if inside else 1)
+            assert answer.features[:, 0].tolist() == LABELS.tolist()
+
+    def test_where_levels_differ_each_sample_has_its_own_and_both_runs_count(self):
+        guided, x = ClassifierFreeGuidance(Labelled(), 2.5, Manner((0.5, 2.0))), points()
+        own = torch.tensor([0.2, 0.7, 1.0, 3.0], dtype=torch.float64).reshape(4, 1, 1, 1)
+        evaluation = ProbabilityFlow(guided, LABELS)(x, own)
+        assert evaluation.cost == 2
+        for index in range(4):
+            alone = guided(x[index : index + 1], own[index, 0, 0, 0], LABELS[index : index + 1]).image
+            torch.testing.assert_close(evaluation.denoised[index : index + 1], alone)
+
+    @pytest.mark.parametrize("rescale", [0.7, 1.0])
+    def test_it_rescales_as_diffusers_does_what_it_is_given(self, rescale):
+        x = points()
+        plain = ClassifierFreeGuidance(Labelled(), 2.5)(x, SIGMA, LABELS).image
+        answer = ClassifierFreeGuidance(Labelled(), 2.5, Manner(rescale=rescale))(x, SIGMA, LABELS).image
+        expected = rescale_noise_cfg(plain, per_class(x, SIGMA), rescale)
+        torch.testing.assert_close(answer, expected)
+        assert not answer.allclose(plain)
+
+    @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+    def test_a_weaker_model_guides(self, scale):
+        x, weak = points(), Says(torch.ones(4, 1, 2, 2, dtype=torch.float64))
+        guided = AutoGuidance(Labelled(), weak, scale)
+        answer = guided(x, SIGMA, LABELS)
+        torch.testing.assert_close(answer.image, 1 + scale * (per_class(x, SIGMA) - 1))
+        assert answer.features[:, 0].tolist() == LABELS.tolist()
+        assert guided.cost == 1 + weak.cost == 4
+
+    def test_a_sampler_counts_the_runs_that_it_made(self):
+        model = build("model", DENOISERS, {"name": "guided", "of": DIGITS, "scale": 2.0, "interval": [0.1, 5.0]})
+        sampler = Sampler(model, euler(), levels(Polynomial(), 6, model.noise_range))
+        seeds = Seeds(Stream.evaluation, 0, 2)
+        state = sampler.sample(seeds.noise(model.shape), model.condition_for(seeds))
+        inside = [0.1 < sigma <= 5.0 for sigma in sampler.sigmas[:-1].tolist()]
+        assert state.nfe == sum(1 + each for each in inside) < sampler.nfe
+        assert any(inside)
+
+    def test_digests_differ_by_every_option_and_a_plain_guidance_has_its_old_one(self):
+        model = build("model", DENOISERS, DIGITS)
+        old = digest([model.digest, "classifier-free guidance", 2.0])
+        assert classifier_free(model, 2.0).digest == old
+        others = [
+            classifier_free(model, 2.0, Manner((0.1, 5.0))),
+            classifier_free(model, 2.0, Manner(rescale=0.5)),
+            classifier_free(model, 2.0, negative="a"),
+            auto_guided(model, model, 2.0),
+            auto_guided(model, model, 2.0, Manner((0.1, 5.0))),
+        ]
+        assert len({old, *(other.digest for other in others)}) == 6
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"interval": [2.0, 1.0]}, r"interval \[2.0, 1.0\]: levels from one to a larger one"),
+            ({"interval": [-1.0, 1.0]}, "zero or more"),
+            ({"rescale": 1.5}, "rescale 1.5: it lies between 0 and 1"),
+        ],
+    )
+    def test_what_is_no_manner_is_refused(self, options, message):
+        with pytest.raises(InputError, match=message):
+            build("model", DENOISERS, {"name": "guided", "of": DIGITS, "scale": 2.0, **options})
+
+    def test_a_weak_model_of_another_kind_is_refused(self):
+        for weak, message in (
+            ({"name": "digits"}, r"has classes: 10, and the weak one 0"),
+            ({"name": "fashion_mnist_conditional"}, r"of shape \(1, 8, 8\), and the weak one \(1, 28, 28\)"),
+        ):
+            with pytest.raises(InputError, match=message):
+                build("model", DENOISERS, {"name": "autoguided", "of": DIGITS, "weak": weak, "scale": 2.0})
 
 
 class TestClassifier:

@@ -50,7 +50,7 @@ class TestComfyUI:
 
         def answer(x, s):
             s = s.reshape(-1, 1, 1, 1)
-            output, _ = model.denoiser.network(x, 1000 * s.flatten(), None)
+            output, _ = model.denoiser.model(x, 1000 * s.flatten(), None)
             return x - s * output
 
         noise = noise_for(model)

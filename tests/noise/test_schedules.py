@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
+import diffusers
+import numpy as np
 import pytest
 import torch
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from amed_lightning.config import InputError, build
 from amed_lightning.noise.schedules import (
@@ -15,6 +18,7 @@ from amed_lightning.noise.schedules import (
     ROUNDING,
     SCHEDULES,
     Discrete,
+    Flow,
     Logsnr,
     NoiseRange,
     Polynomial,
@@ -22,6 +26,7 @@ from amed_lightning.noise.schedules import (
     levels,
     scaled_linear_log_alphas,
 )
+from amed_lightning.noise.shift import dynamic_shift
 
 EDM, WITHIN = (0.002, 80.0), (0.1, 10.0)
 """Levels of EDM, which reach beyond Stable Diffusion's table, and ones that lie within it."""
@@ -36,6 +41,9 @@ SPECS = [
     {"name": "discrete"},
     {"name": "discrete", "rho": 2.0, "form": "published"},
     {"name": "discrete", "rho": 2.0, "form": "textbook"},
+    {"name": "flow"},
+    {"name": "flow", "shift": 3.0},
+    {"name": "flow", "tokens": 1024},
 ]
 OWN_START = [spec for spec in SPECS if spec.get("form") == "published"]
 every_schedule = pytest.mark.parametrize("spec", SPECS, ids=str)
@@ -237,3 +245,46 @@ class TestDiscrete:
     def test_a_model_without_a_table_is_refused(self):
         with pytest.raises(ValueError, match="needs a model with a table"):
             levels(Discrete(), 4, NoiseRange(*EDM))
+
+
+class TestFlow:
+    """Published pipelines have times from 1 on and end at 0; ours has the model's ends, and theirs in between."""
+
+    def test_an_interval_is_as_long_in_time_as_any_other_before_the_shift(self):
+        sigmas = levels(Flow(3.0), 5, NoiseRange(0.01, 300.0))
+        times = (sigmas / 3) / (1 + sigmas / 3)
+        torch.testing.assert_close(times.diff(), times.diff().mean().expand(5))
+
+    @pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
+    @pytest.mark.parametrize("steps", [4, 28])
+    def test_its_times_are_those_of_diffusers_with_a_constant_shift(self, shift, steps):
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+        ours = [999 / 1000 * (1 - i / steps) + 1 / 1000 * i / steps for i in range(steps + 1)]
+        scheduler.set_timesteps(sigmas=ours)
+        ends = NoiseRange(shift / 999, shift * 999, shift=shift)
+        for schedule in (Flow(shift), Flow()):
+            sigmas = levels(schedule, steps, ends)
+            torch.testing.assert_close(sigmas / (1 + sigmas), scheduler.sigmas[:-1].double(), rtol=2e-6, atol=0)
+
+    @pytest.mark.parametrize("kind", ["exponential", "linear"])
+    @pytest.mark.parametrize("tokens", [64, 1024, 4096, 6000])
+    def test_its_times_are_those_of_diffusers_with_a_dynamic_shift(self, kind, tokens):
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, time_shift_type=kind)
+        mu = calculate_shift(tokens)
+        shift = dynamic_shift(tokens, kind=kind)
+        ends = NoiseRange(shift / 999, shift * 999)
+        sigmas = levels(Flow(tokens=tokens) if kind == "exponential" else Flow(shift), 4, ends)
+        scheduler.set_timesteps(sigmas=torch.linspace(0.999, 0.001, 5).tolist(), mu=mu)
+        torch.testing.assert_close(sigmas / (1 + sigmas), scheduler.sigmas[:-1].double(), rtol=2e-6, atol=0)
+
+    def test_the_steps_of_a_published_pipeline_are_its_own_but_for_the_infinite_first_and_the_zero(self):
+        """FLUX's pipeline of N steps goes through times 1, ..., 1/N before the shift, and to 0."""
+        scheduler, steps, tokens = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), 5, 1024
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=calculate_shift(tokens))
+        sigmas = levels(Flow(tokens=tokens), steps, NoiseRange(1e-9, 1e9))
+        torch.testing.assert_close(sigmas / (1 + sigmas), scheduler.sigmas.double(), rtol=1e-6, atol=1e-8)
+
+    @pytest.mark.parametrize("options", [{"shift": 0.0}, {"shift": -1.0}, {"shift": 2.0, "tokens": 5}, {"tokens": 0}])
+    def test_what_is_no_shift_is_refused(self, options):
+        with pytest.raises(InputError, match=r"schedule 'flow': .*(shift|tokens)"):
+            build("schedule", SCHEDULES, {"name": "flow", **options})

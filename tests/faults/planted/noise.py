@@ -106,6 +106,20 @@ FAULTS = (
         ("levels inside a list are uniform", "INNER_RHO = 7.0", "INNER_RHO = 1.0"),
     ),
     *in_file(
+        "noise/schedules.py",
+        "noise/test_schedules.py::TestFlow",
+        ("a flow's levels are not shifted back", "return shift * time / (1 - time)", "return time / (1 - time)"),
+    ),
+    *in_file(
+        "noise/shift.py",
+        "noise/test_schedules.py::TestFlow",
+        (
+            "a linear shift is exponential",
+            'math.exp(min(at, 700.0)) if kind == "exponential" else at',
+            "math.exp(min(at, 700.0))",
+        ),
+    ),
+    *in_file(
         "noise/discrete_time.py",
         "noise/test_discrete_time.py",
         ("the table's times begin at 0", "torch.arange(1, steps + 1", "torch.arange(0, steps"),
