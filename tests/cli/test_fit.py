@@ -39,7 +39,7 @@ QUICK = ("union", "predicted-5")
 
 TRAININGS = (AMEDDistillation, ClassifierTraining, DenoiserTraining, LeastSquares)
 RESULTS = {each.__name__: each.result_name for each in TRAININGS}
-SUITES = ("digits.yaml", "digits-nightly.yaml")
+SUITES = ("digits.yaml", "two-nightly.yaml")
 MODEL = {"name": "anisotropic_gaussian"}
 FIT = {
     "seed_everything": 0,
