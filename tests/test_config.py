@@ -138,10 +138,11 @@ REQUIRED = {
     "gits": {"path": "a"},
     "explicit": {"levels": [2.0, 1.0]},
     "guided": {"of": {"name": "digits_conditional"}, "scale": 2.0},
+    "autoguided": {"of": {"name": "digits"}, "weak": {"name": "digits"}, "scale": 2.0},
     "thresholded": {"of": {"name": "digits"}},
     "pooled": {"of": {"name": "digits"}},
     "pretrained": {"card": "cifar10"},
-    **{name: {"path": "a"} for name in ("edm", "consistency", "latent_diffusion", "stable_diffusion")},
+    **{name: {"path": "a"} for name in ("edm", "consistency", "latent_diffusion", "stable_diffusion", "transformer")},
     "guided_diffusion": {"path": "a", "classifier": "b", "scale": 2.0},
 }
 

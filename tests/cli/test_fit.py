@@ -34,7 +34,7 @@ SAMPLERS = [path for path, content in CONTENTS.items() if "sampler" in content]
 SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]
 LIKE_ANOTHER = ("amed-3", "amed-7", "amed-9")
 """They make the calls of ``amed.yaml``, in which shapes are checked."""
-QUICK = ("union", "predicted-5")
+QUICK = ("union",)
 """The learned tables' that are no slow tests."""
 
 TRAININGS = (AMEDDistillation, ClassifierTraining, DenoiserTraining, LeastSquares)

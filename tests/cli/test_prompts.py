@@ -174,7 +174,11 @@ class TestFit:
         line = refusal(capsys, "sample", "--config", "s.yaml", *options, "--guidance", "3")
         assert "this predictor was made for model" in line
 
-    @pytest.mark.parametrize("make", [transformers.sd3, transformers.flux], ids=lambda make: make.__name__)
+    @pytest.mark.parametrize(
+        "make",
+        [transformers.sd3, pytest.param(transformers.flux, marks=pytest.mark.slow)],
+        ids=lambda make: make.__name__,
+    )
     def test_a_table_is_learned_on_a_transformer(self, tmp_path, monkeypatch, sample, make):
         monkeypatch.chdir(tmp_path)
         size = {"resolution": 16} if make is transformers.flux else {}
