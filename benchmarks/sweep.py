@@ -32,6 +32,7 @@ from amed_lightning.bench.sweep import run
 from amed_lightning.bench.table import tables
 from amed_lightning.config import digest
 from amed_lightning.metrics.detector import Detection
+from amed_lightning.runtime.memory import uncollected
 
 CPU = torch.device("cpu")
 DIGITS: dict[str, Any] = {"name": "digits"}
@@ -120,13 +121,14 @@ def rendered(count: int = 10_000) -> dict[str, float]:
             square = ("dataset", "schedule", "afs", "is_reference", "detector", "real_images", "n")
             cells.append({name: copy[name] for name in square} | place)
         write_json(results.plan, {"suite": "sweep", "digest": "", "cells": cells})
-        seconds, lines = timed(lambda: lines_of(results))
-        table_seconds, shown = timed(lambda: tables(lines))
-        writers: list[Callable[[], object]] = [
-            *(lambda: markdown(shown), lambda: latex(shown), lambda: comma_separated(lines)),
-            lambda: Console(file=io.StringIO(), width=160).print(terminal(shown[0])),
-        ]
-        times = [timed(writer)[0] for writer in writers]
+        with uncollected():  # as the command does
+            seconds, lines = timed(lambda: lines_of(results))
+            table_seconds, shown = timed(lambda: tables(lines))
+            writers: list[Callable[[], object]] = [
+                *(lambda: markdown(shown), lambda: latex(shown), lambda: comma_separated(lines)),
+                lambda: Console(file=io.StringIO(), width=160).print(terminal(shown[0])),
+            ]
+            times = [timed(writer)[0] for writer in writers]
     names = ("read", "table", "markdown", "latex", "csv", "terminal")
     parts = dict(zip(names, (seconds, table_seconds, *times), strict=True))
     return {"rows": count} | parts | {"seconds": sum(parts.values())}

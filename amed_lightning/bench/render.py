@@ -3,12 +3,14 @@
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich import text
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
 from rich.table import Table as TerminalTable
 
 from amed_lightning.bench.published import NOTHING, Published
@@ -104,6 +106,20 @@ def comma_separated(lines: Iterable[Line], published: Published = NOTHING) -> st
     return output.getvalue()
 
 
+class Square(text.Text):
+    """Text of a table's square; what fits in a line is not broken into lines, which takes rich most of its time."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """Fill the square."""
+        words = self.plain
+        space = " " * (options.max_width - cell_len(words))
+        if cell_len(words) > options.max_width or not words.isprintable():
+            yield from super().__rich_console__(console, options)
+        else:
+            filled = space + words if options.justify == "right" else words + space
+            yield Segment(filled, console.get_style(self.style))
+
+
 def terminal(table: Table, width: int | None = None) -> TerminalTable:
     """Return a table for rich.
 
@@ -120,7 +136,7 @@ def terminal(table: Table, width: int | None = None) -> TerminalTable:
     for title in (table.header[number] for number in shown):
         drawn.add_column(title, justify="left" if title in LEFT else "right")
     for group, following, line in zip(table.groups, [*table.groups[1:], None], table.lines, strict=True):
-        cells = [text.Text(line[number].text, "bold" if line[number].is_best else "") for number in shown]
+        cells = [Square(line[number].text, "bold" if line[number].is_best else "") for number in shown]
         drawn.add_row(*cells, end_section=following != group)
     return drawn
 

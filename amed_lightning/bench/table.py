@@ -7,7 +7,7 @@ network runs, and so is every score that a paired test on the same seeds cannot 
 ranked.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -51,10 +51,12 @@ def winners(rows: Sequence[Row]) -> set[tuple[str, str]]:
     """Return (key, score) of every score of a dataset that no test tells from the best of its NFE."""
     usual = usual_protocol(rows)
     ranked = [row for row in rows if not row.is_reference and row.protocol == usual]
-    best, scores = set(), scores_of(rows)
-    for nfe in {row.id.nfe for row in ranked}:
+    best, scores, groups = set(), scores_of(rows), defaultdict[int, list[Row]](list)
+    for row in ranked:
+        groups[row.id.nfe].append(row)
+    for group in groups.values():
         for name, score in scores.items():
-            rivals = [row for row in ranked if row.id.nfe == nfe and name in row.values]
+            rivals = [row for row in group if name in row.values]
             best |= {(row.key, name) for row in _untold(rivals, name, min if score.better == "lower" else max)}
     return best
 
@@ -140,17 +142,18 @@ def _table(lines: Sequence[Line], published: Published) -> Table:
     rows = [line.row for line in lines if line.row is not None]
     scores, best, usual, notes = scores_of(rows), winners(rows), usual_protocol(rows), Notes()
     figures = [published.beside(line) for line in lines]
+    has_figures = any(figures)
     has_secondary = any(figure.is_secondary for beside in figures for figure in beside)
     caption = [_caption(rows, usual, has_secondary), *_unpublished(lines, published)]
     texts = []
     for line, beside in zip(lines, figures, strict=True):
         cell = _named(line, usual) + _scored(line, scores, best, notes)
-        texts.append(cell + ([Text(_published(beside, notes))] if any(figures) else []))
+        texts.append(cell + ([Text(_published(beside, notes))] if has_figures else []))
     titles = [score.title for score in scores.values()] or [NOTHING_YET]
     header = ["NFE", "solver", "schedule", "AFS", *titles]
     return Table(
         lines[0].id.dataset,
-        header + ([f"published {SCORES[MAIN].title}"] if any(figures) else []),
+        header + ([f"published {SCORES[MAIN].title}"] if has_figures else []),
         texts,
         [line.id.nfe for line in lines],
         "; ".join(filter(None, caption)),

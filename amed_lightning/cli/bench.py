@@ -27,6 +27,7 @@ from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
 from amed_lightning.cli.parsing import PLAIN_WIDTH
 from amed_lightning.config import InputError, digest, write_atomically
+from amed_lightning.runtime.memory import uncollected
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes, launch, ready
 from amed_lightning.runtime.provenance import provenance, write_run_record
@@ -169,6 +170,7 @@ def _dry_run(suite: Suite, options: Namespace) -> int:
     return 0
 
 
+@uncollected()
 def _tabulate(results: Results, published: Published) -> None:
     lines = lines_of(results)
     shown = tables(lines, published)

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
-from lightning.fabric import Fabric
 
 from amed_lightning.bench.cell import Bench, prepare
 from amed_lightning.bench.golden import Judgement, Verdict, outcome
@@ -18,6 +18,9 @@ from amed_lightning.runtime.hardware import hardware
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import ready
 from amed_lightning.runtime.provenance import provenance
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 EXIT_CODES = {
     Verdict.fine: ExitCode.done,
@@ -43,7 +46,7 @@ def run(options: Namespace) -> int:
     return _night(options, config, suite, benches, fabric)
 
 
-def _ready(options: Namespace, config: Nightly, suite: Suite) -> tuple[list[Bench], Fabric]:
+def _ready(options: Namespace, config: Nightly, suite: Suite) -> "tuple[list[Bench], Fabric]":
     """Load what the night needs, and start the other processes.
 
     Raises:
@@ -57,7 +60,7 @@ def _ready(options: Namespace, config: Nightly, suite: Suite) -> tuple[list[Benc
     return benches, fabric
 
 
-def _night(options: Namespace, config: Nightly, suite: Suite, benches: Sequence[Bench], fabric: Fabric) -> int:
+def _night(options: Namespace, config: Nightly, suite: Suite, benches: Sequence[Bench], fabric: "Fabric") -> int:
     night = Night(config, suite, hardware(fabric.device))
     cells = [cell for bench in benches for cell in bench.cells]
     night.golden()  # a file that cannot be read is better found before the night than after it

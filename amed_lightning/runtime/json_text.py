@@ -38,7 +38,9 @@ def parse_json(text: str | bytes, number: Callable[[str], Any] | None = finite) 
         content = json.loads(text, parse_constant=number, parse_float=number)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
-    require_shallow(content)
+    brackets = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+    if brackets > DEEPEST:  # fewer are no deeper, and quickly counted
+        require_shallow(content)
     return content
 
 

@@ -5,14 +5,15 @@ command of its own.
 """
 
 import os
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from amed_lightning.config import InputError
 from amed_lightning.runtime.slurm import slurm_environment
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 Value = TypeVar("Value")
 
@@ -58,14 +59,14 @@ def accelerator_for(asked: str) -> str:
     return {"auto": "cuda" if torch.cuda.is_available() else "cpu", "gpu": "cuda"}.get(asked, asked)
 
 
-def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabric:
+def launch(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> "Fabric":
     """Start the other processes, if there are to be any, and return this one's Fabric; see :func:`ready`."""
     fabric = ready(accelerator, devices, num_nodes)
     fabric.launch()
     return fabric
 
 
-def ready(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabric:
+def ready(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> "Fabric":
     """Return this process' Fabric, which has found its devices; ``launch`` starts the other processes.
 
     Where torchrun has started them, it decides how many there are.
@@ -74,6 +75,9 @@ def ready(accelerator: str, devices: int | str = 1, num_nodes: int = 1) -> Fabri
         InputError: there is no such accelerator, or it has not so many devices; or in a job of SLURM the others would
             have to be started by ``srun``.
     """
+    from lightning.fabric import Fabric  # seconds, and tables of results need none of it
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
     compute_alike()
     for name, number in {"devices": devices, "num_nodes": num_nodes}.items():
         if isinstance(number, int) and number < 1:

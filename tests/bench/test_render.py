@@ -5,8 +5,10 @@ import io
 import re
 
 import pytest
+from rich import text
 from rich.console import Console
 
+from amed_lightning.bench import render
 from amed_lightning.bench.published import Figure, Published, Scoring
 from amed_lightning.bench.render import STATISTICS, comma_separated, latex, markdown, terminal
 from amed_lightning.bench.suite import CellId
@@ -132,3 +134,17 @@ class TestTerminal:
         console = Console(width=200, file=io.StringIO())
         console.print(terminal(tables([line("euler")])[0], 80))
         assert "AFS" not in console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [18, 30, 50, 80, 160])
+def test_a_square_that_is_filled_at_once_looks_as_rich_would_draw_it(width, monkeypatch):
+    def drawn():
+        output = io.StringIO()
+        shown = terminal(tables(LINES, PUBLISHED)[0])
+        Console(file=output, width=width, force_terminal=True, color_system="truecolor").print(shown)
+        return output.getvalue()
+
+    filled = drawn()
+    monkeypatch.setattr(render, "Square", text.Text)
+    assert filled == drawn()
+    assert "\x1b[1m" in filled

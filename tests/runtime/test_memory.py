@@ -1,5 +1,8 @@
 """What is free is what the kernel and the control groups leave."""
 
+import gc
+from contextlib import suppress
+
 import pytest
 import torch
 
@@ -47,3 +50,16 @@ def test_the_smallest_bound_is_what_is_free(monkeypatch, tmp_path):
 
 def test_this_machine_has_some():
     assert 2**26 < memory.free_memory(torch.device("cpu")) < 2**50
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_cycles_are_looked_for_again_after_a_block_only_if_they_were_before(enabled):
+    was_enabled = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with suppress(KeyError), memory.uncollected():
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
