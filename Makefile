@@ -14,7 +14,7 @@ FITS := $(patsubst %,$(RUNS)/%/finished,plugin-6 learned/union-5 amed-9 amed-7 a
 SHIPPED := $(patsubst %,%/predictor,amed-3 amed-5 amed-7 amed-9 plugin-6) $(patsubst %,learned/%/table,union-3 union-5)
 MODEL := amed_lightning/assets/digits/denoiser.json
 
-.PHONY: test lint unit slow slurm stress demo demo-fashion fits shipped readme docs nightly retrain clean
+.PHONY: test lint unit slow slurm stress gpu demo demo-fashion fits shipped readme docs nightly retrain clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python from 3.11 on in PATH; install one, or name it: make PYTHON=..."; exit 2; }
@@ -44,6 +44,10 @@ slurm: $(STAMP)
 stress: $(STAMP)
 	$(BIN)/pytest -n auto -m stress -rs tests/faults tests/baddays
 	$(BIN)/pytest -m stress -rs tests/slurm tests/chaos
+
+# The tests that are marked gpu, on this machine's; writes docs/gpu.md.
+gpu: $(STAMP)
+	$(BIN)/python benchmarks/gpu.py
 
 # Distil on the shipped digits model, two fits at a time; sweep; show; compare with docs/digits.md.
 demo: $(STAMP)

@@ -95,6 +95,9 @@ def _compute(
     started, done = time.monotonic(), 0
     sampler = replace(cell.sampler, model=interruptible(cell.sampler.model))
     for batch in generate(sampler, seeds, size, device):
+        if batch.nfe < cell.nfe:
+            made = f"{batch.nfe} network runs were made where a row would say {cell.nfe}"
+            raise InputError(f"{made}: leave `interval` out of the model's guidance, or let it hold every level")
         if batch.nfe != cell.nfe:
             raise RuntimeError(f"{batch.nfe} network runs were counted where {cell.nfe} were planned")
         images, pixels = batch.images, batch.pixels

@@ -16,7 +16,7 @@ from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers.diffusers_decoder import read_decoder
 from amed_lightning.denoisers.diffusers_network import LatentDecoder, LatentNetwork, latent_shape
 from amed_lightning.denoisers.diffusers_text import TextConditioning
-from amed_lightning.denoisers.guidance import Manner, classifier_free, require_unused
+from amed_lightning.denoisers.guidance import OPEN_CLASS, Manner, classifier_free, require_unused
 from amed_lightning.denoisers.preconditioning import OfTable, Preconditioned
 from amed_lightning.denoisers.prompts import PromptLists, Source, prompt_lists
 from amed_lightning.denoisers.thresholding import Clipped
@@ -133,7 +133,9 @@ def _conditioning(source: "Folder", unet: Any, texts: Sequence[str], image_size:
 
 
 def report_cut(lists: PromptLists, cut: set[int]) -> None:
-    """Say of each list how many prompts are too long."""
+    """Say of each list how many prompts are too long, and whether the negative one is."""
+    if OPEN_CLASS in cut:
+        _warn("negative: the prompt has more tokens than the text encoder takes, and is cut off")
     first = 0
     for kind, prompts in (("training", lists.training), ("evaluation", lists.evaluation)):
         numbers = [number for number in range(first, first + len(prompts)) if number in cut]

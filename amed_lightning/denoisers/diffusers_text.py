@@ -39,7 +39,7 @@ class TextConditioning(nn.Module):
         image_size: height and width that a U-Net with two encoders is told.
 
     Attributes:
-        cut: the numbers of prompts that are too long for an encoder.
+        cut: the numbers of prompts that are too long for an encoder, -1 for the open condition's.
     """
 
     sizes: Int[Tensor, "6"]
@@ -57,7 +57,7 @@ class TextConditioning(nn.Module):
         parts = zip(tokenizers, encoders, strict=True)
         tokenized = [_tokens(tokenizer, encoder, list(texts)) for tokenizer, encoder in parts]
         self._tokens = [tokens for tokens, _ in tokenized]
-        self.cut = {position + OPEN_CLASS for _, cut in tokenized for position in cut} - {OPEN_CLASS}
+        self.cut = {position + OPEN_CLASS for _, cut in tokenized for position in cut}
         self.register_buffer("sizes", torch.tensor([*image_size, 0, 0, *image_size]), persistent=False)
         self._embedding = lru_cache(KEPT)(self._encode)
 

@@ -109,7 +109,7 @@ class TextEncoder(nn.Module):
         masked: whether the encoder is told what only fills up.
 
     Attributes:
-        cut: the numbers of prompts that are too long.
+        cut: the numbers of prompts that are too long, -1 for the open condition's.
     """
 
     def __init__(self, encoder: Any, opened: Tokens, prompts: Tokens | None, masked: bool = False) -> None:
@@ -117,7 +117,8 @@ class TextEncoder(nn.Module):
         self.encoder, self.masked = encoder, masked
         lists = [opened] if prompts is None else [opened, prompts]
         self._rows = [row for each in lists for row in zip(each.ids, each.mask, strict=True)]
-        self.cut = set() if prompts is None else prompts.cut
+        self.cut = {OPEN_CLASS} if opened.cut else set()
+        self.cut |= set() if prompts is None else prompts.cut
 
     def forward(self, position: int) -> Encoded:
         """Encode one prompt where the encoder is; the first is the open condition's."""
@@ -143,7 +144,7 @@ class EncodedPrompts(nn.Module):
         identity: digest of the encoders and of whatever else decides what they say.
 
     Attributes:
-        cut: the numbers of prompts that are too long for an encoder.
+        cut: the numbers of prompts that are too long for an encoder, -1 for the open condition's.
     """
 
     def __init__(self, encoders: Sequence[TextEncoder], answer: Answer, texts: Sequence[str], identity: str) -> None:

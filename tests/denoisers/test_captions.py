@@ -132,6 +132,14 @@ class TestTables:
 
 
 class TestJSON:
+    def test_geneval_s_lines_say_their_prompt_among_other_things(self, read):
+        lines = [
+            {"tag": "counting", "include": [{"class": "clock", "count": 2}], "prompt": "a photo of two clocks"},
+            {"tag": "colors", "include": [{"class": "car", "color": "red"}], "prompt": "a photo of a red car"},
+        ]
+        said = "\n".join(map(json.dumps, lines)) + "\n"
+        assert read("evaluation_metadata.jsonl", said) == ("a photo of two clocks", "a photo of a red car")
+
     @pytest.mark.parametrize(
         "content",
         [CAPTIONS, [{"caption": text} for text in CAPTIONS], [{"id": 1, "Prompt": text} for text in CAPTIONS], COCO],

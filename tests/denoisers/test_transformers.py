@@ -11,6 +11,7 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch.nn.functional import adaptive_avg_pool2d
 
 from amed_lightning.config import InputError, build
+from amed_lightning.denoisers import diffusers_models
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import DENOISERS
@@ -338,6 +339,13 @@ class TestPrompts:
     def test_what_is_too_long_is_told(self, tiny, capsys):
         loaded(tiny["sd3"], prompts={"evaluation": ["cat " * 40]})
         assert "1 of 1 evaluation prompts have more tokens" in capsys.readouterr().err
+
+    def test_a_negative_one_too(self, tiny, capsys):
+        diffusers_models._warn.cache_clear()
+        loaded(tiny["sd3"], negative="cat", prompts={"evaluation": ["dog"]})
+        assert "negative" not in capsys.readouterr().err
+        loaded(tiny["sd3"], negative="cat " * 40, prompts={"evaluation": ["dog"]})
+        assert "negative: the prompt has more tokens" in capsys.readouterr().err
 
 
 class TestLevels:

@@ -33,6 +33,7 @@ from amed_lightning.seeds import Seeds, Stream
 from ..bench.suites import CPU, Alone, entry, write_suite
 from ..data.files import pictures, write_folder
 from ..denoisers.pipelines import drawn, stable_diffusion, text_config, tokenizer
+from ..denoisers.transformers import sd3
 
 DIGITS = {"name": "digits"}
 SIZE = 16
@@ -174,18 +175,22 @@ class TestCLIPScore:
         cut, whole = detector.texts(["cat " * 40, "cat " * 14])
         assert cut.equal(whole)
 
-    def test_a_sweep_scores_each_image_with_its_seeds_prompt(self, clip_folder, tmp_path):
+    @pytest.mark.parametrize(
+        ("name", "make", "schedule"),
+        [("stable_diffusion", stable_diffusion, "discrete"), ("transformer", sd3, "flow")],
+    )
+    def test_a_sweep_scores_each_image_with_its_seeds_prompt(self, clip_folder, tmp_path, name, make, schedule):
         prompts = {"evaluation": ["a dog", "cat", "dog"]}
-        path = str(stable_diffusion(tmp_path / "pipeline"))
+        path = str(make(tmp_path / "pipeline"))
         suite = load_suite(
             write_suite(
                 tmp_path,
-                model={"name": "stable_diffusion", "path": path, "prompts": prompts},
+                model={"name": name, "path": path, "prompts": prompts},
                 detector={"name": "clip", "model": str(clip_folder)},
                 dataset={"name": "images", "path": str(write_folder(tmp_path, pictures(8, size=16)))},
                 reference=None,
                 metrics=[{"name": "clip_score", "model": str(clip_folder)}],
-                entries=[entry({"name": "euler"}, 2, schedules=[{"name": "discrete"}])],
+                entries=[entry({"name": "euler"}, 4, schedules=[{"name": schedule}])],
                 **{"block_size": 4, "batch_size": 2},
             )
         )
