@@ -17,6 +17,7 @@ from typing import NoReturn
 from amed_lightning import __version__
 from amed_lightning.cli.options import parsed
 from amed_lightning.config import InputError
+from amed_lightning.runtime.allocator import keep_large_blocks
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.network import keep_offline
 from amed_lightning.runtime.signals import let_go, listening
@@ -108,6 +109,7 @@ def _run(verb: str, rest: list[str]) -> int:
         raise InputError(f"unknown verb '{verb}': use one of {', '.join(VERBS)}{meant(verb, VERBS)}")
     sys.path.append(_working_folder())  # a user's own classes are found as `python -m` finds them
     keep_offline()
+    keep_large_blocks()
     os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
     with watching(_blameless([verb, *rest])):
         options = parsed(verb, rest)
