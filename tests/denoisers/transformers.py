@@ -1,8 +1,11 @@
 """Tiny transformers with random weights, in diffusers' layout on disk."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 import diffusers
+import torch
 from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -39,6 +42,19 @@ def autoencoder(channels: int) -> diffusers.AutoencoderKL:
     )
 
 
+def repeatable(make: Callable[..., Path]) -> Callable[..., Path]:
+    """Let a maker's modules begin at the same weights every time: they draw them, and :func:`drawn` adds to them."""
+
+    @wraps(make)
+    def made(*arguments: object, **options: object) -> Path:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return make(*arguments, **options)
+
+    return made
+
+
+@repeatable
 def sd3(folder: Path, **options) -> Path:
     """Two CLIPs and T5; the middle of three blocks has 4x4 tokens."""
     words, others = tokenizer(folder / "tokenizer"), tokenizer(folder / "tokenizer_2")
@@ -68,6 +84,7 @@ def sd3(folder: Path, **options) -> Path:
     return folder
 
 
+@repeatable
 def flux(folder: Path, guidance_embeds: bool = True, **options) -> Path:
     """CLIP and T5, two double blocks and three single ones; told its guidance."""
     words = tokenizer(folder / "tokenizer")
@@ -96,6 +113,7 @@ def flux(folder: Path, guidance_embeds: bool = True, **options) -> Path:
     return folder
 
 
+@repeatable
 def dit(folder: Path, **options) -> Path:
     """A thousand classes, and a variance beside the noise."""
     sizes = {"num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 3, "patch_size": 2, "sample_size": 8}
@@ -106,6 +124,7 @@ def dit(folder: Path, **options) -> Path:
     return folder
 
 
+@repeatable
 def pixart(folder: Path, kind=diffusers.PixArtAlphaPipeline, sized: bool = False) -> Path:
     """T5, masked."""
     heads = 3 if sized else 2  # the codes of three sizes stand side by side
@@ -138,6 +157,7 @@ def gemma_tokenizer(folder: Path) -> GemmaTokenizer:
     return GemmaTokenizer.from_pretrained(folder)
 
 
+@repeatable
 def sana(folder: Path, **options) -> Path:
     """Gemma, masked, and a deep autoencoder that halves once."""
     words = gemma_tokenizer(folder / "tokenizer")
