@@ -1,6 +1,7 @@
 """Memory that is given back and asked for again, batch after batch, costs page faults: glibc is told to keep it.
 
-It maps a block of 32 MiB and above anew each time, and the kernel fills every page of it with zeros at its first use.
+It maps large blocks anew each time and gives back what is free, and the kernel fills each page with zeros at its first
+use.
 """
 
 import ctypes
@@ -11,8 +12,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """``mallopt``'s numbers of them."""
 KEPT = (1 << 31) - 1
 """Bytes that may lie idle at the end of the heap; all that ``mallopt``'s whole number can say."""
-MAPPED = 1 << 30
-"""Bytes from which a block is mapped. glibc before 2.35 takes no more than 32 MiB, and leaves it as it is then."""
+MAPPED = 1 << 30, 1 << 25
+"""Bytes from which a block is mapped: the most that is taken; glibc before 2.35 takes no more than 32 MiB."""
 OWN = "MALLOC_", "GLIBC_TUNABLES"
 """How the names of environment variables begin by which a user says it."""
 
@@ -29,4 +30,4 @@ def keep_large_blocks() -> bool:
         mallopt: Any = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library; TypeError is Windows'
         return False
-    return all([mallopt(TRIM_THRESHOLD, KEPT), mallopt(MMAP_THRESHOLD, MAPPED)])
+    return bool(mallopt(TRIM_THRESHOLD, KEPT)) and any(mallopt(MMAP_THRESHOLD, size) for size in MAPPED)
