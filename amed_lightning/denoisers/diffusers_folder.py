@@ -8,6 +8,7 @@ theirs stay as they are. This module and its neighbours of schedulers, files and
 checkpoints are the only ones that import diffusers, transformers and their hub, which takes seconds.
 """
 
+import inspect
 import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -139,6 +140,11 @@ class Folder:
         architecture = {k: v for k, v in config.items() if not k.startswith("_") and k != "transformers_version"}
         self.read[part] = digest([architecture, weights_digest(module if self.as_stored else module.float())])
         return module.eval().requires_grad_(False)
+
+    @staticmethod
+    def published(pipeline: str, argument: str) -> Any:
+        """Return what diffusers' pipeline of that name takes for an argument where nothing is said."""
+        return inspect.signature(getattr(diffusers, pipeline).__call__).parameters[argument].default
 
     def tokenizer(self, part: str, class_name: str = "CLIPTokenizer") -> Any:
         """Load a tokenizer.

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from amed_lightning.denoisers.encoded_prompts import tokens_of
 from amed_lightning.denoisers.guidance import OPEN_CLASS
 from amed_lightning.flow.model import Condition
 
-Tokens: TypeAlias = Int[Tensor, "texts length"]
 Embedding: TypeAlias = tuple[Float[Tensor, "tokens width"], Float[Tensor, "pooled"]]
 """What a U-Net attends to, and the pooled answer, empty where there is one encoder."""
 KEPT = 1024
@@ -54,10 +54,12 @@ class TextConditioning(nn.Module):
     ) -> None:
         super().__init__()
         self.encoders, self.zeros_for_empty = nn.ModuleList(encoders), zeros_for_empty
-        parts = zip(tokenizers, encoders, strict=True)
-        tokenized = [_tokens(tokenizer, encoder, list(texts)) for tokenizer, encoder in parts]
-        self._tokens = [tokens for tokens, _ in tokenized]
-        self.cut = {position + OPEN_CLASS for _, cut in tokenized for position in cut}
+        tokenized = [
+            tokens_of(tokenizer, texts, min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
+            for tokenizer, encoder in zip(tokenizers, encoders, strict=True)
+        ]
+        self._tokens = [tokens.ids for tokens in tokenized]
+        self.cut = {position + OPEN_CLASS for tokens in tokenized for position in tokens.cut}
         self.register_buffer("sizes", torch.tensor([*image_size, 0, 0, *image_size]), persistent=False)
         self._embedding = lru_cache(KEPT)(self._encode)
 
@@ -89,20 +91,3 @@ class TextConditioning(nn.Module):
         if number == OPEN_CLASS and self.zeros_for_empty:
             return torch.zeros_like(tokens), torch.zeros_like(pooled)
         return tokens, pooled
-
-
-def _tokens(tokenizer: Any, encoder: Any, texts: list[str]) -> tuple[Tokens, set[int]]:
-    """Return the tokens of each text, padded or cut to what both parts take, and which texts were cut."""
-    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-    pieces = tokenizer(
-        texts,
-        padding="max_length",
-        max_length=length,
-        truncation=True,
-        return_overflowing_tokens=True,
-        return_attention_mask=False,
-        return_tensors="pt",
-    )
-    owners = pieces.overflow_to_sample_mapping  # the pieces of a text follow one another
-    is_first = torch.cat([owners.new_ones(1, dtype=torch.bool), owners.diff() > 0])
-    return pieces.input_ids[is_first], set(owners[~is_first].tolist())

@@ -25,26 +25,6 @@ if TYPE_CHECKING:
 
 LENGTH = 300
 GUIDANCE = 4.5
-INSTRUCTION = "\n".join(
-    [
-        "Given a user prompt, generate an 'Enhanced prompt' that provides detailed visual descriptions suitable for "
-        "image generation. Evaluate the level of detail in the user prompt:",
-        "- If the prompt is simple, focus on adding specifics about colors, shapes, sizes, textures, and spatial "
-        "relationships to create vivid and concrete scenes.",
-        "- If the prompt is already detailed, refine and enhance the existing details slightly without "
-        "overcomplicating.",
-        "Here are examples of how to transform or refine prompts:",
-        "- User Prompt: A cat sleeping -> Enhanced: A small, fluffy white cat curled up in a round shape, sleeping "
-        "peacefully on a warm sunny windowsill, surrounded by pots of blooming red flowers.",
-        "- User Prompt: A busy city street -> Enhanced: A bustling city street scene at dusk, featuring glowing street "
-        "lamps, a diverse crowd of people in colorful clothing, and a double-decker bus passing by towering glass "
-        "skyscrapers.",
-        "Please generate only the enhanced description for the prompt below and avoid including any additional "
-        "commentary or evaluations:",
-        "User Prompt: ",
-    ]
-)
-"""What stands before a prompt: the model was trained behind it."""
 
 
 def read(source: "Folder", asked: Asked) -> Family:
@@ -89,8 +69,10 @@ def ask(transformer: Any, x: Images, time: Float[Tensor, "batch"], told: Told) -
 def _prompts(source: "Folder", texts: Sequence[str]) -> EncodedPrompts:
     tokenizer = source.tokenizer("tokenizer", "GemmaTokenizer")
     tokenizer.padding_side = "right"
-    longer = len(tokenizer.encode(INSTRUCTION)) + LENGTH - 2
-    opened, others = texts[0], [INSTRUCTION + text for text in texts[1:]]
+    instruction = "\n".join(source.published("SanaPipeline", "complex_human_instruction"))
+    source.read["instruction"] = digest(instruction)
+    longer = len(tokenizer.encode(instruction)) + LENGTH - 2
+    opened, others = texts[0], [instruction + text for text in texts[1:]]
     prompts = tokens_of(tokenizer, others, longer) if others else None
     gemma = source.module("text_encoder", "Gemma2Model")
     encoder = TextEncoder(gemma, tokens_of(tokenizer, [opened], LENGTH), prompts, masked=True)
