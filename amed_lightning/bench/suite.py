@@ -171,7 +171,7 @@ THRESHOLDED = "thresholded"
 WORDS = {"predictor": "plugin"}
 """What tables of results call what was learned, where it is not the file's own word."""
 CONFIGS = Path("configs")
-"""Where configurations are looked for that make what is missing, or else among the program's own."""
+"""Where configurations are looked for that make what is missing, beside the program's own, whose names these are."""
 SCORED = "detector", "real_images", "n"
 """What rows and plans say of how a cell is scored: the detector, the real images, and the number of samples."""
 TABLES = ("table", "constants", "coefficients")
@@ -382,9 +382,9 @@ def require_files(cells: Iterable[Planned]) -> None:
     """
     wanted = dict.fromkeys(path for cell in cells if cell.excluded is None for path in cell.files)
     if missing := [path for path in wanted if not path.is_file()]:
-        folder = CONFIGS if CONFIGS.is_dir() else shipped("configs")
         configs = {
             str(CONFIGS / path.relative_to(folder)): path.read_text(errors="replace").split()
+            for folder in (shipped("configs"), CONFIGS)
             for path in sorted(folder.glob("**/*.yaml"))
         }
         made: dict[str, list[str]] = defaultdict(list)

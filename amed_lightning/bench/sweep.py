@@ -95,11 +95,9 @@ def _compute(
     started, done = time.monotonic(), 0
     sampler = replace(cell.sampler, model=interruptible(cell.sampler.model))
     for batch in generate(sampler, seeds, size, device):
-        if batch.nfe < cell.nfe:
-            made = f"{batch.nfe} network runs were made where a row would say {cell.nfe}"
-            raise InputError(f"{made}: leave `interval` out of the model's guidance, or let it hold every level")
         if batch.nfe != cell.nfe:
-            raise RuntimeError(f"{batch.nfe} network runs were counted where {cell.nfe} were planned")
+            made = f"{batch.nfe} network runs were made where a row would say {cell.nfe}"
+            raise RuntimeError(f"{made}; guidance in an interval makes fewer: let its `interval` hold every level")
         images, pixels = batch.images, batch.pixels
         part = slice(done, done + len(images))
         pair = () if compared is None else (images, compared[part].to(device))

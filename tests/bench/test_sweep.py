@@ -389,7 +389,7 @@ class TestFailure:
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.dishonest"}))
         assert fill(bench, tmp_path / "results") == ["somebodys_own.dishonest"]
         report = json.loads(Results(tmp_path / "results").error(bench.cells[1].key).read_text())
-        assert "8 network runs were counted where 4 were planned" in report["error"]
+        assert "8 network runs were made where a row would say 4" in report["error"]
 
     def test_a_row_of_guidance_in_an_interval_that_makes_fewer_is_refused_with_the_cure(self, tmp_path):
         for name, high, failed in (("part", 1.0, ["euler"]), ("all", 1e3, [])):
@@ -400,7 +400,7 @@ class TestFailure:
             assert len(values(tmp_path / name)) == (name == "all")
             for error in Results(tmp_path / name).errors(bench.cells[0].key):
                 said = json.loads(error.read_text())["error"]
-                assert "network runs were made where a row would say 6: leave `interval` out" in said
+                assert "network runs were made where a row would say 6; guidance in an interval makes fewer" in said
 
     def test_an_image_that_is_not_finite_is_an_error_of_its_seed_and_interval_and_no_score(self, tmp_path):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.overflowing"}), entry({"name": "euler"}))
