@@ -108,7 +108,7 @@ FAULTS = (
     *in_file(
         "noise/schedules.py",
         "noise/test_schedules.py::TestFlow",
-        ("a flow's levels are not shifted back", "return shift * time / (1 - time)", "return time / (1 - time)"),
+        ("a flow's own shift is not taken", "return own if self.shift is None else self.shift", "return own"),
     ),
     *in_file(
         "noise/shift.py",
