@@ -10,8 +10,8 @@ VERSION := $(shell $(or $(PYTHON),false) -c 'import sys; print("%d.%d" % sys.ver
 STAMP := .venv/.installed-$(VERSION)
 RUNS := runs/digits
 # The longest first, so that two at a time end together.
-FITS := $(patsubst %,$(RUNS)/%/finished,plugin-6 learned/union-5 amed-9 amed-7 amed-5 amed-3 learned/union-3)
-SHIPPED := $(patsubst %,%/predictor,amed-3 amed-5 amed-7 amed-9 plugin-6) $(patsubst %,learned/%/table,union-3 union-5)
+FITS := $(patsubst %,$(RUNS)/%/finished,plugin-6 union-5 amed-9 amed-7 amed-5 amed-3 union-3)
+SHIPPED := $(patsubst %,%/predictor,amed-3 amed-5 amed-7 amed-9 plugin-6) $(patsubst %,%/table,union-3 union-5)
 MODEL := amed_lightning/assets/digits/denoiser.json
 
 .PHONY: test lint unit slow slurm stress gpu demo demo-fashion fits shipped readme docs nightly retrain clean
@@ -66,7 +66,7 @@ demo-fashion: $(STAMP)
 	$(BIN)/lightning bench --config benchmarks/fashion-small.yaml --accelerator cpu --devices 2
 
 $(CLOTHES)/amed-5/finished $(CLOTHES)/union-5/finished: $(CLOTHES)/%-5/finished: | $(STAMP)
-	$(BIN)/lightning fit --config configs/fashion_mnist/$*.yaml
+	$(BIN)/lightning fit fashion_mnist/$*-5
 	touch -c $@
 
 # The learned samplers that the package ships are those that the demo's fits leave: `al.sample("digits/amed-5")`.
@@ -90,16 +90,8 @@ nightly: $(STAMP) fits
 	$(BIN)/lightning bench nightly --config benchmarks/nightly.yaml --accelerator cpu --devices 2
 
 # A run's mark, not its predictor, says that it has ended: a predictor is exported whenever one is the best so far.
-$(RUNS)/%/finished: configs/digits/%.yaml $(MODEL) | $(STAMP)
-	$(BIN)/lightning fit --config $<
-	touch -c $@
-
-$(RUNS)/learned/union-%/finished: configs/digits/learned/union.yaml $(MODEL) | $(STAMP)
-	$(BIN)/lightning fit --config $< --model.student.nfe=$*
-	touch -c $@
-
-$(RUNS)/amed-5/finished: configs/digits/amed.yaml $(MODEL) | $(STAMP)
-	$(BIN)/lightning fit --config $<
+$(RUNS)/%/finished: $(wildcard configs/*.yaml configs/digits/*.yaml) $(MODEL) | $(STAMP)
+	$(BIN)/lightning fit digits/$*
 	touch -c $@
 
 # Re-train the shipped denoiser from its YAML (35 minutes on one core) and compare its quality: a nightly check.

@@ -130,7 +130,7 @@ def distill(recipe: str | Path, options: Mapping[str, Any] | None = None) -> Pat
     """Fit what a recipe says, as ``amed-lightning fit --config`` does, or go on where that was stopped.
 
     Args:
-        recipe: the YAML.
+        recipe: the YAML, or its name: ``"digits/amed-5"``.
         options: values in the place of the recipe's, by dotted names: ``{"trainer.max_epochs": 8}``.
 
     Returns:
@@ -139,12 +139,14 @@ def distill(recipe: str | Path, options: Mapping[str, Any] | None = None) -> Pat
     Raises:
         InputError: the recipe or an option is wrong, or the run's directory is another run's.
     """
+    from amed_lightning.cli.options import configurations
     from amed_lightning.cli.training import TrainingCLI  # brings Lightning
     from amed_lightning.training.exporting import Exporting
 
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (options or {}).items()}
     with listening():
-        cli = TrainingCLI(["fit", "--config", str(recipe), *(f"--{name}={told[name]}" for name in told)], run=True)
+        words = [*configurations(str(recipe)), *(f"--{name}={told[name]}" for name in told)]
+        cli = TrainingCLI(["fit", *words], run=True)
     if not isinstance(cli.model, Exporting):
         raise InputError(f"{recipe}: a {type(cli.model).__name__} leaves no file of what it has learned")
     return cli.model.result_in(Path(cli.trainer.default_root_dir))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Submit all that a dataset's table takes: a fit for each recipe of configs/<dataset>, the sweep of its suite, the table.
+# Submit all that a dataset's table takes: a fit for each recipe that its suite names, the sweep of the suite, the table.
 #
 #   slurm/submit.sh [--dry-run] <dataset> [options of sbatch for the fits and the sweep]
 #
@@ -14,16 +14,14 @@ set -euo pipefail
 
 dry=
 [ "${1:-}" != --dry-run ] || { dry=yes; shift; }
-dataset=${1:?name a dataset, a folder of configs}
+dataset=${1:?name a dataset that has a suite}
 shift
 scripts=$(dirname "$0")
 
-# What has no teacher (a denoiser, a sampler) is none of the suite's fits.
-recipes=$(grep -l AMEDDistillation "configs/$dataset"/*.yaml 2>/dev/null) ||
-  { echo "error: configs/$dataset has no recipe; there are: $(echo configs/*)" >&2; exit 2; }
 suite=${SUITE:-benchmarks/paper/$dataset.yaml}
 [ -n "${SUITE:-}" ] || [ -f "$suite" ] || suite=benchmarks/$dataset.yaml
 [ -f "$suite" ] || { echo "error: $suite: no such suite; name one as SUITE" >&2; exit 2; }
+recipes=$(amed-lightning bench recipes "$suite")
 
 submitted=
 # submit NAME WORDS... calls sbatch and leaves the job's number in `number`.
@@ -45,9 +43,9 @@ submit() {
 
 fits=
 for recipe in $recipes; do
-  submit "$(basename "$recipe" .yaml)" "$@" "$scripts/fit.sbatch" "$recipe"
+  submit "${recipe##*/}" "$@" "$scripts/fit.sbatch" "$recipe"
   fits=$fits:$number
 done
-submit sweep --array="${ARRAY:-0-3}" --dependency="afterok$fits" --kill-on-invalid-dep=yes "$@" \
+submit sweep --array="${ARRAY:-0-3}" ${fits:+--dependency="afterok$fits"} --kill-on-invalid-dep=yes "$@" \
   "$scripts/bench_array.sbatch" "$suite"
-submit table --dependency="afterok$fits,afterany:$number" --kill-on-invalid-dep=yes "$scripts/table.sbatch" "$suite"
+submit table --dependency="${fits:+afterok$fits,}afterany:$number" --kill-on-invalid-dep=yes "$scripts/table.sbatch" "$suite"

@@ -57,7 +57,7 @@ def after_demo(tmp_path, monkeypatch):
         (tmp_path / folder).symlink_to(HOME / folder)
     for file in samplers().values():
         union = file.stem.startswith("union")
-        run = tmp_path / "runs/digits" / ("learned" if union else "") / file.stem
+        run = tmp_path / "runs/digits" / file.stem
         run.mkdir(parents=True)
         for each in (file, file.with_suffix(".safetensors")):
             shutil.copy(each, run / f"{'table' if union else 'predictor'}{each.suffix}")

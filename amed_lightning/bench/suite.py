@@ -24,7 +24,7 @@ from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.metrics.scores import USUAL
 from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
-from amed_lightning.runtime.shipped import shipped
+from amed_lightning.runtime.shipped import recipe, shipped
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import intervals_of_config, learned_path, rule_of
 from amed_lightning.solvers.registry import SOLVERS
@@ -170,6 +170,8 @@ THRESHOLDED = "thresholded"
 """The wrapper's name among ``DENOISERS``, and the word of labels."""
 WORDS = {"predictor": "plugin"}
 """What tables of results call what was learned, where it is not the file's own word."""
+RUNS = "runs/"
+"""Where a recipe's run is kept, under its name."""
 CONFIGS = Path("configs")
 """Where configurations are looked for that make what is missing, beside the program's own, whose names these are."""
 SCORED = "detector", "real_images", "n"
@@ -380,8 +382,7 @@ def require_files(cells: Iterable[Planned]) -> None:
     Raises:
         InputError: naming all such files, each with the command that makes it.
     """
-    wanted = dict.fromkeys(path for cell in cells if cell.excluded is None for path in cell.files)
-    if missing := [path for path in wanted if not path.is_file()]:
+    if missing := [path for path in _files(cells) if not path.is_file()]:
         configs = {
             str(CONFIGS / path.relative_to(folder)): path.read_text(errors="replace").split()
             for folder in (shipped("configs"), CONFIGS)
@@ -394,9 +395,27 @@ def require_files(cells: Iterable[Planned]) -> None:
         raise InputError(f"no such file{'s' if len(missing) > 1 else ''}: {told}")
 
 
+def recipes_of(cells: Iterable[Planned]) -> list[str]:
+    """Return the names of the recipes whose fits a plan takes."""
+    return list(dict.fromkeys(filter(None, map(_recipe_of, _files(cells)))))
+
+
+def _files(cells: Iterable[Planned]) -> Iterable[Path]:
+    """Return what was to be learned or found first, each once."""
+    return dict.fromkeys(path for cell in cells if cell.excluded is None for path in cell.files)
+
+
+def _recipe_of(path: Path) -> str:
+    """Return the name of the recipe whose run a file lies in; nothing, where there is none."""
+    name = str(path.parent).removeprefix(RUNS)
+    return name if str(path.parent).startswith(RUNS) and recipe(name) else ""
+
+
 def _maker(path: Path, configs: Mapping[str, Sequence[str]]) -> str:
     """Return the command that makes a file, or say that no configuration does."""
     folder = str(path.parent)
+    if name := _recipe_of(path):
+        return f"amed-lightning fit {name}"
     options = {"": "{nfe}"} | {f" --model.student.nfe={nfe}": nfe for nfe in re.findall(r"\d+", folder)}
     for config, words in configs.items():
         if str(path) in words:

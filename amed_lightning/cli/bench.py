@@ -1,4 +1,7 @@
-"""``bench``: run a suite, render what it has left (``table``, ``plot``, ``report``), or ``compare`` two sweeps."""
+"""``bench``: run a suite, render what it has left (``table``, ``plot``, ``report``), ``compare`` two sweeps.
+
+``recipes`` names the fits that a suite takes.
+"""
 
 import shutil
 import sys
@@ -21,7 +24,7 @@ from amed_lightning.bench.report import page
 from amed_lightning.bench.results import Results, lines_of, read_json, rows_of, write_plan
 from amed_lightning.bench.row import Row
 from amed_lightning.bench.screen import Beaten, beaten, screening, without
-from amed_lightning.bench.suite import Suite, load_suite
+from amed_lightning.bench.suite import Suite, load_suite, plan, recipes_of
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
@@ -120,6 +123,11 @@ def _report(options: Namespace) -> int:
     return 0
 
 
+def _recipes(options: Namespace) -> int:
+    print("\n".join(recipes_of(plan(load_suite(options.config)))))
+    return 0
+
+
 def _compare(options: Namespace) -> int:
     if options.output:
         require_place(options.output)
@@ -136,6 +144,7 @@ ACTIONS: dict[str, Callable[[Namespace], int]] = {
     "table": _table,
     "plot": _plot,
     "report": _report,
+    "recipes": _recipes,
     "compare": _compare,
     "nightly": nightly.run,
 }

@@ -8,7 +8,11 @@ from amed_lightning.config import InputError
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.shipped import shipped
 
-STARTER = {"configs": "digits/**/*.yaml", "benchmarks": "digits.yaml", "slurm": "*"}
+STARTER = {
+    "configs": ("amed.yaml", "plugin.yaml", "union.yaml", "digits.yaml", "digits/*.yaml"),
+    "benchmarks": ("digits.yaml",),
+    "slurm": ("*",),
+}
 """Folders of the program, and what of each is copied."""
 
 
@@ -20,7 +24,8 @@ def run(options: Namespace) -> int:
     """
     copies = {
         options.folder / name / file.relative_to(shipped(name)): file
-        for name, pattern in STARTER.items()
+        for name, patterns in STARTER.items()
+        for pattern in patterns
         for file in sorted(shipped(name).glob(pattern))
         if file.is_file()
     }
@@ -31,5 +36,5 @@ def run(options: Namespace) -> int:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
     print(f"{len(copies)} files: {options.folder}")
-    print(f"cd {options.folder} && amed-lightning fit configs/digits/amed.yaml")
+    print(f"cd {options.folder} && amed-lightning fit digits/amed-5")
     return 0

@@ -3,8 +3,8 @@
 Nothing here needs torch, so that a page of help, and the refusal of an option, come at once: a verb's own module is
 imported when its arguments have been read.
 
-A file behind the verb is its ``--config``: ``fit digits/amed`` is ``fit --config configs/digits/amed.yaml``; behind
-``sample`` it may be what a fit has learned, or the name of such a file that ships. An option can also be told
+A file behind the verb is its ``--config``, or several: ``fit digits/amed-5`` is a recipe's, of a method and a data set;
+behind ``sample`` it may be what a fit has learned, or the name of such a file that ships. An option can also be told
 by the environment: ``AMED_SAMPLE__SEEDS=0-15`` is ``sample --seeds 0-15``.
 """
 
@@ -22,21 +22,23 @@ from jsonargparse.typing import PositiveInt
 from amed_lightning.cli.parsing import Parser, parser_for, parts_spelled_out, variable
 from amed_lightning.config import InputError, load_yaml
 from amed_lightning.denoisers.untold import Untold
-from amed_lightning.runtime.shipped import found, samplers
+from amed_lightning.runtime.shipped import CONFIGS, found, recipe, samplers
 from amed_lightning.runtime.wording import meant
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.teacher.wanted import ScheduleSearch
 
 CONFIG = "--config"
-CONFIGS = (CONFIG, "-c")
-EXAMPLES = {"configs": "digits/amed", "benchmarks": "digits", "bench nightly": "nightly"}
+SHORT = "-c"
+EXAMPLES = {CONFIGS: "digits/amed-5", "benchmarks": "digits", "bench nightly": "nightly"}
 LISTING = "list"
 """The verb that does nothing without an action."""
-CONFIG_OF = dict.fromkeys(("fit", "validate", "precompute", "sample", "evaluate", "reference", "schedule"), "configs")
-CONFIG_OF |= dict.fromkeys(("bench run", "bench table", "bench plot", "bench report", "bench nightly"), "benchmarks")
+CONFIG_OF = dict.fromkeys(("fit", "validate", "precompute", "sample", "evaluate", "reference", "schedule"), CONFIGS)
+CONFIG_OF |= dict.fromkeys(
+    ("bench run", "bench table", "bench plot", "bench report", "bench recipes", "bench nightly"), "benchmarks"
+)
 """Commands whose first word may be a configuration, and the folder in which it is looked for by name."""
 ACTIONS = {
-    "bench": ("run", "table", "plot", "report", "compare", "nightly"),
+    "bench": ("run", "table", "plot", "report", "recipes", "compare", "nightly"),
     "models": ("list", "fetch", "verify"),
     "stores": ("list", "prune"),
     "list": ("solvers", "schedules", "models", "detectors", "datasets", "metrics"),
@@ -117,21 +119,34 @@ def _located(command: str, arguments: Sequence[str]) -> list[str]:
     """
     if command not in CONFIG_OF:
         return [*arguments]
-    located: list[str] = [CONFIG] if arguments and not arguments[0].startswith("-") else []
-    for argument in arguments:
-        option, is_assigned, value = argument.partition("=")
-        if located and located[-1] in CONFIGS:
-            located.append(str(found(argument, CONFIG_OF[command])))
-        elif option in CONFIGS and is_assigned:
-            located += [option, str(found(value, CONFIG_OF[command]))]
+    located: list[str] = []
+    words = iter([CONFIG, *arguments] if arguments and not arguments[0].startswith("-") else arguments)
+    for word in words:
+        option, is_assigned, value = word.partition("=")
+        if option in (CONFIG, SHORT):
+            located += configurations(value if is_assigned else next(words, ""), command)
         else:
-            located.append(argument)
-    if located and located[-1] in CONFIGS:
-        raise InputError(f"{CONFIG}: a value is missing")
-    if command.startswith((*TRAINING, "bench")) and not {*located} & {*CONFIGS, "--model", ALL}:
+            located.append(word)
+    if command.startswith((*TRAINING, "bench")) and not {*located} & {CONFIG, "--model", ALL}:
         example = EXAMPLES.get(command, EXAMPLES[CONFIG_OF[command]])
         raise InputError(f"{command}: name a YAML file, like `amed-lightning {command} {example}`")
     return located
+
+
+def configurations(name: str, command: str = "fit") -> list[str]:
+    """Return the options that a configuration's name stands for.
+
+    Args:
+        name: of a file or, where the command is a training, of a recipe.
+        command: that takes them.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if not name:
+        raise InputError(f"{CONFIG}: a value is missing")
+    parts = recipe(name) if command in TRAINING else []
+    return [word for part in parts or [f"{CONFIG}={found(name, CONFIG_OF[command])}"] for word in part.split("=", 1)]
 
 
 def _with_environment(command: str, arguments: Sequence[str], parser: Parser | None) -> list[str]:
@@ -148,7 +163,7 @@ def _with_environment(command: str, arguments: Sequence[str], parser: Parser | N
             raise InputError(f"{name}: no option of {command}: use one of {', '.join(known)}{meant(name, known)}")
         key = name.removeprefix(prefix).lower().replace("__", ".") if known is None else known[name]
         told.append(f"--{key}={os.environ[name]}")
-    behind = max((index + 2 for index, argument in enumerate(arguments) if argument in CONFIGS), default=0)
+    behind = max((index + 2 for index, argument in enumerate(arguments) if argument == CONFIG), default=0)
     return [*arguments[:behind], *told, *arguments[behind:]]
 
 
@@ -158,7 +173,7 @@ def _glanced_at(arguments: list[str]) -> list[str]:
     Raises:
         InputError: what is wrong with one.
     """
-    configs = [Path(value) for option, value in pairwise(arguments) if option in CONFIGS]
+    configs = [Path(value) for option, value in pairwise(arguments) if option == CONFIG]
     for path in configs:
         written = load_yaml(path)
         for key in written:
@@ -170,7 +185,10 @@ def _glanced_at(arguments: list[str]) -> list[str]:
             if not isinstance(part, dict | str):
                 raise InputError(f"{path}: {section}: expected a mapping with a class_path, got {part!r}")
             if len(configs) == 1 and part and "class_path" not in part and f"--{section}" not in arguments:
-                raise InputError(f"{path}: {section}.class_path is missing: name the class of the {section}")
+                raise InputError(
+                    f"{path}: {section}.class_path is missing: name the class of the {section}, or, where this is the "
+                    "file of a data set, a recipe: cifar10/amed-5"
+                )
     return parts_spelled_out(arguments)
 
 
@@ -187,7 +205,7 @@ def _training(command: str) -> Parser:
         epilog="Any value of the YAML is an option: --model.rate 0.01, --data.trajectories 1024, --trainer.max_epochs "
         f"8. `amed-lightning {command} {ALL}` lists Lightning's own.",
     )
-    parser.add_argument("-c", CONFIG, metavar="FILE", help="YAML file: model, data, trainer; or a name: digits/amed")
+    parser.add_argument(SHORT, CONFIG, metavar="FILE", help="YAML file: model, data, trainer; or a name: digits/amed-5")
     parser.add_argument("--model", metavar="CLASS", help="what is trained, as model.class_path of the YAML")
     parser.add_argument("--data", metavar="CLASS", help="what it is trained on, as data.class_path")
     parser.add_argument("--seed_everything", metavar="SEED", help="seed of weights and orders")
@@ -257,7 +275,7 @@ def _stores(command: str) -> Parser:
     parser = Parser(prog=f"amed-lightning {command}", description="Trajectories and tables: list, prune.")
     parser.add_argument("--root", type=Path, default=Path("runs/trajectories"), help="folder of the stores (data.root)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs that may need them")
-    parser.add_argument(CONFIG, type=Path, nargs="*", default=[], help="YAML files of fits that may need them, too")
+    parser.add_argument(CONFIG, nargs="*", default=[], help="YAML files or names of fits that may need them, too")
     if command == "stores prune":
         parser.add_argument("--yes", action="store_true", help="remove; without it, only say what would be removed")
     return parser
@@ -352,6 +370,12 @@ def _bench_report(command: str) -> Parser:
     return parser
 
 
+def _bench_recipes(command: str) -> Parser:
+    parser = Parser(prog=f"amed-lightning {command}", description="Name the recipes whose fits a suite takes.")
+    parser.add_argument(CONFIG, type=Path, required=True, help="the suite's YAML file")
+    return parser
+
+
 def _add_schedule(parser: Parser) -> None:
     parser.add_argument(
         "--on_schedule", type=str | None, default=None, help="on which all are drawn; else each on its best"
@@ -413,6 +437,7 @@ PARSERS: dict[str, Callable[[str], Parser]] = {
     "bench table": _bench_table,
     "bench plot": _bench_plot,
     "bench report": _bench_report,
+    "bench recipes": _bench_recipes,
     "bench compare": _bench_compare,
     "bench nightly": _bench_nightly,
 }

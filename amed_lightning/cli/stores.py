@@ -20,6 +20,7 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
+from amed_lightning.cli.options import configurations
 from amed_lightning.config import InputError, digest
 
 ENDINGS = (".json", ".yaml", ".yml")
@@ -70,8 +71,6 @@ class Kept:
 
 def run(options: Namespace) -> int:
     """List what there is, or remove what nobody needs."""
-    if missing := [path for path in options.config if not path.is_file()]:
-        raise InputError(f"--config {missing[0]}: no such file")
     if not options.root.is_dir():
         raise InputError(f"--root {options.root}: no such folder; name the one that `data.root` names")
     kept, needs = [*_stores(options.root), *_tables(options.root / "tables")], _needs(options)
@@ -148,10 +147,10 @@ def _needs(options: Any) -> Needs:
             needs[named].append(f"{path}{_asked_for(text)}")
     if options.config:
         from amed_lightning.cli.training import distillation  # brings Lightning, which a list of folders does without
-    for path in options.config:
-        module, data, _ = distillation(["--config", str(path)])
+    for name in options.config:
+        module, data, _ = distillation(configurations(name))
         total = f"{len(data.train_seeds)} + {len(data.val_seeds)}"
-        needs[data.store(module.taught).recipe.digest].append(f"{path} ({total})")
+        needs[data.store(module.taught).recipe.digest].append(f"{name} ({total})")
     return needs
 
 

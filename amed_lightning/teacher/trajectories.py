@@ -37,8 +37,8 @@ class TeacherConfig:
         inner_levels: levels inside each of the kept intervals (M in the paper).
         batch_size: trajectories per network run; part of the recipe, because it moves the last digit.
         afs: replace the first evaluation by the analytic one.
-        schedule: name and options of a grid of the teacher's own, whose levels are kept; the student's if none.
-        num_intervals: of that grid.
+        schedule: name and options of a grid of the teacher's own; the student's if none.
+        num_intervals: of a grid of the teacher's own, whose levels are kept; the student's if none.
         dtype: of the stored numbers, float64, float32 or float16; that of the states if none.
         shard_size: trajectories that are computed and stored together, and lost where that is interrupted; smaller for
             a network so slow that they take longer than a cluster's grace time.
@@ -138,9 +138,9 @@ def _check(parts: SamplerParts, teacher: TeacherConfig) -> None:
     for name, least in (("inner_levels", 0), ("batch_size", 1), ("shard_size", 1)):
         if getattr(teacher, name) < least:
             raise InputError(f"teacher.{name} is {getattr(teacher, name)}; it must be at least {least}")
-    if (teacher.schedule is None) != (teacher.num_intervals is None):
-        raise InputError("teacher.schedule and teacher.num_intervals describe one grid; set both or neither")
-    if teacher.afs and teacher.schedule is not None:
+    if teacher.schedule is not None and teacher.num_intervals is None:
+        raise InputError("teacher.schedule is of a grid of the teacher's own: set teacher.num_intervals, too")
+    if teacher.afs and teacher.num_intervals is not None:
         raise InputError(
             "teacher.afs is true, but a grid of the teacher's own serves students that evaluate their start"
         )
@@ -153,9 +153,10 @@ def _check(parts: SamplerParts, teacher: TeacherConfig) -> None:
 
 
 def _kept_grid(parts: SamplerParts, teacher: TeacherConfig) -> SamplerParts:
-    if teacher.schedule is None or teacher.num_intervals is None:
+    if teacher.num_intervals is None:
         return parts
-    own = replace(parts.config, schedule=teacher.schedule, num_intervals=teacher.num_intervals, nfe=None)
+    schedule = teacher.schedule or parts.config.schedule
+    own = replace(parts.config, schedule=schedule, num_intervals=teacher.num_intervals, nfe=None)
     return SamplerParts(own, parts.model)
 
 

@@ -11,7 +11,7 @@ import yaml
 from amed_lightning.bench.cell import Protocol
 from amed_lightning.bench.forecast import estimates
 from amed_lightning.bench.published import read_published
-from amed_lightning.bench.suite import load_suite, plan
+from amed_lightning.bench.suite import load_suite, plan, recipes_of
 from amed_lightning.config import complete, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import DENOISERS
@@ -20,6 +20,8 @@ from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.sampling.sampler import learned_path
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.training.distillation import AMEDDistillation
+
+from ..recipes import content_of
 
 ROOT = Path(__file__).parents[2]
 SUITES = {path.stem: load_suite(path) for path in sorted((ROOT / "benchmarks" / "paper").glob("*.yaml"))}
@@ -134,17 +136,13 @@ def test_headlines_are_cells_and_are_marked(square, fid, published):
 
 @pytest.mark.parametrize("name", SUITES)
 def test_predictors_are_those_that_the_recipes_export_for_this_use(name):
-    exported = {}
-    for path in (ROOT / "configs" / name).glob("*-*.yaml"):
-        fit = yaml.safe_load(path.read_text())
-        made = Path(fit["trainer"]["default_root_dir"], AMEDDistillation.result_name)
-        exported[made] = fit["model"]["init_args"]["student"]
     placed = {learned_path(cell.solver): cell for cell in planned(name) if cell.learned}
-    assert placed.keys() == exported.keys()
-    cost = load_card(name).facts.cost
-    for path, cell in placed.items():
-        student, used = exported[path], cell.config
+    recipes = [str(path.parent).removeprefix("runs/") for path in placed]
+    assert recipes_of(planned(name)) == recipes
+    for recipe, (path, cell) in zip(recipes, placed.items(), strict=True):
+        student, used = content_of(recipe)["model"]["init_args"]["student"], cell.config
+        assert path.name == AMEDDistillation.result_name
         assert complete("model", DENOISERS, used.model) == complete("model", DENOISERS, student["model"])
         assert cell.rule == complete("solver", SOLVERS, student["solver"], hidden=["placer"])
         assert complete("schedule", SCHEDULES, used.schedule) == complete("schedule", SCHEDULES, student["schedule"])
-        assert (cell.intervals(cost), used.afs) == (student["num_intervals"], student["afs"])
+        assert (used.nfe, used.afs) == (student["nfe"], student["afs"])

@@ -89,7 +89,7 @@ class TestRun:
         monkeypatch.chdir(tmp_path)
         suite = write_suite(tmp_path, entries=[entry({"name": "amed", "learned": "runs/digits/amed-3/predictor.json"})])
         line = refusal(capsys, "bench", "--config", suite, "--output", tmp_path, "--published", tmp_path)
-        assert "(amed-lightning fit --config configs/digits/amed-3.yaml)" in line
+        assert "(amed-lightning fit digits/amed-3)" in line
 
     def test_all_that_is_missing_is_named_with_the_commands_that_make_it(self, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)

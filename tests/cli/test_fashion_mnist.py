@@ -50,7 +50,7 @@ def arguments(name, directory, root="set"):
 class TestDistillation:
     """The recipes, on a tiny network in the place of the shipped one."""
 
-    FITS = ("amed", "plugin-6", "union")
+    FITS = ("amed-5", "plugin-6", "union-5")
 
     @pytest.fixture
     def denoiser(self, tmp_path, monkeypatch):
@@ -69,12 +69,14 @@ class TestDistillation:
     def fit(self, name):
         once = [f"--trainer.{option}=1" for option in ("max_epochs", "limit_train_batches", "limit_val_batches")]
         sizes = [f"--data.{option}=4" for option in ("trajectories", "validation_trajectories", "batch_size")]
-        few = {"union": ["--model.first_trajectories=4"], "amed": ["--model.fine_teacher.batch_size=4"]}.get(name, [])
+        few = {"union-5": ["--model.first_trajectories=4"], "amed-5": ["--model.fine_teacher.batch_size=4"]}.get(
+            name, []
+        )
         options = [*once, *sizes, *few, "--data.teacher.batch_size=4", "--trainer.logger=false"]
-        return call("fit", "--config", CONFIGS / f"{name}.yaml", *options)
+        return call("fit", f"fashion_mnist/{name}", *options)
 
     @pytest.mark.parametrize(
-        "name", [each if each == "union" else pytest.param(each, marks=pytest.mark.slow) for each in FITS]
+        "name", [each if each == "union-5" else pytest.param(each, marks=pytest.mark.slow) for each in FITS]
     )
     def test_a_fit_takes_a_step_and_exports_where_the_suite_looks(self, denoiser, name):
         assert self.fit(name) == 0

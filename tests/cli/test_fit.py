@@ -24,18 +24,21 @@ from amed_lightning.training.denoiser import DenoiserTraining
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.least_squares import LeastSquares
 
+from ..recipes import content_of
 from ..teacher.stores import records
 from .command import call, start
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-CONTENTS = {path: yaml.safe_load(path.read_text()) for path in sorted((CONFIGS / "digits").rglob("*.yaml"))}
-FITS = [path for path, content in CONTENTS.items() if "model" in content]
-SAMPLERS = [path for path, content in CONTENTS.items() if "sampler" in content]
-SEARCHES = [path for path, content in CONTENTS.items() if "search" in content]
-LIKE_ANOTHER = ("amed-3", "amed-7", "amed-9")
-"""They make the calls of ``amed.yaml``, in which shapes are checked."""
-QUICK = ("union",)
-"""The learned tables' that are no slow tests."""
+METHODS = ("amed-5", "plugin-6", "union", "ld3", "s4s", "dyweight", "two_stage")
+WHOLE = ("classes", "classifier", "denoiser", "epd", "gits", "predicted", "sample")
+"""Configurations of the digits that are no recipe of a method."""
+CONTENTS = {f"digits/{name}": content_of(f"digits/{name}") for name in METHODS}
+CONTENTS |= {f"digits/{name}": yaml.safe_load((CONFIGS / "digits" / f"{name}.yaml").read_text()) for name in WHOLE}
+FITS = [name for name, content in CONTENTS.items() if "model" in content]
+SAMPLERS = [name for name, content in CONTENTS.items() if "sampler" in content]
+SEARCHES = [name for name, content in CONTENTS.items() if "search" in content]
+QUICK = ("digits/union", "digits/amed-5", "digits/plugin-6", "digits/classifier", "digits/denoiser")
+"""Fits that are no slow tests."""
 
 TRAININGS = (AMEDDistillation, ClassifierTraining, DenoiserTraining, LeastSquares)
 RESULTS = {each.__name__: each.result_name for each in TRAININGS}
@@ -73,14 +76,6 @@ PLAIN = {"solver": {"name": "ipndm", "order": 3}}
 """What a table begins at, of the fits on top of one."""
 
 
-def _is_learned(path):
-    return path.parent.stem == "learned"
-
-
-def identity(path):
-    return str(path.relative_to(CONFIGS))
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty folder to run in."""
@@ -91,26 +86,22 @@ def folder(tmp_path, monkeypatch):
 
 class TestConfigs:
     def test_every_configuration_is_of_a_known_kind(self):
-        assert len(FITS) >= 3
-        assert sorted(FITS + SAMPLERS + SEARCHES) == list(CONTENTS)
+        special = {path.stem for path in (CONFIGS / "digits").glob("*.yaml")}
+        assert special - {*WHOLE} == {"amed", "plugin", "union"}  # what is different in them from other data sets
+        assert sorted(FITS + SAMPLERS + SEARCHES) == sorted(CONTENTS)
 
     @pytest.mark.parametrize(
-        "path",
-        [
-            pytest.param(path, marks=[pytest.mark.slow] if _is_learned(path) and path.stem not in QUICK else [])
-            for path in FITS
-        ],
-        ids=identity,
+        "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in FITS]
     )
-    def test_a_fit_runs_one_step_and_exports(self, folder, path, monkeypatch, request):
-        if path.stem in LIKE_ANOTHER or _is_learned(path):
+    def test_a_fit_runs_one_step_and_exports(self, folder, name, monkeypatch, request):
+        if "LeastSquares" in CONTENTS[name]["model"]["class_path"]:
             request.getfixturevalue("unchecked")
         monkeypatch.setattr(constants_module, "APPROACH_STEPS", 2)  # of the warm start
         once = ("max_epochs", "check_val_every_n_epoch", "log_every_n_steps")
         options = [f"--trainer.{name}=1" for name in once]
         # Typing keeps one `int | float` for both orders: here a 1 may be read as 1.0, which is all batches.
         options += [f"--trainer.limit_{part}_batches=2" for part in ("train", "val")]
-        content = CONTENTS[path]
+        content = CONTENTS[name]
         student = content["model"].get("init_args", {}).get("student", {})
         if (base := learned_path(student.get("solver", {}))) is not None:
             parts = SamplerParts(SamplerConfig(**student | PLAIN))
@@ -118,30 +109,30 @@ class TestConfigs:
         if "teacher" in content["data"].get("init_args", {}):
             options += [f"--data.{name}=8" for name in ("trajectories", "validation_trajectories", "batch_size")]
             options += ["--data.teacher.batch_size=8"]
-        assert call("fit", "--config", path, *options) == 0
-        *_, name = content["model"]["class_path"].split(".")
+        assert call("fit", name, *options) == 0
+        *_, kind = content["model"]["class_path"].split(".")
         home = content["trainer"]["default_root_dir"].replace("{nfe}", str(student.get("nfe")))
-        assert (folder / home / RESULTS[name]).is_file()
+        assert (folder / home / RESULTS[kind]).is_file()
         (record,) = (json.loads(path.read_text()) for path in folder.rglob("run.json"))
         assert record["config"]["trainer"]["max_epochs"] == 1
         stores = {path.parent.name for path in folder.rglob("trajectories/*/recipe.json")}
         assert stores == {recipe[:16] for name, recipe in record["digests"].items() if name == "recipe"}
 
-    @pytest.mark.parametrize("path", SAMPLERS, ids=identity)
-    def test_a_sampler_draws_an_image(self, folder, path):
-        config = SamplerConfig(**CONTENTS[path]["sampler"])
+    @pytest.mark.parametrize("name", SAMPLERS)
+    def test_a_sampler_draws_an_image(self, folder, name):
+        config = SamplerConfig(**CONTENTS[name]["sampler"])
         if (predictor := learned_path(config.solver)) is not None:
             parts = SamplerParts(config)
             save_learned(predictor, AMEDPredictor(parts.model.feature_size), parts.purpose, {})
         options = ("--seeds", "0", "--batch_size", "1", "--accelerator", "cpu", "--output", folder / "images")
-        assert call("sample", "--config", path, *options) == 0
+        assert call("sample", "--config", name, *options) == 0
         assert (folder / "images" / "000000.png").is_file()
 
-    @pytest.mark.parametrize("path", SEARCHES, ids=identity)
-    def test_a_search_writes_a_schedule(self, folder, path):
+    @pytest.mark.parametrize("name", SEARCHES)
+    def test_a_search_writes_a_schedule(self, folder, name):
         options = ("--search.trajectories=8", "--search.batch_size=8", "--accelerator", "cpu")
-        assert call("schedule", "--config", path, *options) == 0
-        search = CONTENTS[path]["search"]
+        assert call("schedule", "--config", name, *options) == 0
+        search = CONTENTS[name]["search"]
         written = json.loads((folder / search["output"]).read_text())
         assert len(written["sigmas"]) == search["num_intervals"] + 1
 
@@ -172,25 +163,24 @@ class TestOnATable:
 
 class TestHomes:
     def test_each_recipe_has_a_directory_of_its_own_where_all_that_it_makes_lies(self):
-        recipes = {path: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.rglob("*.yaml"))}
-        fits = {path: content for path, content in recipes.items() if "trainer" in content}
-        for path, content in fits.items():
-            name = {"digits/amed": "digits/amed-5"}.get(identity(path.with_suffix("")), identity(path.with_suffix("")))
-            each_nfe = "-{nfe}" if "nfe" in content["model"].get("init_args", {}).get("student", {}) else ""
-            assert content["trainer"]["default_root_dir"] in (f"runs/{name}", f"runs/{name}{each_nfe}")
+        for name in FITS:
+            content = CONTENTS[name]
+            told = content["model"].get("init_args", {}).get("student", {}).get("nfe")
+            home = content["trainer"]["default_root_dir"].replace("{nfe}", str(told))
+            assert home in (f"runs/{name}", f"runs/{name}-{told}")
             assert "logger" not in content["trainer"]
             assert "export" not in content["model"].get("init_args", {})
-        assert len({content["trainer"]["default_root_dir"] for content in fits.values()}) == len(fits) > 50
+        assert len({CONTENTS[name]["trainer"]["default_root_dir"] for name in FITS}) == len(FITS)
 
     def test_suites_and_samplers_look_where_a_fit_puts_it(self):
         """A cell of one whose fit is elsewhere would take what an older fit has left there."""
-        homes = {CONTENTS[path]["trainer"]["default_root_dir"] for path in FITS}
+        homes = {CONTENTS[name]["trainer"]["default_root_dir"] for name in FITS}
         names = ("predictor.json", "table.json", "constants.json", "coefficients.json")
         made = {f"{home}/{name}".replace("{nfe}", str(nfe)) for home in homes for name in names for nfe in range(20)}
         solvers = [cell.solver for name in SUITES for cell in plan(load_suite(CONFIGS.parent / "benchmarks" / name))]
-        solvers += [CONTENTS[path]["sampler"]["solver"] for path in SAMPLERS]
+        solvers += [CONTENTS[name]["sampler"]["solver"] for name in SAMPLERS]
         # A suite over training seeds has a home for each: learned-256 begins at seed 256.
-        named = {re.sub("/learned-[0-9]+/", "/learned/", str(path)) for path in map(learned_path, solvers) if path}
+        named = {re.sub("/learned-[0-9]+/", "/", str(path)) for path in map(learned_path, solvers) if path}
         assert len(named) > 10
         assert named <= made
 
@@ -255,17 +245,13 @@ class TestFit:
 
     @pytest.mark.slow
     def test_a_learned_table_is_the_same_bit_for_bit_on_any_number_of_processes(self, folder):
-        config = CONFIGS / "digits" / "learned" / "union.yaml"
         few = {"trajectories": 32, "validation_trajectories": 32, "batch_size": 8, "teacher.batch_size": 8}
         options = [f"--data.{name}={number}" for name, number in few.items()]
         options += ["--model.first_trajectories=32", "--model.first_epochs=2", "--trainer.max_epochs=4"]
-        options.append("--model.student.nfe=3")
         for processes in (1, 2, 4):
             (folder / str(processes)).mkdir()
-            start(folder / str(processes), "fit", "--config", config, *options, f"--trainer.devices={processes}")
-        one, *others = [
-            (folder / name / "runs/digits/learned/union-3/table.safetensors").read_bytes() for name in "124"
-        ]
+            start(folder / str(processes), "fit", "digits/union-3", *options, f"--trainer.devices={processes}")
+        one, *others = [(folder / name / "runs/digits/union-3/table.safetensors").read_bytes() for name in "124"]
         assert all(other == one for other in others)
 
     def in_both(self, folder, pattern):

@@ -28,8 +28,8 @@ class TestFiles:
         assert (options.seeds, options.sampler.num_intervals) == ("0-3", 3)
 
     def test_a_training_s_arguments_are_left_to_lightning(self):
-        options = parsed("fit", ["digits/amed", "--trainer.max_epochs", "1"])
-        assert options.arguments == ["--config", str(HOME / "configs/digits/amed.yaml"), "--trainer.max_epochs", "1"]
+        options = parsed("fit", ["digits/epd", "--trainer.max_epochs", "1"])
+        assert options.arguments == ["--config", str(HOME / "configs/digits/epd.yaml"), "--trainer.max_epochs", "1"]
 
     def test_an_action_may_be_left_out(self):
         assert parsed("bench", ["digits"]).action == "run"
@@ -46,7 +46,7 @@ class TestEnvironment:
 
     def test_it_reaches_a_training(self, monkeypatch):
         monkeypatch.setenv("AMED_FIT__TRAINER__MAX_EPOCHS", "2")
-        assert parsed("fit", ["digits/amed"]).arguments[2:] == ["--trainer.max_epochs=2"]
+        assert parsed("fit", ["digits/epd"]).arguments[2:] == ["--trainer.max_epochs=2"]
 
     def test_a_variable_that_is_no_option_is_refused(self, monkeypatch):
         monkeypatch.setenv("AMED_SAMPLE__SEDS", "0-7")
@@ -103,6 +103,7 @@ def test_a_folder_to_begin_in(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert call("new", "mine") == 0
     assert (tmp_path / "mine/configs/digits/amed.yaml").read_bytes() == (HOME / "configs/digits/amed.yaml").read_bytes()
+    assert (tmp_path / "mine/configs/amed.yaml").is_file()
     assert (tmp_path / "mine/benchmarks/digits.yaml").is_file()
     assert (tmp_path / "mine/slurm/fit.sbatch").is_file()
     assert "there is one already" in refusal(capsys, "new", "mine")
@@ -117,7 +118,7 @@ def test_what_options_say_without_torch_is_what_the_parts_say():
 def test_the_sections_of_a_training_are_lightning_s():
     from amed_lightning.cli.training import TrainingCLI
 
-    parser = TrainingCLI(["--config", str(HOME / "configs/digits/amed.yaml")], run=False).parser
+    parser = TrainingCLI(["--config", str(HOME / "configs/digits/epd.yaml")], run=False).parser
     given = {action.dest.split(".")[0] for action in parser._actions} - {
         "help",
         "config",

@@ -1,7 +1,6 @@
-"""The configurations of the published datasets: each as its recipe says, each good for a step of training."""
+"""The recipes of the published datasets: each as the paper says, each good for a step of training."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import yaml
@@ -14,19 +13,11 @@ from amed_lightning.denoisers.zoo.card import card_names
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.solvers.placement import FixedPlacement
-from amed_lightning.solvers.registry import SOLVERS, network_runs
+from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for, network_runs
 
+from ..recipes import content_of
 from . import shrunken
 from .command import call
-
-CONFIGS = Path(__file__).parents[2] / "configs"
-FOUND = {
-    str(path.relative_to(CONFIGS).with_suffix("")): yaml.safe_load(path.read_text())
-    for name in card_names()
-    for path in sorted((CONFIGS / name).glob("*.yaml"))
-}
-UNIONS = {name: FOUND.pop(name) for name in list(FOUND) if name.endswith("/union")}
-"""Learned tables, one file for all network runs."""
 
 HEUN, MIDPOINT = {"name": "heun"}, {"name": "dpm_solver_2"}
 IPNDM = {"name": "ipndm", "order": 4}
@@ -66,6 +57,8 @@ EXCEPTIONS = {
     "afhqv2/plugin-9": {"scale_time": 0.2},
 }
 RUNS_PER_EVALUATION = {"ms_coco": 2}
+UNIONS = [f"{name}/union" for name in card_names()]
+"""Learned tables, one recipe for all network runs."""
 ONE_OF_EACH_FAMILY = (
     *("cifar10/plugin-3", "imagenet64/amed-3", "lsun_bedroom/amed-3"),
     *("imagenet256/plugin-4", "lsun_bedroom_ldm/plugin-3", "ms_coco/plugin-8"),
@@ -73,32 +66,45 @@ ONE_OF_EACH_FAMILY = (
 
 
 def expected(dataset, kind, nfe, recipe):
-    """Write a configuration out in full."""
-    evaluations = nfe // RUNS_PER_EVALUATION.get(dataset, 1)
+    """Write a recipe out in full."""
     model = {"name": "pretrained", "card": dataset}
-    content = copy.deepcopy(FOUND["cifar10/amed-5"])
-    content["model"]["init_args"] = {
-        "student": {
-            "model": {"name": "thresholded", "of": model} if dataset == "imagenet256" else model,
-            "solver": recipe["solver"],
-            "schedule": recipe["schedule"],
-            "num_intervals": (evaluations + 1) // 2,
-            "afs": evaluations % 2 == 1,
+    return {
+        "seed_everything": 0,
+        "model": {
+            "class_path": "amed_lightning.training.distillation.AMEDDistillation",
+            "init_args": {
+                "student": {
+                    "model": {"name": "thresholded", "of": model} if dataset == "imagenet256" else model,
+                    "solver": recipe["solver"],
+                    "schedule": recipe["schedule"],
+                    "nfe": nfe,
+                    "afs": nfe // RUNS_PER_EVALUATION.get(dataset, 1) % 2 == 1,
+                },
+                "route": {"name": "network"},
+                "loss": "published",
+                "scale_dir": recipe["scale_dir"],
+                "scale_time": recipe["scale_time"],
+                "learning_rate": 5e-3,
+            },
         },
-        "route": {"name": "network"},
-        "loss": "published",
-        "scale_dir": recipe["scale_dir"],
-        "scale_time": recipe["scale_time"],
-        "learning_rate": 5e-3,
+        "data": {
+            "class_path": "amed_lightning.training.trajectories.TeacherTrajectories",
+            "init_args": {
+                "teacher": {"solver": recipe["teacher"], "inner_levels": recipe["inner"], "batch_size": recipe["run"]},
+                "trajectories": recipe["trajectories"],
+                "validation_trajectories": 256,
+                "batch_size": recipe["batch"],
+            },
+        },
+        "trainer": {
+            "accelerator": "auto",
+            "max_epochs": 1,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 10,
+            "enable_model_summary": False,
+            "default_root_dir": f"runs/{dataset}/{kind}-{{nfe}}",
+        },
     }
-    content["data"]["init_args"] = {
-        "teacher": {"solver": recipe["teacher"], "inner_levels": recipe["inner"], "batch_size": recipe["run"]},
-        "trajectories": recipe["trajectories"],
-        "validation_trajectories": 256,
-        "batch_size": recipe["batch"],
-    }
-    content["trainer"]["default_root_dir"] = f"runs/{dataset}/{kind}-{nfe}"
-    return content
 
 
 EXPECTED = {
@@ -111,49 +117,43 @@ EXPECTED = {
 
 
 class TestRecipes:
-    def test_there_is_a_file_for_every_published_row_and_no_other(self):
-        assert sorted(FOUND) == sorted(EXPECTED)
-
     @pytest.mark.parametrize("name", EXPECTED)
-    def test_a_file_differs_from_its_siblings_where_its_recipe_does_and_nowhere_else(self, name):
-        assert FOUND[name] == EXPECTED[name]
+    def test_it_is_the_published_one(self, name):
+        assert content_of(name) == EXPECTED[name]
+
+    @pytest.mark.parametrize("name", [*EXPECTED, *UNIONS])
+    def test_the_command_reads_it_so(self, name, capsys):
+        assert call("fit", name, "--print_config") == 0
+        assert _beyond(content_of(name), yaml.safe_load(capsys.readouterr().out)) == []
 
     @pytest.mark.parametrize("name", EXPECTED)
     def test_it_takes_the_network_runs_that_its_name_says(self, name):
-        student = FOUND[name]["model"]["init_args"]["student"]
+        student = EXPECTED[name]["model"]["init_args"]["student"]
         solver = build("solver", SOLVERS, student["solver"], placer=FixedPlacement(0.5))
-        evaluations = network_runs(solver, student["num_intervals"], student["afs"])
-        assert evaluations * outline(student["model"]).denoiser.cost == int(name.rpartition("-")[2])
+        cost = outline(student["model"]).denoiser.cost
+        intervals = intervals_for(solver, evaluations_for(student["nfe"], cost), student["afs"])
+        assert network_runs(solver, intervals, student["afs"]) * cost == int(name.rpartition("-")[2])
 
-    @pytest.mark.parametrize("name", EXPECTED)
-    def test_the_first_line_says_what_it_is(self, name):
-        kind, _, nfe = name.partition("/")[2].partition("-")
-        first = (CONFIGS / f"{name}.yaml").read_text().splitlines()[0]
-        assert f" at {nfe} NFE: " in first
-        assert first.startswith({"amed": "# AMED-Solver on ", "plugin": "# AMED-Plugin on "}[kind])
-        assert ("analytic first step" in first) == FOUND[name]["model"]["init_args"]["student"]["afs"]
+
+def _beyond(part, whole, at=""):
+    """Return what one document says and another does not."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return [found for key in part for found in _beyond(part[key], whole.get(key), f"{at}.{key}")]
+    return [] if part == whole else [(at, part, whole)]
 
 
 class TestUnions:
-    def test_every_model_has_one(self):
-        assert sorted(UNIONS) == [f"{name}/union" for name in card_names()]
-
     @pytest.mark.parametrize("name", UNIONS)
     def test_they_differ_in_the_model_its_levels_and_its_batches_alone(self, name):
         card, _, _ = name.partition("/")
-        found, first = copy.deepcopy(UNIONS[name]), copy.deepcopy(UNIONS["cifar10/union"])
-        guided = RUNS_PER_EVALUATION.get(card, 1)
+        found, first = copy.deepcopy(content_of(name)), copy.deepcopy(content_of("cifar10/union"))
         for content in (found, first):
-            student, data = content["model"]["init_args"]["student"], content["data"]["init_args"]
-            schedule = student.pop("schedule")
-            assert data["teacher"].pop("schedule") == schedule
-            assert schedule in (UNIFORM, POLYNOMIAL, DISCRETE)
-            assert 512 % data["teacher"].pop("batch_size") == 0
-        first["model"]["init_args"]["student"] |= {
-            "model": {"name": "pretrained", "card": card},
-            "nfe": 5 * guided,
-            "afs": guided == 1,
-        }
+            assert content["model"]["init_args"]["student"].pop("schedule") in (UNIFORM, POLYNOMIAL, DISCRETE)
+            assert 512 % content["data"]["init_args"]["teacher"].pop("batch_size") == 0
+        student = first["model"]["init_args"]["student"]
+        student["model"] = {"name": "pretrained", "card": card}
+        if card in RUNS_PER_EVALUATION:
+            student |= {"nfe": 8, "afs": False}
         first["trainer"]["default_root_dir"] = f"runs/{card}/union-{{nfe}}"
         assert found == first
 
@@ -173,7 +173,7 @@ class TestRuns:
     )
     def test_a_fit_takes_a_step_on_a_tiny_network_of_its_family_and_exports(self, name, places, tmp_path, monkeypatch):
         self.offline(places, tmp_path, monkeypatch)
-        assert call("fit", "--config", CONFIGS / f"{name}.yaml", *self.short(4)) == 0
+        assert call("fit", name, *self.short(4)) == 0
         assert (tmp_path / "runs" / name / "predictor.json").is_file()
 
     @pytest.mark.slow
@@ -186,11 +186,10 @@ class TestRuns:
         cost = RUNS_PER_EVALUATION.get(card, 1)
         self.offline(places, tmp_path, monkeypatch)
         for runs in (3, 4, 5, 6, 8) if card in ("cifar10", "ms_coco") else (3,):
-            asked = f"--model.student.nfe={runs * cost}"
             few = ("--model.first_trajectories=4", "--model.first_epochs=1")
-            assert call("fit", "--config", CONFIGS / f"{name}.yaml", *self.short(4), *few, asked) == 0
+            assert call("fit", f"{name}-{runs * cost}", *self.short(4), *few) == 0
             path = tmp_path / "runs" / card / f"union-{runs * cost}" / "table.json"
-            student = UNIONS[name]["model"]["init_args"]["student"] | {"nfe": runs * cost}
+            student = content_of(name)["model"]["init_args"]["student"] | {"nfe": runs * cost}
             student["solver"] = student["solver"] | {"learned": str(path)}
             assert build_sampler(SamplerConfig(**student)).nfe == runs * cost
 

@@ -876,7 +876,7 @@ def quietly(*command: str) -> None:
 
 
 def fit(route: str = "network", verb: str = "fit") -> Command:
-    content: dict[str, Any] = yaml.safe_load((CONFIGS / "amed.yaml").read_text())
+    content: dict[str, Any] = yaml.safe_load((CONFIGS.parent / "amed.yaml").read_text())
     student = {"model": GAUSSIAN, "solver": {"name": "amed"}, "schedule": {"name": "logsnr"}, "num_intervals": 2}
     options = {"student": student, "route": {"name": route}, "export": "predictor.json"}
     content["model"]["init_args"] = options

@@ -137,15 +137,15 @@ class TestSetup:
 
 
 class TestSubmit:
-    """Recipes ``a`` and ``b`` of a dataset called ``grey``; jobs are numbered from 11."""
+    """A dataset called ``grey``, whose suite takes the recipes ``a`` and ``b``; jobs are numbered from 11."""
 
     @pytest.fixture(autouse=True)
-    def _checkout(self, tmp_path, monkeypatch):
-        (tmp_path / "configs" / "grey").mkdir(parents=True)
+    def _checkout(self, tmp_path, slurm, monkeypatch):
         (tmp_path / "benchmarks" / "paper").mkdir(parents=True)
-        for name, kind in {"a": "AMEDDistillation", "b": "AMEDDistillation", "denoiser": "DenoiserTraining"}.items():
-            (tmp_path / "configs" / "grey" / f"{name}.yaml").write_text(f"class_path: {kind}")
         (tmp_path / "benchmarks" / "grey.yaml").touch()
+        slurm.answer("amed-lightning")
+        program = slurm.folder / "amed-lightning"
+        program.write_text(f"#!/bin/sh\necho $* >>{program}.calls\necho grey/a\necho grey/b\n")
         monkeypatch.chdir(tmp_path)
 
     @pytest.fixture
@@ -163,8 +163,8 @@ class TestSubmit:
         after = "--kill-on-invalid-dep=yes"
         suite = "benchmarks/grey.yaml"
         assert sbatch() == [
-            "--parsable --job-name=grey-a --qos=long fit.sbatch configs/grey/a.yaml",
-            "--parsable --job-name=grey-b --qos=long fit.sbatch configs/grey/b.yaml",
+            "--parsable --job-name=grey-a --qos=long fit.sbatch grey/a",
+            "--parsable --job-name=grey-b --qos=long fit.sbatch grey/b",
             f"--parsable --job-name=grey-sweep --array=0-3 --dependency=afterok:11:12 {after} --qos=long "
             f"bench_array.sbatch {suite}",
             f"--parsable --job-name=grey-table --dependency=afterok:11:12,afterany:13 {after} table.sbatch {suite}",
@@ -173,10 +173,20 @@ class TestSubmit:
     def test_a_dry_run_prints_the_commands_and_submits_nothing(self, sbatch, monkeypatch):
         monkeypatch.setenv("ARRAY", "0-7%2")
         first, _, sweep, table = run("submit.sh", "--dry-run", "grey").stdout.splitlines()
-        assert first == f"sbatch --job-name=grey-a {SCRIPTS}/fit.sbatch configs/grey/a.yaml"
+        assert first == f"sbatch --job-name=grey-a {SCRIPTS}/fit.sbatch grey/a"
         assert "--array=0-7%2 --dependency=afterok:<grey-a>:<grey-b> " in sweep
         assert "afterany:<grey-sweep> " in table
         assert sbatch() == []
+
+    def test_the_suite_is_asked_for_its_fits(self, sbatch, slurm):
+        run("submit.sh", "--dry-run", "grey")
+        assert slurm.calls("amed-lightning") == ["bench recipes benchmarks/grey.yaml"]
+
+    def test_a_suite_without_fits_begins_with_the_sweep(self, sbatch, slurm):
+        (slurm.folder / "amed-lightning").write_text("#!/bin/sh\n")
+        sweep, table = run("submit.sh", "--dry-run", "grey").stdout.splitlines()
+        assert "dependency" not in sweep
+        assert "--dependency=afterany:<grey-sweep> " in table
 
     def test_the_suite_of_the_paper_comes_first_and_ones_own_before(self, sbatch, monkeypatch):
         Path("benchmarks/paper/grey.yaml").touch()
@@ -187,7 +197,7 @@ class TestSubmit:
 
     def test_what_there_is_not_is_refused(self, sbatch, monkeypatch):
         done = run("submit.sh", "gray")
-        assert (done.returncode, done.stderr) == (2, "error: configs/gray has no recipe; there are: configs/grey\n")
+        assert (done.returncode, done.stderr) == (2, "error: benchmarks/gray.yaml: no such suite; name one as SUITE\n")
         monkeypatch.setenv("SUITE", "mine.yaml")
         done = run("submit.sh", "grey")
         assert (done.returncode, done.stderr) == (2, "error: mine.yaml: no such suite; name one as SUITE\n")

@@ -51,11 +51,15 @@ class TestRecipe:
         own = teacher(schedule=LOGSNR, num_intervals=4)
         assert recipe_for(parts_of(), own) == recipe_for(parts, teacher())
 
+    def test_a_number_of_intervals_alone_is_on_the_student_s_schedule(self):
+        own = recipe_for(parts_of(schedule=LOGSNR), teacher(num_intervals=6))
+        assert own == recipe_for(parts_of(), teacher(schedule=LOGSNR, num_intervals=6))
+        assert own.num_intervals == 6
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"num_intervals": None}, "teacher.schedule and teacher.num_intervals describe one grid"),
-            ({"schedule": None}, "teacher.schedule and teacher.num_intervals describe one grid"),
+            ({"num_intervals": None}, "teacher.schedule is of a grid of the teacher's own: set teacher.num_intervals"),
             ({"schedule": {"name": "polinomial"}}, "unknown schedule 'polinomial'"),
             ({"num_intervals": 0}, "at least one interval, got 0"),
             ({"afs": True}, "teacher.afs is true, but a grid of the teacher's own"),
