@@ -21,7 +21,9 @@ scripts=$(dirname "$0")
 suite=${SUITE:-benchmarks/paper/$dataset.yaml}
 [ -n "${SUITE:-}" ] || [ -f "$suite" ] || suite=benchmarks/$dataset.yaml
 [ -f "$suite" ] || { echo "error: $suite: no such suite; name one as SUITE" >&2; exit 2; }
-recipes=$(amed-lightning bench recipes "$suite")
+read -ra container <<<"${CONTAINER:-}"
+python=${PYTHON:-${AMED_HOME:-$PWD}/.venv/bin/python}
+recipes=$(${container[@]+"${container[@]}"} "$python" -m amed_lightning bench recipes "$suite")
 
 submitted=
 # submit NAME WORDS... calls sbatch and leaves the job's number in `number`.
@@ -42,10 +44,13 @@ submit() {
 }
 
 fits=
-for recipe in $recipes; do
-  submit "${recipe##*/}" "$@" "$scripts/fit.sbatch" "$recipe"
+while read -ra recipe; do
+  [ ${#recipe[@]} -gt 0 ] || continue
+  name=$(basename "${recipe[0]}" .yaml)
+  [ -z "${recipe[1]:-}" ] || name=$name-${recipe[1]##*=}
+  submit "$name" "$@" "$scripts/fit.sbatch" ${recipe[@]+"${recipe[@]}"} </dev/null
   fits=$fits:$number
-done
+done <<<"$recipes"
 submit sweep --array="${ARRAY:-0-3}" ${fits:+--dependency="afterok$fits"} --kill-on-invalid-dep=yes "$@" \
   "$scripts/bench_array.sbatch" "$suite"
 submit table --dependency="${fits:+afterok$fits,}afterany:$number" --kill-on-invalid-dep=yes "$scripts/table.sbatch" "$suite"

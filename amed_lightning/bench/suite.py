@@ -383,21 +383,19 @@ def require_files(cells: Iterable[Planned]) -> None:
         InputError: naming all such files, each with the command that makes it.
     """
     if missing := [path for path in _files(cells) if not path.is_file()]:
-        configs = {
-            str(CONFIGS / path.relative_to(folder)): path.read_text(errors="replace").split()
-            for folder in (shipped("configs"), CONFIGS)
-            for path in sorted(folder.glob("**/*.yaml"))
-        }
         made: dict[str, list[str]] = defaultdict(list)
-        for path in missing:
-            made[_maker(path, configs)].append(str(path))
+        for path, command in zip(missing, _makers(missing), strict=True):
+            made[f"amed-lightning {command}" if command else f"no configuration in {CONFIGS}/ makes it"].append(
+                str(path)
+            )
         told = "; ".join(f"{', '.join(paths)} ({maker})" for maker, paths in made.items())
         raise InputError(f"no such file{'s' if len(missing) > 1 else ''}: {told}")
 
 
-def recipes_of(cells: Iterable[Planned]) -> list[str]:
-    """Return the names of the recipes whose fits a plan takes."""
-    return list(dict.fromkeys(filter(None, map(_recipe_of, _files(cells)))))
+def fits_of(cells: Iterable[Planned]) -> list[str]:
+    """Return what follows ``amed-lightning fit`` in the commands that make what a plan takes, each once."""
+    makers = (command.partition(" ") for command in _makers(_files(cells)))
+    return list(dict.fromkeys(rest.removeprefix("--config ") for verb, _, rest in makers if verb == "fit"))
 
 
 def _files(cells: Iterable[Planned]) -> Iterable[Path]:
@@ -405,25 +403,29 @@ def _files(cells: Iterable[Planned]) -> Iterable[Path]:
     return dict.fromkeys(path for cell in cells if cell.excluded is None for path in cell.files)
 
 
-def _recipe_of(path: Path) -> str:
-    """Return the name of the recipe whose run a file lies in; nothing, where there is none."""
-    name = str(path.parent).removeprefix(RUNS)
-    return name if str(path.parent).startswith(RUNS) and recipe(name) else ""
+def _makers(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield for each file the verb and arguments that make it; nothing, where no configuration does."""
+    configs = {
+        str(CONFIGS / path.relative_to(folder)): path.read_text(errors="replace").split()
+        for folder in (shipped("configs"), CONFIGS)
+        for path in sorted(folder.glob("**/*.yaml"))
+    }
+    for path in paths:
+        yield _maker(path, configs)
 
 
 def _maker(path: Path, configs: Mapping[str, Sequence[str]]) -> str:
-    """Return the command that makes a file, or say that no configuration does."""
     folder = str(path.parent)
-    if name := _recipe_of(path):
-        return f"amed-lightning fit {name}"
+    if folder.startswith(RUNS) and recipe(name := folder.removeprefix(RUNS)):
+        return f"fit {name}"
     options = {"": "{nfe}"} | {f" --model.student.nfe={nfe}": nfe for nfe in re.findall(r"\d+", folder)}
     for config, words in configs.items():
         if str(path) in words:
-            return f"amed-lightning schedule --config {config}"
+            return f"{'schedule' if 'search:' in words else 'fit'} --config {config}"
         for option, nfe in options.items():
             if folder in (word.replace("{nfe}", nfe) for word in words):
-                return f"amed-lightning fit --config {config}{option}"
-    return f"no configuration in {CONFIGS}/ makes it"
+                return f"fit --config {config}{option}"
+    return ""
 
 
 def _told_apart(cells: Iterable[Planned]) -> Iterator[Planned]:

@@ -1,6 +1,6 @@
 """``bench``: run a suite, render what it has left (``table``, ``plot``, ``report``), ``compare`` two sweeps.
 
-``recipes`` names the fits that a suite takes.
+``recipes`` prints what `fit` is to be told for each that a suite takes.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from amed_lightning.bench.report import page
 from amed_lightning.bench.results import Results, lines_of, read_json, rows_of, write_plan
 from amed_lightning.bench.row import Row
 from amed_lightning.bench.screen import Beaten, beaten, screening, without
-from amed_lightning.bench.suite import Suite, load_suite, plan, recipes_of
+from amed_lightning.bench.suite import Suite, fits_of, load_suite, plan
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly
@@ -124,7 +124,7 @@ def _report(options: Namespace) -> int:
 
 
 def _recipes(options: Namespace) -> int:
-    print("\n".join(recipes_of(plan(load_suite(options.config)))))
+    print("\n".join(fits_of(plan(load_suite(options.config)))))
     return 0
 
 

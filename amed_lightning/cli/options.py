@@ -371,7 +371,9 @@ def _bench_report(command: str) -> Parser:
 
 
 def _bench_recipes(command: str) -> Parser:
-    parser = Parser(prog=f"amed-lightning {command}", description="Name the recipes whose fits a suite takes.")
+    parser = Parser(
+        prog=f"amed-lightning {command}", description="Print what `fit` is to be told for all that a suite takes."
+    )
     parser.add_argument(CONFIG, type=Path, required=True, help="the suite's YAML file")
     return parser
 

@@ -11,7 +11,7 @@ import yaml
 from amed_lightning.bench.cell import Protocol
 from amed_lightning.bench.forecast import estimates
 from amed_lightning.bench.published import read_published
-from amed_lightning.bench.suite import load_suite, plan, recipes_of
+from amed_lightning.bench.suite import fits_of, load_suite, plan
 from amed_lightning.config import complete, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import DENOISERS
@@ -138,7 +138,7 @@ def test_headlines_are_cells_and_are_marked(square, fid, published):
 def test_predictors_are_those_that_the_recipes_export_for_this_use(name):
     placed = {learned_path(cell.solver): cell for cell in planned(name) if cell.learned}
     recipes = [str(path.parent).removeprefix("runs/") for path in placed]
-    assert recipes_of(planned(name)) == recipes
+    assert fits_of(planned(name)) == recipes
     for recipe, (path, cell) in zip(recipes, placed.items(), strict=True):
         student, used = content_of(recipe)["model"]["init_args"]["student"], cell.config
         assert path.name == AMEDDistillation.result_name

@@ -96,6 +96,7 @@ class TestRun:
         configs = {
             "configs/deep/a.yaml": "trainer: {default_root_dir: runs/a }",
             "configs/g.yaml": "search:\n  output: g.json\n",
+            "configs/e.yaml": "model:\n  export: out/e.json\n",
             "configs/u.yaml": "trainer:\n  default_root_dir: runs/v2/u-{nfe}\n",
         }
         for name, text in configs.items():
@@ -106,6 +107,7 @@ class TestRun:
             entry({"name": "amed", "learned": "runs/a/constants.json"}),
             entry({"name": "ipndm", "learned": "runs/b/predictor.json"}),
             entry({"name": "ipndm", "learned": "runs/v2/u-{nfe}/table.json"}, nfe=[3, 5]),
+            entry({"name": "ipndm", "learned": "out/e.json"}),
             entry(EULER, schedules=[{"name": "gits", "path": "g.json"}]),
         ]
         suite = write_suite(tmp_path, entries=entries, model={"name": "file", "path": "no-model.json"})
@@ -115,6 +117,7 @@ class TestRun:
         )
         assert "runs/b/predictor.json (no configuration in configs/ makes it); " in line
         assert "g.json (amed-lightning schedule --config configs/g.yaml)" in line
+        assert "out/e.json (amed-lightning fit --config configs/e.yaml)" in line
         for nfe in (3, 5):
             fit = f"amed-lightning fit --config configs/u.yaml --model.student.nfe={nfe}"
             assert f"runs/v2/u-{nfe}/table.json ({fit})" in line

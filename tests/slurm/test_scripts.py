@@ -137,16 +137,22 @@ class TestSetup:
 
 
 class TestSubmit:
-    """A dataset called ``grey``, whose suite takes the recipes ``a`` and ``b``; jobs are numbered from 11."""
+    """A dataset called ``grey``, whose suite takes two fits; jobs are numbered from 11."""
 
     @pytest.fixture(autouse=True)
     def _checkout(self, tmp_path, slurm, monkeypatch):
         (tmp_path / "benchmarks" / "paper").mkdir(parents=True)
         (tmp_path / "benchmarks" / "grey.yaml").touch()
-        slurm.answer("amed-lightning")
-        program = slurm.folder / "amed-lightning"
-        program.write_text(f"#!/bin/sh\necho $* >>{program}.calls\necho grey/a\necho grey/b\n")
+        slurm.answer("python")
+        self.take(slurm, "grey/a", "configs/b.yaml --model.student.nfe=3")
+        monkeypatch.setenv("PYTHON", str(slurm.folder / "python"))
         monkeypatch.chdir(tmp_path)
+
+    def take(self, slurm, *recipes):
+        """Let the suite take these."""
+        program = slurm.folder / "python"
+        lines = "\n".join(f"echo {recipe}" for recipe in recipes)
+        program.write_text(f"#!/bin/sh\necho $* >>{program}.calls\n{lines}\n")
 
     @pytest.fixture
     def sbatch(self, slurm):
@@ -159,12 +165,12 @@ class TestSubmit:
     def test_fits_then_the_sweep_then_the_table(self, sbatch):
         done = run("submit.sh", "grey", "--qos=long")
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.splitlines() == ["grey-a: 11", "grey-b: 12", "grey-sweep: 13", "grey-table: 14"]
+        assert done.stdout.splitlines() == ["grey-a: 11", "grey-b-3: 12", "grey-sweep: 13", "grey-table: 14"]
         after = "--kill-on-invalid-dep=yes"
         suite = "benchmarks/grey.yaml"
         assert sbatch() == [
             "--parsable --job-name=grey-a --qos=long fit.sbatch grey/a",
-            "--parsable --job-name=grey-b --qos=long fit.sbatch grey/b",
+            "--parsable --job-name=grey-b-3 --qos=long fit.sbatch configs/b.yaml --model.student.nfe=3",
             f"--parsable --job-name=grey-sweep --array=0-3 --dependency=afterok:11:12 {after} --qos=long "
             f"bench_array.sbatch {suite}",
             f"--parsable --job-name=grey-table --dependency=afterok:11:12,afterany:13 {after} table.sbatch {suite}",
@@ -174,16 +180,16 @@ class TestSubmit:
         monkeypatch.setenv("ARRAY", "0-7%2")
         first, _, sweep, table = run("submit.sh", "--dry-run", "grey").stdout.splitlines()
         assert first == f"sbatch --job-name=grey-a {SCRIPTS}/fit.sbatch grey/a"
-        assert "--array=0-7%2 --dependency=afterok:<grey-a>:<grey-b> " in sweep
+        assert "--array=0-7%2 --dependency=afterok:<grey-a>:<grey-b-3> " in sweep
         assert "afterany:<grey-sweep> " in table
         assert sbatch() == []
 
     def test_the_suite_is_asked_for_its_fits(self, sbatch, slurm):
         run("submit.sh", "--dry-run", "grey")
-        assert slurm.calls("amed-lightning") == ["bench recipes benchmarks/grey.yaml"]
+        assert slurm.calls("python") == ["-m amed_lightning bench recipes benchmarks/grey.yaml"]
 
     def test_a_suite_without_fits_begins_with_the_sweep(self, sbatch, slurm):
-        (slurm.folder / "amed-lightning").write_text("#!/bin/sh\n")
+        self.take(slurm)
         sweep, table = run("submit.sh", "--dry-run", "grey").stdout.splitlines()
         assert "dependency" not in sweep
         assert "--dependency=afterany:<grey-sweep> " in table
@@ -204,11 +210,13 @@ class TestSubmit:
         assert sbatch() == []
 
     def test_where_sbatch_refuses_it_says_what_is_submitted_already(self, slurm):
-        (slurm.folder / "sbatch").write_text('#!/bin/sh\ncase "$*" in *grey-b*) exit 1;; *) echo "11;cluster";; esac\n')
+        (slurm.folder / "sbatch").write_text(
+            '#!/bin/sh\ncase "$*" in *grey-b-3*) exit 1;; *) echo "11;cluster";; esac\n'
+        )
         (slurm.folder / "sbatch").chmod(0o755)
         done = run("submit.sh", "grey")
         assert (done.returncode, done.stdout) == (1, "grey-a: 11\n")
-        assert done.stderr == "error: grey-b was refused; to cancel the others: scancel 11\n"
+        assert done.stderr == "error: grey-b-3 was refused; to cancel the others: scancel 11\n"
 
 
 def test_a_container_and_an_interpreter_can_be_named(slurm, monkeypatch):
