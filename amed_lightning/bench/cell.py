@@ -237,9 +237,9 @@ class Bench:
         return replace(self, cells=tuple(left))
 
     def to(self, device: torch.device) -> None:
-        """Move all weights, in place."""
-        for cell in self.cells:
-            self.sampler(cell).to(device)
+        """Move all weights, in place; samplers share most of them."""
+        for network in {network for cell in self.cells for network in self.sampler(cell).networks}:
+            network.to(device)
         self.examiner.to(device)
 
 
