@@ -1,32 +1,38 @@
 """A cell: one square of a benchmark's table, and the key that its result is filed under.
 
 The key is the digest of everything that a score depends on: model, sampler, predictor, detector, real images, seeds and
-micro-batch. A finished cell is found by its key and never computed again. What a suite needs is loaded here, dataset by
-dataset, and its cells are built.
+micro-batch. A finished cell is found by its key and never computed again.
+
+What a suite needs is loaded here, one dataset at a time: once to refuse what does not fit, and to know the keys, and
+again, unless it is still there, when the dataset's cells are filled.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from amed_lightning.bench.suite import CellId, Dataset, Planned, Suite, plan, require_files
-from amed_lightning.config import canonical_json, digest
+from amed_lightning.config import Spec, canonical_json, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import load
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
-from amed_lightning.metrics.reference import Examiner, examiner
+from amed_lightning.metrics.kept import KeptReferences
+from amed_lightning.metrics.reference import Examiner, Reference, counted, examiner, looked_at
 from amed_lightning.metrics.scores import metrics_of
+from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
 
 NUMERICS = 1
 """Version of the code's numbers. Whoever changes what any cell's scores come out as raises it: every key is another
 then, and a row of before never stands in a table of rows of after."""
+Made = TypeVar("Made")
 QUANTISATION = "clip(127.5 x + 128, 0, 255), truncated"
 
 
@@ -75,29 +81,24 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Cell:
-    """One sampler on one dataset under one protocol.
+    """One sampler on one dataset under one protocol; its weights are the bench's.
 
     Attributes:
         planned: dataset, sampler and network runs, as the suite has them.
-        sampler: what the plan describes, built.
+        sampling: everything that the images depend on, but for arithmetic and code.
         protocol: shared by the dataset's cells.
         reference: key of the cell that it is measured against, if there is one.
     """
 
     planned: Planned
-    sampler: Sampler
+    sampling: dict[str, Any]
     protocol: Protocol
     reference: str | None = None
 
     @property
     def nfe(self) -> int:
         """Network runs per sample."""
-        return self.sampler.nfe
-
-    @cached_property
-    def sampling(self) -> dict[str, Any]:
-        """Everything that the images depend on, but for arithmetic and code."""
-        return identity(self.planned.config, self.sampler)
+        return self.planned.nfe
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -111,27 +112,124 @@ class Cell:
         return digest(self.identity)[:16]
 
 
+class Samplers:
+    """A dataset's model in memory, and its cells' samplers, each built when it is first asked for.
+
+    Args:
+        model: name and options.
+        arithmetic: how it computes.
+
+    Raises:
+        InputError: an unknown name or option, or one that the model refuses.
+    """
+
+    def __init__(self, model: Spec, arithmetic: Arithmetic) -> None:
+        loaded, self._spec, self._arithmetic = load(model), model, arithmetic
+        self.model, self._clipped = (computing(each, arithmetic) for each in (loaded, thresholded(loaded)))
+        self._built: dict[str, Sampler] = {}
+
+    def of(self, planned: Planned) -> Sampler:
+        """Return a cell's sampler.
+
+        Raises:
+            InputError: an NFE that the solver cannot have, or a predictor for another use.
+        """
+        config = replace(planned.config, arithmetic=self._arithmetic)
+        model = self.model if planned.model == self._spec else self._clipped
+        name = canonical_json(config)
+        if name not in self._built:
+            self._built[name] = build_sampler(config, model)
+        return self._built[name]
+
+
+class Latest(Generic[Made]):
+    """Makes things and keeps the last one, which is gone before another is made: weights of one dataset at a time.
+
+    Args:
+        make: makes one.
+
+    >>> latest = Latest(lambda number: [number])
+    >>> latest(1) is latest(1), latest(2)
+    (True, [2])
+    """
+
+    def __init__(self, make: Callable[..., Made]) -> None:
+        self._make = make
+        self._kept: list[tuple[Any, Made]] = []
+
+    def __call__(self, *arguments: Any, **options: Any) -> Made:
+        """Return what the arguments make."""
+        asked = arguments, options
+        if not self._kept or self._kept[0][0] != asked:
+            self._kept.clear()
+            self._kept.append((asked, self._make(*arguments, **options)))
+        return self._kept[0][1]
+
+
+class Loader:
+    """Loads what a suite needs; there is one dataset's model at a time, and one dataset's detectors.
+
+    Args:
+        device: where detectors look at real images; None for the CPU.
+        reference: says how real images become statistics.
+    """
+
+    def __init__(self, device: torch.device | None = None, reference: Reference = looked_at) -> None:
+        self.reference = reference
+        self.samplers = Latest(Samplers)
+        self.examiner = Latest(partial(examiner, device=device))
+
+    @classmethod
+    def sharing(cls, folder: Path, processes: Processes, device: torch.device) -> "Loader":
+        """Return one whose references are kept in a sweep's folder, for all who work there.
+
+        Args:
+            folder: of the suite.
+            processes: this process among those of its job.
+            device: where detectors look at real images.
+        """
+        return cls(device, KeptReferences(folder / "references", processes, NUMERICS))
+
+
 @dataclass(frozen=True)
 class Bench:
-    """A dataset's cells, checked, with what it takes to fill them.
+    """A dataset's cells, checked. What fills them is loaded when it is asked for, and goes when another dataset's is.
 
     Attributes:
         name: of the dataset.
-        model: the denoiser and its facts.
-        examiner: detector and real images.
-        reference: the cell that the others are measured against, if there is one.
         cells: all cells, the reference first, none twice.
+        reference: the cell that the others are measured against, if there is one.
+        digests: of the model and of the examiner.
+        image_shape: channels, height and width.
+        feature_size: of the detector.
+        notes: on the real images.
+        caveats: what is doubtful about the scores.
     """
 
     name: str
-    model: DiffusionModel
-    examiner: Examiner
-    reference: Cell | None
     cells: tuple[Cell, ...]
+    reference: Cell | None
+    digests: dict[str, str]
+    image_shape: tuple[int, ...]
+    feature_size: int
+    notes: Sequence[str]
+    caveats: Sequence[str]
+    _samplers: Callable[[], Samplers] = field(repr=False)
+    _examiner: Callable[[], Examiner] = field(repr=False)
 
-    def caveats(self, total: int) -> list[str]:
-        """Say what is doubtful about scores of ``total`` samples."""
-        return [*self.examiner.caveats(total), *repeated_prompts(self.model, Seeds(Stream.evaluation, 0, total))]
+    @property
+    def model(self) -> DiffusionModel:
+        """The denoiser and its facts."""
+        return self._samplers().model
+
+    @property
+    def examiner(self) -> Examiner:
+        """Detector and real images."""
+        return self._examiner()
+
+    def sampler(self, cell: Cell) -> Sampler:
+        """What a cell's plan describes, built."""
+        return self._samplers().of(cell.planned)
 
     def without(self, places: Collection[CellId]) -> "Bench":
         """Return what is left where the cells of some places are not computed; a reference stays."""
@@ -139,65 +237,91 @@ class Bench:
         return replace(self, cells=tuple(left))
 
     def to(self, device: torch.device) -> None:
-        """Move all weights, in place."""
-        for cell in self.cells:
-            cell.sampler.to(device)
+        """Move all weights, in place; samplers share most of them."""
+        for network in {network for cell in self.cells for network in self.sampler(cell).networks}:
+            network.to(device)
         self.examiner.to(device)
 
 
-def prepare(suite: Suite, device: torch.device | None = None) -> list[Bench]:
-    """Load what a suite needs and build its cells, dataset by dataset; what can be refused before that is.
+@dataclass(frozen=True)
+class Checked:
+    """A dataset of which all is known but what its real images say.
+
+    Attributes:
+        dataset: as the suite has it.
+        cells: each with everything that its images depend on.
+        digest: of the model.
+        image_shape: channels, height and width.
+        conditions: identifies the labels or prompts of the seeds, or None.
+        caveats: what is doubtful about these.
+    """
+
+    dataset: Dataset
+    cells: Sequence[tuple[Planned, dict[str, Any]]]
+    digest: str
+    image_shape: tuple[int, ...]
+    conditions: str | None
+    caveats: Sequence[str]
+
+
+def prepare(suite: Suite, loader: Loader | None = None, launch: Callable[[], object] = lambda: None) -> list[Bench]:
+    """Build a suite's cells; what can be refused is, before real images are looked at.
 
     Args:
         suite: to prepare.
-        device: where detectors look at real images, to return to the CPU; None for the CPU.
+        loader: of its weights; one for the CPU if there is none.
+        launch: starts the other processes, once nothing has been refused.
 
     Raises:
         InputError: an unknown part, an NFE that a solver cannot have, a predictor that is missing or for another use.
     """
+    loader = loader or Loader()
     metrics_of(suite.metrics)  # what is wrong with them is said before weights are loaded
     cells = [cell for cell in plan(suite) if cell.excluded is None]
     require_files(cells)
-    of_datasets = [[cell for cell in cells if cell.dataset == dataset.name] for dataset in suite.datasets]
-    loaded = [_samplers(suite, *pair) for pair in zip(suite.datasets, of_datasets, strict=True)]
-    return [_bench(suite, dataset, *parts, device) for dataset, parts in zip(suite.datasets, loaded, strict=True)]
+    checked = [
+        _checked(suite, dataset, [cell for cell in cells if cell.dataset == dataset.name], loader)
+        for dataset in suite.datasets
+    ]
+    launch()
+    return [_bench(suite, each, loader) for each in checked]
 
 
-def _samplers(
-    suite: Suite, dataset: Dataset, plans: Sequence[Planned]
-) -> tuple[DiffusionModel, list[tuple[Planned, Sampler]]]:
-    """Load a dataset's model, and build what its cells sample with, before real images are looked at."""
-    loaded = load(dataset.model)
-    plain, clipped = (computing(model, suite.arithmetic) for model in (loaded, thresholded(loaded)))
-    configs = [replace(planned.config, arithmetic=suite.arithmetic) for planned in plans]
-    models = [plain if planned.model == dataset.model else clipped for planned in plans]
-    return plain, list(zip(plans, map(build_sampler, configs, models), strict=True))
+def _checked(suite: Suite, dataset: Dataset, plans: Sequence[Planned], loader: Loader) -> Checked:
+    """Load a dataset's model and detectors, and build what its cells sample with."""
+    samplers = loader.samplers(dataset.model, suite.arithmetic)
+    model, seeds = samplers.model, Seeds(Stream.evaluation, 0, suite.num_blocks * suite.block_size)
+    judge = loader.examiner(dataset.detector, dataset.dataset, suite.metrics, reference=counted)
+    judge.require_shape(model.image_shape)
+    judge.require_given(prompts=model.prompts is not None, pairs=dataset.reference is not None)
+    cells = [(planned, identity(planned.config, samplers.of(planned))) for planned in plans]
+    conditions = model.conditions_digest(Stream.evaluation)
+    return Checked(dataset, cells, model.digest, model.image_shape, conditions, repeated_prompts(model, seeds))
 
 
-def _bench(
-    suite: Suite,
-    dataset: Dataset,
-    plain: DiffusionModel,
-    samplers: Sequence[tuple[Planned, Sampler]],
-    device: torch.device | None,
-) -> Bench:
-    judge = examiner(dataset.detector, dataset.dataset, suite.metrics, device).to(torch.device("cpu"))
-    judge.require_shape(plain.image_shape)
-    judge.require_given(prompts=plain.prompts is not None, pairs=dataset.reference is not None)
-    protocol = Protocol(
-        judge.digest,
-        suite.num_blocks,
-        suite.block_size,
-        suite.num_ranges or suite.num_blocks,
-        (suite.batch_size_for(dataset),),
-        suite.arithmetic,
-        plain.conditions_digest(Stream.evaluation),
-    )
+def _bench(suite: Suite, checked: Checked, loader: Loader) -> Bench:
+    """Show real images to the detectors, and say what each cell's scores depend on."""
+    dataset = checked.dataset
+    examined = partial(loader.examiner, dataset.detector, dataset.dataset, suite.metrics, reference=loader.reference)
+    judge, sizes = examined(), (suite.num_blocks, suite.block_size, suite.num_ranges or suite.num_blocks)
+    batches = (suite.batch_size_for(dataset),)
+    protocol = Protocol(judge.digest, *sizes, batches, suite.arithmetic, checked.conditions)
     cells: dict[str, Cell] = {}
     reference: Cell | None = None
-    for planned, sampler in samplers:
-        cell = Cell(planned, sampler, protocol, None if reference is None else reference.key)
+    for planned, sampling in checked.cells:
+        cell = Cell(planned, sampling, protocol, None if reference is None else reference.key)
         if planned.is_reference:
             reference = cell
-        cells.setdefault(canonical_json(cell.sampling), cell)
-    return Bench(dataset.name, plain, judge, reference, tuple(cells.values()))
+        cells.setdefault(canonical_json(sampling), cell)
+    return Bench(
+        dataset.name,
+        tuple(cells.values()),
+        reference,
+        {"model": checked.digest, "examiner": judge.digest},
+        checked.image_shape,
+        judge.detector.feature_size,
+        judge.reference.notes,
+        [*judge.caveats(protocol.total), *checked.caveats],
+        partial(loader.samplers, dataset.model, suite.arithmetic),
+        examined,
+    )

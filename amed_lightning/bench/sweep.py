@@ -93,7 +93,8 @@ def _compute(
     kept: list[Bytes] = []
     generated: list[Images] = []
     started, done = time.monotonic(), 0
-    sampler = replace(cell.sampler, model=interruptible(cell.sampler.model))
+    sampler = bench.sampler(cell)
+    sampler = replace(sampler, model=interruptible(sampler.model))
     for batch in generate(sampler, seeds, size, device):
         if batch.nfe != cell.nfe:
             made = f"{batch.nfe} network runs were made where a row would say {cell.nfe}"
@@ -168,10 +169,10 @@ def _require_room(benches: Sequence[Bench], results: Results) -> None:
 
 def _bytes_to_come(bench: Bench, results: Results) -> int:
     """Return the bytes of a dataset's images of the reference that are not there, and of one cell's sums."""
-    size, cells = bench.examiner.detector.feature_size, [bench.reference] if bench.reference else []
+    size, cells = bench.feature_size, [bench.reference] if bench.reference else []
     missing = sum(not results.images(cell.key, block).is_file() for cell in cells for block in _blocks(cell))
     protocol = bench.cells[0].protocol
-    images = missing * protocol.block_size * math.prod(bench.model.image_shape) * torch.float32.itemsize
+    images = missing * protocol.block_size * math.prod(bench.image_shape) * torch.float32.itemsize
     return images + protocol.num_blocks * size * size // 2 * torch.float64.itemsize
 
 
@@ -213,7 +214,7 @@ def _blocks(cell: Cell) -> range:
 
 
 def _run(bench: Bench, results: Results, processes: Processes, device: torch.device, bar: _Bar) -> None:
-    """Compute one dataset's cells; the weights are on the device meanwhile."""
+    """Compute one dataset's cells; its weights are on the device until another one's are loaded."""
     unfinished = [cell for cell in bench.cells if not _is_finished(cell, results)]
     if unfinished:
         source = provenance(device, processes.world_size)
@@ -222,7 +223,6 @@ def _run(bench: Bench, results: Results, processes: Processes, device: torch.dev
         references = [cell for cell in bench.cells if cell.planned.is_reference]
         for cells in (references, [cell for cell in longest_first if cell not in references]):
             _fill(bench, cells, results, processes, device, source, bar)
-        bench.to(torch.device("cpu"))
 
 
 def _is_finished(cell: Cell, results: Results) -> bool:

@@ -8,13 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
-from amed_lightning.bench.cell import prepare
+from amed_lightning.bench.cell import Loader, prepare
 from amed_lightning.bench.compare import compare
 from amed_lightning.bench.forecast import cells_to_come, estimates, totals
 from amed_lightning.bench.plot import FORMATS, plot, write_grids
@@ -32,9 +32,12 @@ from amed_lightning.cli.parsing import PLAIN_WIDTH
 from amed_lightning.config import InputError, digest, write_atomically
 from amed_lightning.runtime.memory import uncollected
 from amed_lightning.runtime.places import require_place
-from amed_lightning.runtime.processes import Processes, launch, ready
+from amed_lightning.runtime.processes import launch, ready
 from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.runtime.shipped import shipped
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 FITTED = 80
 """Columns of a sweep's table where there is no terminal; more only for what names a cell and its first score."""
@@ -53,22 +56,21 @@ def _run(options: Namespace) -> int:
     published = _published(options.published)
     fabric = ready(options.accelerator, options.devices, options.num_nodes)
     version, results = digest(suite), Results(options.output / suite.name, options.images)
-    benches = prepare(suite, fabric.device)
-    fabric.launch()
+    loader = Loader.sharing(results.folder, fabric, fabric.device)
+    benches = prepare(suite, loader, fabric.launch)
     if options.screen:
-        losers = _screened(suite, options.output, fabric, fabric.device)
+        losers = _screened(suite, options.output, fabric, loader)
         suite, benches = without(suite, losers), [bench.without({loser.cell for loser in losers}) for bench in benches]
     if fabric.is_global_zero:
         write_plan(suite, benches, results, version)
         for bench in benches:
-            for note in [*bench.examiner.reference.notes, *bench.caveats(suite.num_blocks * suite.block_size)]:
+            for note in [*bench.notes, *bench.caveats]:
                 print(f"note: {bench.name}: {note}", file=sys.stderr)
     cells = [cell for bench in benches for cell in bench.cells]
     while True:
         failed = fill(benches, results, fabric, fabric.device)
         if fabric.is_global_zero:
-            digests = {f"{bench.name} model": bench.model.digest for bench in benches}
-            digests |= {f"{bench.name} examiner": bench.examiner.digest for bench in benches}
+            digests = {f"{bench.name} {part}": text for bench in benches for part, text in bench.digests.items()}
             write_run_record(results.folder, suite, digests, provenance(fabric.device, fabric.world_size))
             for cell in failed:
                 what = f"{cell.planned.dataset}, {cell.planned.label} at {cell.nfe} NFE"
@@ -80,17 +82,17 @@ def _run(options: Namespace) -> int:
             return 1 if failed else 0
 
 
-def _screened(suite: Suite, folder: Path, processes: Processes, device: torch.device) -> list[Beaten]:
+def _screened(suite: Suite, folder: Path, fabric: "Fabric", loader: Loader) -> list[Beaten]:
     """Rank a suite's cells on few images, and return those that are beaten; what fails is not."""
     small = screening(suite)
-    benches, results = prepare(small), Results(folder / small.name)
-    if processes.global_rank == 0:
+    benches, results = prepare(small, loader), Results(folder / small.name)
+    if fabric.is_global_zero:
         write_plan(small, benches, results)
-    fill(benches, results, processes, device)
-    processes.broadcast(None)  # all rows are there
+    fill(benches, results, fabric, fabric.device)
+    fabric.broadcast(None)  # all rows are there
     rows = rows_of(results.folder)
     losers = beaten(rows)
-    if processes.global_rank == 0:
+    if fabric.is_global_zero:
         for loser in losers:
             print(f"beaten: {loser.cell}: FID worse by {loser.difference:.2f} than that of {loser.by}")
         size = small.num_blocks * small.block_size

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from amed_lightning.bench.cell import Bench, prepare
+from amed_lightning.bench.cell import Bench, Loader, prepare
 from amed_lightning.bench.golden import Judgement, Verdict, outcome
 from amed_lightning.bench.nightly import Night, Nightly
 from amed_lightning.bench.results import write_plan
-from amed_lightning.bench.suite import Suite, load_suite, plan
+from amed_lightning.bench.suite import load_suite, plan
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.config import InputError, load_dataclass
 from amed_lightning.runtime.exit_codes import ExitCode
@@ -39,33 +39,38 @@ def run(options: Namespace) -> int:
     suite = load_suite(config.suite)
     plan(suite)
     try:
-        benches, fabric = _ready(options, config, suite)
+        fabric = _ready(options, config)
     except InputError as error:
-        print(f"{Verdict.undecided}: {error}", file=sys.stderr)
-        return ExitCode.undecided
-    return _night(options, config, suite, benches, fabric)
+        return _undecided(error)
+    night = Night(config, suite, hardware(fabric.device))
+    night.golden()  # a file that cannot be read is better found before the night than after it
+    try:
+        benches = prepare(suite, Loader.sharing(night.results.folder, fabric, fabric.device), fabric.launch)
+    except InputError as error:
+        return _undecided(error)
+    return _judged(options, night, benches, fabric)
 
 
-def _ready(options: Namespace, config: Nightly, suite: Suite) -> "tuple[list[Bench], Fabric]":
-    """Load what the night needs, and start the other processes.
+def _ready(options: Namespace, config: Nightly) -> "Fabric":
+    """Find the devices, and the folders that are written to.
 
     Raises:
         InputError: something is not there.
     """
     for folder in (config.results, config.board):
         require_place(folder, is_folder=True)
-    fabric = ready(options.accelerator, options.devices, options.num_nodes)
-    benches = prepare(suite, fabric.device)
-    fabric.launch()
-    return benches, fabric
+    return ready(options.accelerator, options.devices, options.num_nodes)
 
 
-def _night(options: Namespace, config: Nightly, suite: Suite, benches: Sequence[Bench], fabric: "Fabric") -> int:
-    night = Night(config, suite, hardware(fabric.device))
+def _undecided(error: InputError) -> ExitCode:
+    print(f"{Verdict.undecided}: {error}", file=sys.stderr)
+    return ExitCode.undecided
+
+
+def _judged(options: Namespace, night: Night, benches: Sequence[Bench], fabric: "Fabric") -> int:
     cells = [cell for bench in benches for cell in bench.cells]
-    night.golden()  # a file that cannot be read is better found before the night than after it
     if fabric.is_global_zero:
-        write_plan(suite, benches, night.results)
+        write_plan(night.suite, benches, night.results)
     fill(benches, night.results, fabric, fabric.device)
     code = ExitCode.done
     if fabric.is_global_zero:

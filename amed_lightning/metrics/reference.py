@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 
@@ -11,9 +13,16 @@ from amed_lightning.data.registry import DATASETS
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.files import ASSETS, load_detector
+from amed_lightning.metrics.frechet import Moments
 from amed_lightning.metrics.metric import Metric, Score
 from amed_lightning.metrics.scores import METRICS, PAIRED, USUAL, GenerationScores, Measure, described, metrics_of
-from amed_lightning.metrics.statistics import Statistics, read_spatial_statistics, read_statistics, statistics_of
+from amed_lightning.metrics.statistics import (
+    Statistics,
+    read_spatial_statistics,
+    read_statistics,
+    require_taken,
+    statistics_of,
+)
 from amed_lightning.runtime.cache import fetch
 
 
@@ -54,6 +63,22 @@ REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {
     "spatial_statistics": read_spatial_statistics,
 }
 """What real images can be given as: themselves, or the statistics that a detector made of them."""
+
+
+Reference: TypeAlias = Callable[[Any, ImageSet, Callable[[], Statistics]], Statistics]
+"""Says how a set of images becomes statistics, given a name for them and what shows it to a detector."""
+
+
+def looked_at(name: Any, images: ImageSet, look: Callable[[], Statistics]) -> Statistics:
+    """Show the images to the detector."""
+    return look()
+
+
+def counted(name: Any, images: ImageSet, look: Callable[[], Statistics]) -> Statistics:
+    """Return statistics without numbers, which are enough to refuse what does not go with the images."""
+    nothing = torch.empty(0, dtype=torch.float64)
+    moments = Moments(images.count, nothing, nothing.reshape(0, 0))
+    return Statistics(moments, "", shape=images.shape, features=torch.empty(images.count, 0), notes=images.notes)
 
 
 PLACES = ("model", "path", "sha256", "detector", "reference")
@@ -149,7 +174,11 @@ def _caveat(measure: Measure, total: int) -> str:
 
 
 def examiner(
-    detector: Spec, dataset: Spec, metrics: Sequence[str | Spec] = USUAL, device: torch.device | None = None
+    detector: Spec,
+    dataset: Spec,
+    metrics: Sequence[str | Spec] = USUAL,
+    device: torch.device | None = None,
+    reference: Reference = looked_at,
 ) -> Examiner:
     """Load the detectors, and the real images or their statistics.
 
@@ -158,13 +187,15 @@ def examiner(
         dataset: name and options of the real images, or of their statistics where these are computed already.
         metrics: names of ``METRICS``, or names and options; or import paths of own classes.
         device: where the detectors look at the images; None for the CPU.
+        reference: says how real images become statistics.
 
     Raises:
         InputError: an unknown part, statistics of another detector or without features, images that cannot be read.
     """
     specs, chosen = {spec["name"]: spec for spec in map(described, metrics)}, metrics_of(metrics)
-    common = _view(detector, dataset, [metric for metric in chosen.values() if metric.detector is None], device)
-    views = {name: _own_view(metric, common, dataset, device) for name, metric in chosen.items()}
+    seen = partial(_view, device=device, reference=reference)
+    common = seen(detector, dataset, [metric for metric in chosen.values() if metric.detector is None])
+    views = {name: _own_view(metric, common, dataset, seen, device) for name, metric in chosen.items()}
     measures = {
         name: Measure(metric, views[name].detector, views[name].real, "" if metric.detector is None else f"{name}.")
         for name, metric in chosen.items()
@@ -190,7 +221,9 @@ class View:
         return [self.weights, self.real.dataset]
 
 
-def _own_view(metric: Metric, common: View, dataset: Spec, device: torch.device | None) -> View:
+def _own_view(
+    metric: Metric, common: View, dataset: Spec, seen: Callable[..., View], device: torch.device | None
+) -> View:
     """Return what a metric looks with and at: what all do, unless it has a detector of its own."""
     if metric.detector is None:
         return common
@@ -201,10 +234,12 @@ def _own_view(metric: Metric, common: View, dataset: Spec, device: torch.device 
             f"{_place(dataset)}: statistics of another detector than {metric.title}'s own; compute these with "
             "`amed-lightning reference` and give the metric `reference: {name: statistics, path: ...}`"
         )
-    return _view(metric.detector, metric.reference or dataset, [metric], device)
+    return seen(metric.detector, metric.reference or dataset, [metric])
 
 
-def _view(detector: Spec, dataset: Spec, metrics: Sequence[Metric], device: torch.device | None) -> View:
+def _view(
+    detector: Spec, dataset: Spec, metrics: Sequence[Metric], device: torch.device | None, reference: Reference
+) -> View:
     """Load a detector, show it the real images or read their statistics, and refuse metrics that it does not serve."""
     network, weights = load_detector(detector, device)
     for metric in metrics:
@@ -215,7 +250,9 @@ def _view(detector: Spec, dataset: Spec, metrics: Sequence[Metric], device: torc
     kept = [metric for metric in metrics if metric.kept]
     source = build("dataset", REFERENCES, dataset)
     if isinstance(source, ImageSet):
-        real = statistics_of(network, weights, source, keep_features=bool(kept), device=device)
+        require_taken(network, source)
+        look = partial(statistics_of, network, weights, source, keep_features=bool(kept), device=device)
+        real = reference([weights, dataset, bool(kept)], source, look)
     else:
         real = source
         _require_detector(real, network, weights, dataset)

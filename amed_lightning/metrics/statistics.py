@@ -24,6 +24,7 @@ from amed_lightning.metrics.frechet import Moments, feature_sums
 from amed_lightning.runtime import zips
 from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.progress import progress
+from amed_lightning.runtime.signals import stop_if_asked
 from amed_lightning.tensors import is_finite, not_finite
 
 ARRAYS = ("mu", "sigma", "metadata", "features")
@@ -93,16 +94,15 @@ def statistics_of(
     Raises:
         InputError: an image that cannot be read, or that the detector does not take; fewer than two of them.
         FloatingPointError: the detector's features are not finite.
+        Stopped: a signal asked the process to stop.
     """
-    if detector.image_shape not in (None, images.shape):
-        raise InputError(f"{images.name(0)}: shape {images.shape}, and the detector takes {detector.image_shape}")
-    if images.count < 2:
-        raise InputError(f"{images.name(0)}: the only image; statistics need at least two")
+    require_taken(detector, images)
     total = torch.zeros(detector.feature_size, dtype=torch.float64, device=device)
     outer = torch.zeros(detector.feature_size, detector.feature_size, dtype=torch.float64, device=device)
     kept, seen = [], Inventory()
     with progress("reference", images.count, "images") as advance, torch.inference_mode():
         for batch, labels in images.batches(batch_size):
+            stop_if_asked()
             features = detector(batch.to(device)).features
             for sum_, added in zip((total, outer), feature_sums(features), strict=True):
                 sum_ += added
@@ -115,6 +115,18 @@ def statistics_of(
     moments = Moments.from_sums(seen.count, total.cpu(), outer.cpu())
     features = torch.cat(kept) if keep_features else torch.empty(0, 0)
     return Statistics(moments, seen.digest, detector_digest, images.shape, seen.class_counts, features, images.notes)
+
+
+def require_taken(detector: Detector, images: ImageSet) -> None:
+    """Refuse a set before its images are looked at.
+
+    Raises:
+        InputError: the detector does not take them, or there are fewer than two.
+    """
+    if detector.image_shape not in (None, images.shape):
+        raise InputError(f"{images.name(0)}: shape {images.shape}, and the detector takes {detector.image_shape}")
+    if images.count < 2:
+        raise InputError(f"{images.name(0)}: the only image; statistics need at least two")
 
 
 def write_statistics(path: Path, statistics: Statistics) -> None:

@@ -58,12 +58,17 @@ class Sampler:
     denoise_to_zero: bool = False
     placer: Placer | None = field(default=None, repr=False)
 
+    @property
+    def networks(self) -> set[torch.nn.Module]:
+        """What has weights: the model's parts, and what was learned."""
+        model = self.model
+        parts = (model.denoiser, model.last_denoiser, model.decoder, self.solver, self.placer)
+        return {part for part in parts if isinstance(part, torch.nn.Module)}
+
     def to(self, device: torch.device) -> "Sampler":
-        """Move the weights of the denoiser and what was learned, in place, and return this sampler."""
-        self.model.to(device)
-        for part in (self.solver, self.placer):
-            if isinstance(part, torch.nn.Module):
-                part.to(device)
+        """Move all weights, in place, and return this sampler."""
+        for network in self.networks:
+            network.to(device)
         return self
 
     def known_at_start(self, x: Images) -> Evaluation | None:

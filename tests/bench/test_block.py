@@ -38,7 +38,7 @@ class TestSamples:
         bench = bench_of(tmp_path, entry(EULER))
         fill(bench, tmp_path)
         for cell in bench.cells:
-            expected = torch.cat([quantise(cell.sampler.sample(noise(at, at + 12)).x) for at in (0, 12)])[:16]
+            expected = torch.cat([quantise(bench.sampler(cell).sample(noise(at, at + 12)).x) for at in (0, 12)])[:16]
             assert Results(tmp_path).samples(cell.key).equal(expected)
 
     def test_a_cell_that_has_not_begun_has_none(self, tmp_path):
@@ -85,7 +85,7 @@ class TestPictures:
         for cell in bench.cells:
             folder = tmp_path / "images" / cell.key
             assert sorted(path.name for path in folder.iterdir()) == [f"{seed:06d}.png" for seed in range(48)]
-            expected = quantise(cell.sampler.sample(noise(24, 36)).x)
+            expected = quantise(bench.sampler(cell).sample(noise(24, 36)).x)
             with Image.open(results.picture(cell.key, 30)) as picture:
                 assert to_pixels(picture, "30").equal(expected[6])
 

@@ -11,7 +11,7 @@ import yaml
 
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.bench.cell import prepare
+from amed_lightning.bench.cell import Loader, prepare
 from amed_lightning.bench.suite import load_suite, plan
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.prompts import PromptLists
@@ -298,7 +298,7 @@ class TestCells:
 
 
 class TestDevice:
-    def test_detectors_look_at_real_images_there_and_return(self, tmp_path, device, monkeypatch):
+    def test_detectors_look_at_real_images_there(self, tmp_path, device, monkeypatch):
         suite, looked, real = load_suite(write_suite(tmp_path)), [], DigitsClassifier.forward
 
         def forward(self, images):
@@ -306,9 +306,8 @@ class TestDevice:
             return real(self, images)
 
         monkeypatch.setattr(DigitsClassifier, "forward", forward)
-        (there,), seen = prepare(suite, device), {*looked}
+        (there,), seen = prepare(suite, Loader(device)), {*looked}
         assert seen == {device}
-        assert {part.device.type for part in there.examiner.detector.parameters()} == {"cpu"}
         (here,) = prepare(suite)
         assert there.examiner.reference.moments.mean.equal(here.examiner.reference.moments.mean)
         assert [cell.key for cell in there.cells] == [cell.key for cell in here.cells]
@@ -471,8 +470,9 @@ class TestPredictors:
 
     def test_its_path_may_name_the_number_of_network_runs(self, tmp_path):
         self.predictor(tmp_path / "amed-4.json", 0)
-        (cell,) = bench_of(tmp_path, self.placed(tmp_path / "amed-{nfe}.json")).cells[1:]
-        assert cell.sampler.solver.placer.scale_dir == 0.01
+        bench = bench_of(tmp_path, self.placed(tmp_path / "amed-{nfe}.json"))
+        (cell,) = bench.cells[1:]
+        assert bench.sampler(cell).solver.placer.scale_dir == 0.01
         assert cell.nfe == 4
 
     def test_one_made_for_another_number_of_intervals_is_refused(self, tmp_path):
@@ -481,5 +481,6 @@ class TestPredictors:
             bench_of(tmp_path, self.placed(tmp_path / "p.json") | {"nfe": [6]})
 
     def test_a_fixed_ratio_needs_none(self, tmp_path):
-        (cell,) = bench_of(tmp_path, entry({"name": "amed", "placer": {"fixed": 0.3}})).cells[1:]
-        assert cell.sampler.solver.placer == FixedPlacement(0.3)
+        bench = bench_of(tmp_path, entry({"name": "amed", "placer": {"fixed": 0.3}}))
+        (cell,) = bench.cells[1:]
+        assert bench.sampler(cell).solver.placer == FixedPlacement(0.3)

@@ -82,7 +82,7 @@ class TestRows:
             assert row["blocks_from"] == [
                 {name: row["provenance"][name] for name in ("commit", "dirty", "source", "device")}
             ]
-            assert row["identity"]["sigmas"] == cell.sampler.sigmas.tolist()
+            assert row["identity"]["sigmas"] == bench.sampler(cell).sigmas.tolist()
             assert ("rmse" in row["values"]) == (cell is not bench.reference)
 
     def test_the_scores_are_those_of_all_images_and_the_errors_those_of_leaving_a_block_out(self, run):
@@ -95,7 +95,7 @@ class TestRows:
                     for start in range(0, 48, 12)
                 ]
             )
-            for sampler in (cell.sampler, bench.reference.sampler)
+            for sampler in (bench.sampler(cell), bench.sampler(bench.reference))
         )
         whole, parts = judge.scores(48), []
         for first in (0, 24):
@@ -117,7 +117,7 @@ class TestRows:
     def test_the_finer_reference_is_what_images_are_compared_with(self, run):
         bench, results, found = run
         kept = read_with_facts(results.images(bench.reference.key, 1))[0]["images"]
-        expected = bench.reference.sampler.sample(Seeds(Stream.evaluation, 24, 36).noise((1, 8, 8))).x
+        expected = bench.sampler(bench.reference).sample(Seeds(Stream.evaluation, 24, 36).noise((1, 8, 8))).x
         assert kept[:12].equal(expected)
         errors = [found[cell.key]["values"]["rmse"] for cell in bench.cells[1:]]
         assert errors[1] < errors[0], "four steps are nearer than three"

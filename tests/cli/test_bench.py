@@ -38,7 +38,18 @@ class TestRun:
         assert run(suite, tmp_path) == 0
         folder = tmp_path / "small"
         assert {path.name for path in folder.iterdir()} == {
-            *("blocks", "rows", "samples", "plan.json", "run.json", "table.md", "table.csv", "table.tex", "fid.png"),
+            *(
+                "blocks",
+                "references",
+                "rows",
+                "samples",
+                "plan.json",
+                "run.json",
+                "table.md",
+                "table.csv",
+                "table.tex",
+                "fid.png",
+            ),
             *("samples-grey-3.png", "samples-grey-4.png"),
         }
         printed = capsys.readouterr()

@@ -197,7 +197,9 @@ class TestCLIPScore:
         (bench,), results = prepare(suite), Results(tmp_path / "results")
         assert run([bench], results, Alone(), CPU) == []
         detector, _ = load_detector({"name": "clip", "model": str(clip_folder), "crop": True})
-        images = [each.pixels for each in generate(bench.cells[0].sampler, Seeds(Stream.evaluation, 0, 8), 2, CPU)]
+        images = [
+            each.pixels for each in generate(bench.sampler(bench.cells[0]), Seeds(Stream.evaluation, 0, 8), 2, CPU)
+        ]
         texts = detector.texts([prompts["evaluation"][seed % 3] for seed in range(8)])
         expected = 100 * float((detector(torch.cat(images)).features * texts).sum(1).mean())
         row = results.finished(bench.cells[0].key)

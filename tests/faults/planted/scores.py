@@ -143,6 +143,23 @@ FAULTS = (
         ("the shortest cells come first", "cell.nfe, reverse=True", "cell.nfe"),
     ),
     *in_file(
+        "bench/cell.py",
+        "bench/test_memory.py",
+        ("two datasets' weights are in memory", "            self._kept.clear()\n", "            pass\n"),
+        ("real images are looked at before the processes start", "    launch()\n    return [", "    return ["),
+    ),
+    *in_file(
+        "metrics/kept.py",
+        "metrics/test_kept.py",
+        (
+            "a kept reference stands for other images",
+            "read_statistics(file).dataset == pixels",
+            "bool(read_statistics(file))",
+        ),
+        ("every process looks at real images", '_told(place).get("job") == job', "False"),
+        ("references of another version count", "digest([name, self.version])", "digest([name])"),
+    ),
+    *in_file(
         "metrics/fid.py",
         "bench/test_golden.py",
         ("a figure moves ten times as far", "tolerance=1e-4", "tolerance=1e-3"),
