@@ -11,14 +11,16 @@ what a placer per sample wants, for which the sum is taken per sample and costs 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
 from amed_lightning.flow.probability_flow import Evaluation
-from amed_lightning.noise.form import Form, require_choice
+from amed_lightning.noise.form import Form
 from amed_lightning.noise.schedules import NoiseRange, VPTime
-from amed_lightning.solvers.adams_bashforth import weighted
+from amed_lightning.solvers.adams_bashforth import NOMINAL, PAPER, weighted
+from amed_lightning.solvers.method import Variant
+from amed_lightning.solvers.multistep import Rule
 from amed_lightning.solvers.quadrature import extrapolation_weights, lagrange_weights, points_between
 from amed_lightning.tensors import Images, Level
 
@@ -27,11 +29,11 @@ TIME = VPTime(NoiseRange(0.002, 80.0))
 
 
 @dataclass(frozen=True)
-class DEIS:
-    """DEIS.
+class DEIS(Rule):
+    """DEIS, whose order 4 is tAB3.
 
     Args:
-        max_order: 1 to 4.
+        order: 1 to 4.
         variable: of the polynomial, ``tAB`` or ``rhoAB``.
         form: how tAB is integrated, as published or exactly.
 
@@ -39,14 +41,19 @@ class DEIS:
         ValueError: no such order, variable or form.
     """
 
-    max_order: int
+    order: int = 4
     variable: Literal["tAB", "rhoAB"] = "tAB"
     form: Form = "published"
-
-    def __post_init__(self) -> None:
-        require_choice("order", self.max_order, range(1, 5))
-        require_choice("variable", self.variable, ("tAB", "rhoAB"))
-        require_choice("form", self.form, ("published", "textbook"))
+    paper: ClassVar = PAPER
+    variants: ClassVar = (
+        Variant(
+            NOMINAL,
+            {"variable": "tAB", "form": "published"},
+            "sums 10,000 points, both ends counted; its time belongs to levels from 0.002 to 80 whatever the model",
+        ),
+        Variant(NOMINAL, {"variable": "tAB", "form": "textbook"}, "integrated to rounding; the same time"),
+        Variant(NOMINAL, {"variable": "rhoAB"}, "none; it is `ipndm_v`, textbook"),
+    )
 
     def __call__(
         self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
