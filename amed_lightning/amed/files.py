@@ -36,7 +36,9 @@ from amed_lightning.tensors import not_finite
 Reader: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mapping[str, Any]], Learned]
 """Builds what a file holds out of its options, its numbers and what it was made for."""
 LEARNED: dict[str, Reader] = {
-    **{each.kind: each.read for each in (AMEDPredictor, Tabulated, PredictedTable)},
+    AMEDPredictor.kind: AMEDPredictor.read,
+    Tabulated.kind: Tabulated.read,
+    PredictedTable.kind: PredictedTable.read,
     **READERS,
 }
 """By what files hold; constants and coefficients are written as tables now."""

@@ -8,6 +8,7 @@ The weights stay in their own precision and compute in that of the states, if th
 rounded to float32 in every precision, and it is fed sigma itself, as published.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -30,8 +31,52 @@ WHOLE = (0.0, 1.0)
 """Ratios from an interval's start to its end."""
 
 
-class AMEDPredictor(Learned):
-    """A learned placer.
+class LearnedPlacer(Learned):
+    """A placer that is learned by gradients, and whose file holds its weights.
+
+    A fit builds one of ``feature_size``, ``scale_dir``, ``scale_time`` and ``ratio_range`` (see
+    :class:`AMEDPredictor`), and of options of its own; a file of its :attr:`options`, which are all of them.
+    """
+
+    @classmethod
+    def read(
+        cls, options: Mapping[str, Any], numbers: Mapping[str, Tensor], purpose: Mapping[str, Any]
+    ) -> "LearnedPlacer":
+        """Build the placer that a file describes, once its numbers are known to fit.
+
+        Raises:
+            ValueError: numbers that are not those of such a placer.
+        """
+        with torch.device("meta"):
+            placer = build("predictor", {cls.kind: cls}, {**options, "name": cls.kind})
+        expected = placer.state_dict()
+        if {name: each.shape for name, each in expected.items()} != {
+            name: each.shape for name, each in numbers.items()
+        }:
+            raise ValueError("its numbers are not those that its options say")
+        own = {name: numbers[name].to(each.dtype, copy=True) for name, each in expected.items()}
+        placer.load_state_dict(own, assign=True)
+        return placer
+
+    def steps(self, rule: Rule, sigmas: Grid, afs: bool) -> Steps:
+        """Run the solver with its second evaluations where the placer says."""
+        return Steps(rule(self), sigmas, afs, self)
+
+    def scale_nothing(self) -> None:
+        """Begin with scales of one: on top of a table, at the table.
+
+        Raises:
+            InputError: it cannot.
+        """
+        raise InputError(f"a predictor on top of a table begins with scales of one, which a {self.kind} cannot")
+
+    @abstractmethod
+    def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
+        """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample."""
+
+
+class AMEDPredictor(LearnedPlacer):
+    """The published placer.
 
     Args:
         feature_size: length of the denoiser's bottleneck features.
@@ -84,30 +129,6 @@ class AMEDPredictor(Learned):
             if head is not None:
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
-
-    @classmethod
-    def read(
-        cls, options: Mapping[str, Any], numbers: Mapping[str, Tensor], purpose: Mapping[str, Any]
-    ) -> "AMEDPredictor":
-        """Build the predictor that a file describes, once its numbers are known to fit.
-
-        Raises:
-            ValueError: numbers that are not those of such a predictor.
-        """
-        with torch.device("meta"):
-            predictor = build("predictor", {cls.kind: cls}, {**options, "name": cls.kind})
-        expected = predictor.state_dict()
-        if {name: each.shape for name, each in expected.items()} != {
-            name: each.shape for name, each in numbers.items()
-        }:
-            raise ValueError("its numbers are not those that its options say")
-        own = {name: numbers[name].to(each.dtype, copy=True) for name, each in expected.items()}
-        predictor.load_state_dict(own, assign=True)
-        return predictor
-
-    def steps(self, rule: Rule, sigmas: Grid, afs: bool) -> Steps:
-        """Run the solver with its second evaluations where the predictor says."""
-        return Steps(rule(self), sigmas, afs, self)
 
     def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
         """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample.

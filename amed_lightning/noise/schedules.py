@@ -89,8 +89,9 @@ def require_shift(shift: float) -> None:
 class Schedule(Protocol):
     """Maps u in [0, 1] onto noise levels.
 
-    A schedule whose published form starts elsewhere than at sigma_max says so by a true attribute ``has_own_start``,
-    one that serves certain samplers only by a mapping ``made_for`` of what these have.
+    A schedule that has intervals of its own says so by their number, ``intervals``, and is refined by multiples of it;
+    one whose published form starts elsewhere than at sigma_max by a true attribute ``has_own_start``, one that serves
+    certain samplers only by a mapping ``made_for`` of what these have.
     """
 
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
@@ -110,8 +111,8 @@ def levels(schedule: Schedule, num_intervals: int, noise_range: NoiseRange) -> G
     """
     if num_intervals < 1:
         raise ValueError(f"a schedule needs at least one interval, got {num_intervals}")
-    if isinstance(schedule, Explicit) and num_intervals % (len(schedule.levels) - 1):
-        raise ValueError(f"the list has {len(schedule.levels) - 1} intervals, which {num_intervals} do not refine")
+    if num_intervals % (own := getattr(schedule, "intervals", 1)):
+        raise ValueError(f"the list has {own} intervals, which {num_intervals} do not refine")
     # One at a time: a vectorised power rounds differently from place to place, and grids must contain one another.
     u = torch.arange(num_intervals + 1, dtype=torch.float64) / num_intervals
     grid = torch.cat([schedule.sigmas(part, noise_range) for part in torch.split(u, 1)]).double()
@@ -297,9 +298,14 @@ class Explicit:
         if self.levels[-1] <= 0:
             raise ValueError(f"levels are positive, and {self.levels[-1]} is not")
 
+    @property
+    def intervals(self) -> int:
+        """How many intervals the list has."""
+        return len(self.levels) - 1
+
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
         """Return the levels at ``u``; whole parts of the list are its own levels to the last bit."""
-        position = u * (len(self.levels) - 1)
+        position = u * self.intervals
         nearest = position.round()
         position = torch.where((position - nearest).abs() < ROUNDING, nearest, position)
         index = position.floor().long()

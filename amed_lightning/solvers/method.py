@@ -8,10 +8,10 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from amed_lightning.noise.form import require_choice
+from amed_lightning.runtime.maker import maker_of
 from amed_lightning.solvers.placement import Placer
 from amed_lightning.solvers.state import Solver
 
@@ -63,7 +63,8 @@ class Method(ABC):
     @classmethod
     def maker(cls) -> Callable[..., Solver]:
         """Return what builds a solver of an optional placer and of the options."""
-        return _maker(cls)
+        make: Callable[..., Solver] = maker_of(cls, cls.solver)
+        return make
 
 
 def choices_of(method: type[Method]) -> dict[str, tuple[Any, ...]]:
@@ -73,17 +74,3 @@ def choices_of(method: type[Method]) -> dict[str, tuple[Any, ...]]:
     if "order" in options and method.variants:
         choices["order"] = tuple(range(1, len(method.variants[0].orders) + 1))
     return choices
-
-
-@cache
-def _maker(method: type[Method]) -> Callable[..., Solver]:
-    def make(placer: Placer | None = None, **options: Any) -> Solver:
-        return method(**options).solver(placer)
-
-    signature, hints = inspect.signature(make), get_type_hints(method)
-    placer, _ = signature.parameters.values()
-    own = [each.replace(annotation=hints[name]) for name, each in inspect.signature(method).parameters.items()]
-    make.__signature__ = signature.replace(parameters=[placer, *own])  # type: ignore[attr-defined]
-    make.__annotations__ |= {each.name: each.annotation for each in own}
-    make.__doc__, make.__name__, make.__qualname__ = method.__doc__, method.__name__, method.__qualname__
-    return make
