@@ -25,8 +25,8 @@ from amed_lightning.solvers.learned import Learned, Rule, Steps
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.tensors import Level, per_sample, where_finite
 
-EMBEDDING_SIZE, HIDDEN_SIZE, CODE_SIZE = 8, 128, 4
-LONGEST_PERIOD = 10_000.0
+_EMBEDDING_SIZE, _HIDDEN_SIZE, _CODE_SIZE = 8, 128, 4
+_LONGEST_PERIOD = 10_000.0
 WHOLE = (0.0, 1.0)
 """Ratios from an interval's start to its end."""
 
@@ -104,12 +104,12 @@ class AMEDPredictor(LearnedPlacer):
         if feature_size < 1:
             raise InputError("a predictor reads the model's bottleneck, and this model gives none")
         self.scale_dir, self.scale_time, self.ratio_range = scale_dir, scale_time, ratio_range
-        self.map_layer0 = nn.Linear(EMBEDDING_SIZE, EMBEDDING_SIZE)
-        self.enc_layer0 = nn.Linear(feature_size, HIDDEN_SIZE)
-        self.enc_layer1 = nn.Linear(HIDDEN_SIZE, CODE_SIZE)
-        self.fc_r = nn.Linear(CODE_SIZE + 2 * EMBEDDING_SIZE, 1)
-        self.fc_scale_dir = nn.Linear(CODE_SIZE + 2 * EMBEDDING_SIZE, 1) if scale_dir else None
-        self.fc_scale_time = nn.Linear(CODE_SIZE + 2 * EMBEDDING_SIZE, 1) if scale_time else None
+        self.map_layer0 = nn.Linear(_EMBEDDING_SIZE, _EMBEDDING_SIZE)
+        self.enc_layer0 = nn.Linear(feature_size, _HIDDEN_SIZE)
+        self.enc_layer1 = nn.Linear(_HIDDEN_SIZE, _CODE_SIZE)
+        self.fc_r = nn.Linear(_CODE_SIZE + 2 * _EMBEDDING_SIZE, 1)
+        self.fc_scale_dir = nn.Linear(_CODE_SIZE + 2 * _EMBEDDING_SIZE, 1) if scale_dir else None
+        self.fc_scale_time = nn.Linear(_CODE_SIZE + 2 * _EMBEDDING_SIZE, 1) if scale_time else None
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
@@ -149,8 +149,8 @@ class AMEDPredictor(LearnedPlacer):
             )
 
     def _embed(self, sigma: Float[Tensor, "batch"]) -> Float[Tensor, "batch embedding"]:
-        exponents = torch.arange(EMBEDDING_SIZE // 2, device=sigma.device) / (EMBEDDING_SIZE // 2 - 1)
-        angles = sigma[:, None] * (LONGEST_PERIOD**-exponents).to(torch.float32).to(sigma)
+        exponents = torch.arange(_EMBEDDING_SIZE // 2, device=sigma.device) / (_EMBEDDING_SIZE // 2 - 1)
+        angles = sigma[:, None] * (_LONGEST_PERIOD**-exponents).to(torch.float32).to(sigma)
         return F.silu(_linear(self.map_layer0, torch.cat([angles.sin(), angles.cos()], 1)))
 
 

@@ -38,7 +38,7 @@ from amed_lightning.tensors import Level
 
 Grid: TypeAlias = Float[Tensor, "levels"]
 
-INNER_RHO = 7.0
+_INNER_RHO = 7.0
 """Levels inside the intervals of a list are uniform in sigma^(1/7)."""
 ROUNDING = 1e-6
 """Relative. An end as near to the model's as this is the model's: float32 moves a computed level by less, any choice of
@@ -72,10 +72,10 @@ class NoiseRange:
         table = self.log_alphas
         if table is not None and not (len(table) > 1 and all(after < before for before, after in pairwise(table))):
             raise ValueError("a model's table of alphas has at least two entries and decreases, and this one does not")
-        require_shift(self.shift)
+        _require_shift(self.shift)
 
 
-def require_shift(shift: float) -> None:
+def _require_shift(shift: float) -> None:
     """Refuse a shift that is no factor of levels.
 
     Raises:
@@ -264,7 +264,7 @@ class Flow:
     def __post_init__(self) -> None:
         if self.shift is not None and self.tokens is not None:
             raise ValueError("give `shift` or `tokens`, from which it follows, and not both")
-        require_shift(self._factor(1.0))
+        _require_shift(self._factor(1.0))
 
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
         """Return the levels at ``u``."""
@@ -312,7 +312,7 @@ class Explicit:
         listed = torch.tensor(self.levels, dtype=u.dtype)
         first, last = listed[index], listed[(index + 1).clamp(max=len(listed) - 1)]
         inside = position - index
-        return torch.where(inside == 0, first, _warp(first, last, inside, INNER_RHO))
+        return torch.where(inside == 0, first, _warp(first, last, inside, _INNER_RHO))
 
 
 @dataclass(frozen=True)

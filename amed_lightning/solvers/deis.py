@@ -24,8 +24,8 @@ from amed_lightning.solvers.multistep import Rule
 from amed_lightning.solvers.quadrature import extrapolation_weights, lagrange_weights, points_between
 from amed_lightning.tensors import Images, Level
 
-PUBLISHED_POINTS, EXACT_POINTS = 10_000, 32
-TIME = VPTime(NoiseRange(0.002, 80.0))
+_PUBLISHED_POINTS, _EXACT_POINTS = 10_000, 32
+_TIME = VPTime(NoiseRange(0.002, 80.0))
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,16 @@ class DEIS(Rule):
 
 def _exact_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:
     """Integrate over ln sigma, in which the polynomials in t are smooth."""
-    logs, measure = points_between(levels[0].log(), sigma_next.log(), EXACT_POINTS)
+    logs, measure = points_between(levels[0].log(), sigma_next.log(), _EXACT_POINTS)
     sigmas = logs.exp()
-    return lagrange_weights([TIME.of(level) for level in levels], TIME.of(sigmas), measure * sigmas)
+    return lagrange_weights([_TIME.of(level) for level in levels], _TIME.of(sigmas), measure * sigmas)
 
 
 def _summed_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:
     """Sum over equidistant times, both ends counted, in float64."""
-    times = [TIME.of(level.double()) for level in levels]
-    span = TIME.of(sigma_next.double()) - times[0]
-    fractions = torch.linspace(0, 1, PUBLISHED_POINTS, dtype=torch.float64, device=span.device)
+    times = [_TIME.of(level.double()) for level in levels]
+    span = _TIME.of(sigma_next.double()) - times[0]
+    fractions = torch.linspace(0, 1, _PUBLISHED_POINTS, dtype=torch.float64, device=span.device)
     points = times[0] + span * fractions.reshape(-1, *[1] * span.ndim)
-    weights = lagrange_weights(times, points, TIME.speed(points) * span / PUBLISHED_POINTS)
+    weights = lagrange_weights(times, points, _TIME.speed(points) * span / _PUBLISHED_POINTS)
     return [weight.to(torch.result_type(sigma_next, levels[0])) for weight in weights]

@@ -29,7 +29,7 @@ from amed_lightning.solvers.multistep import OneEvaluation, usable_order
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
 
-DEVIATION = f"takes ½ for the solution at the predictor's order 2 and the corrector's order 1; {CAPPED}"
+_DEVIATION = f"takes ½ for the solution at the predictor's order 2 and the corrector's order 1; {CAPPED}"
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class UniPC(OneEvaluation):
     lower_order_final: bool = True
     paper: ClassVar = "Zhao et al. 2023, [2302.04867](https://arxiv.org/abs/2302.04867)"
     variants: ClassVar = (
-        Variant((2, 3, 4), {"prediction": "data", "variant": "bh1"}, f"{DEVIATION}; {UNTHRESHOLDED}"),
-        Variant((2, 3, 4), {"prediction": "data", "variant": "bh2"}, f"{DEVIATION}; {UNTHRESHOLDED}"),
-        Variant((2, 3, 4), {"prediction": "noise", "variant": "bh1"}, DEVIATION),
-        Variant((2, 3, 4), {"prediction": "noise", "variant": "bh2"}, DEVIATION),
+        Variant((2, 3, 4), {"prediction": "data", "variant": "bh1"}, f"{_DEVIATION}; {UNTHRESHOLDED}"),
+        Variant((2, 3, 4), {"prediction": "data", "variant": "bh2"}, f"{_DEVIATION}; {UNTHRESHOLDED}"),
+        Variant((2, 3, 4), {"prediction": "noise", "variant": "bh1"}, _DEVIATION),
+        Variant((2, 3, 4), {"prediction": "noise", "variant": "bh2"}, _DEVIATION),
     )
     warm_up_order: ClassVar = 3
 

@@ -211,8 +211,8 @@ FAULTS = (
         "amed/test_predictor.py::TestForward",
         ("the embedding has its halves exchanged", "[angles.sin(), angles.cos()]", "[angles.cos(), angles.sin()]"),
         ("a scale leaves its bound", "1 + bound * (2 *", "1 + 2 * bound * (2 *"),
-        ("the longest period is another", "LONGEST_PERIOD = 10_000.0", "LONGEST_PERIOD = 1_000.0"),
-        ("the first frequencies lie closer", "/ (EMBEDDING_SIZE // 2 - 1)", "/ (EMBEDDING_SIZE // 2)"),
+        ("the longest period is another", "_LONGEST_PERIOD = 10_000.0", "_LONGEST_PERIOD = 1_000.0"),
+        ("the first frequencies lie closer", "/ (_EMBEDDING_SIZE // 2 - 1)", "/ (_EMBEDDING_SIZE // 2)"),
         (
             "a ratio's range is that of all",
             "low + (high - low) * _sigmoid(self.fc_r, merged)",

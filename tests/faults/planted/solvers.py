@@ -36,10 +36,10 @@ FAULTS = (
         "solvers/test_coefficients.py::TestDEIS",
         (
             "the published sum is finer",
-            "PUBLISHED_POINTS, EXACT_POINTS = 10_000",
-            "PUBLISHED_POINTS, EXACT_POINTS = 20_000",
+            "_PUBLISHED_POINTS, _EXACT_POINTS = 10_000",
+            "_PUBLISHED_POINTS, _EXACT_POINTS = 20_000",
         ),
-        ("the published sum is an integral", "* span / PUBLISHED_POINTS)", "* span / (PUBLISHED_POINTS - 1))"),
+        ("the published sum is an integral", "* span / _PUBLISHED_POINTS)", "* span / (_PUBLISHED_POINTS - 1))"),
         ("the betas are those of other levels", "NoiseRange(0.002, 80.0)", "NoiseRange(0.02, 80.0)"),
         ("the integral over ln sigma lacks sigma", "measure * sigmas)", "measure)"),
         ("the variables are exchanged", 'self.variable == "rhoAB"', 'self.variable != "rhoAB"'),
