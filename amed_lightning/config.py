@@ -2,7 +2,8 @@
 
 A part of a run (solver, schedule, detector, ...) is written in YAML as ``{name: <name>, <option>: <value>, ...}``. The
 name is a key of the part's registry, one readable dict, or the import path of a user's own class. Options are checked
-against the signature of what the name stands for before anything is built.
+against the signature of what the name stands for before anything is built; a class that is more than the part has a
+``maker``, which returns what is called in its place.
 
 What others wrote (cards, predictors, checkpoints, statistics, ...) is data: its readers take names of registries alone
 (:func:`registered`), no file is larger, deeper or longer by aliases than it says here, and nothing in one is imported.
@@ -348,4 +349,5 @@ def _factory(kind: str, registry: Mapping[str, Callable[..., Part]], name: str) 
         raise InputError(f"{unknown} ({type(error).__name__}: {error})") from error
     if not callable(part):
         raise InputError(f"{unknown} (it is no class and no function)")
-    return part
+    maker = getattr(part, "maker", None)
+    return part if maker is None else maker()

@@ -27,7 +27,7 @@ from amed_lightning.tensors import Images, Level
 ConstantForm: TypeAlias = Literal["constants", "coefficients"]
 Numbers: TypeAlias = Float[Tensor, "intervals 3"]
 """Of each interval: ratio, direction scale, and what is added of the derivative at its start (alpha)."""
-COLUMNS = ("ratio", "direction_scale", "start_scale")
+_COLUMNS = ("ratio", "direction_scale", "start_scale")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def constants_table(solver: PlacedSolver, sigmas: Grid, afs: bool, numbers: Numb
     return table_of(_Placed(solver, of_level), sigmas, afs)
 
 
-def read_constants(
+def _read_constants(
     form: ConstantForm, options: Mapping[str, Any], numbers: Mapping[str, Tensor], purpose: Mapping[str, Any]
 ) -> Tabulated:
     """Read the numbers per interval that files held before they held tables.
@@ -71,8 +71,8 @@ def read_constants(
     Raises:
         ValueError: numbers of another number of intervals.
     """
-    columns = torch.stack([numbers[name].double() for name in COLUMNS], 1)
-    if columns.shape != (options["num_intervals"], 3) or len(numbers) != len(COLUMNS) + 1:
+    columns = torch.stack([numbers[name].double() for name in _COLUMNS], 1)
+    if columns.shape != (options["num_intervals"], 3) or len(numbers) != len(_COLUMNS) + 1:
         raise ValueError("its numbers are not those that its options say")
     solver = build("solver", SOLVERS, purpose["solver"], placer=FixedPlacement(0.5))
     assert isinstance(solver, PlacedSolver)
@@ -80,4 +80,4 @@ def read_constants(
     return Tabulated(constants_table(solver, sigmas, purpose["afs"], columns), form)
 
 
-READERS = {form: partial(read_constants, form) for form in ("constants", "coefficients")}
+READERS = {form: partial(_read_constants, form) for form in ("constants", "coefficients")}

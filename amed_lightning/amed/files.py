@@ -36,16 +36,18 @@ from amed_lightning.tensors import not_finite
 Reader: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Tensor], Mapping[str, Any]], Learned]
 """Builds what a file holds out of its options, its numbers and what it was made for."""
 LEARNED: dict[str, Reader] = {
-    **{each.kind: each.read for each in (AMEDPredictor, Tabulated, PredictedTable)},
+    AMEDPredictor.kind: AMEDPredictor.read,
+    Tabulated.kind: Tabulated.read,
+    PredictedTable.kind: PredictedTable.read,
     **READERS,
 }
 """By what files hold; constants and coefficients are written as tables now."""
-IMPLIED_KIND = "predictor"
+_IMPLIED_KIND = "predictor"
 """What a file leaves out: the first ones held nothing else, and their digests name results."""
-SIGNED = ("options", "purpose", "weights_sha256")
-FORM = re.compile(r"[a-z0-9+ -]{1,60}")
+_SIGNED = ("options", "purpose", "weights_sha256")
+_FORM = re.compile(r"[a-z0-9+ -]{1,60}")
 """Of the word that tables of results say."""
-MOST_INTERVALS = 10_000
+_MOST_INTERVALS = 10_000
 
 
 def save_learned(
@@ -70,7 +72,7 @@ def save_learned(
     weights_path = path.with_suffix(".safetensors")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in learned.state_dict().items()}
     write_atomically(weights_path, safetensors.torch.save(weights))
-    content = ({} if learned.kind == IMPLIED_KIND else {"kind": learned.kind}) | {
+    content = ({} if learned.kind == _IMPLIED_KIND else {"kind": learned.kind}) | {
         "options": learned.options,
         "purpose": purpose,
         "weights_sha256": file_digest(weights_path),
@@ -159,7 +161,7 @@ def learned_digest(path: Path) -> str:
 
 
 def _kind(content: Mapping[str, Any]) -> str:
-    return f"{content.get('kind', IMPLIED_KIND)!s:.80}"
+    return f"{content.get('kind', _IMPLIED_KIND)!s:.80}"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file; `amed-lightning fit` writes a predictor as .json and .safetensors")
     try:
         content: dict[str, Any] = parse_json(content_of(path))
-        signed = {key: content[key] for key in (*SIGNED, *(["kind"] if "kind" in content else []))}
+        signed = {key: content[key] for key in (*_SIGNED, *(["kind"] if "kind" in content else []))}
         found, written = digest(signed), content["digest"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a description of what was learned: {error}") from error
@@ -176,9 +178,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: changed since it was written, its digest does not match; fit the predictor again")
     if not all(isinstance(content[key], dict) for key in ("options", "purpose")):
         raise InputError(f"{path}: not a description of what was learned: options and purpose are mappings")
-    form, intervals = content["options"].get("form", IMPLIED_KIND), content["purpose"].get("num_intervals")
-    if not isinstance(form, str) or not FORM.fullmatch(form):
+    form, intervals = content["options"].get("form", _IMPLIED_KIND), content["purpose"].get("num_intervals")
+    if not isinstance(form, str) or not _FORM.fullmatch(form):
         raise InputError(f"{path}: not a description of what was learned: its form is no short name")
-    if not isinstance(intervals, int) or not 1 <= intervals <= MOST_INTERVALS:
+    if not isinstance(intervals, int) or not 1 <= intervals <= _MOST_INTERVALS:
         raise InputError(f"{path}: not a description of what was learned: its number of intervals is none")
     return content

@@ -39,7 +39,7 @@ from amed_lightning.solvers.tabulated import Table
 
 Group: TypeAlias = Literal["levels", "query", "weights", "sums", "first"]
 GROUPS: tuple[Group, ...] = get_args(Group)
-QUERY_BOUND = 1.5
+_QUERY_BOUND = 1.5
 NOTHING = 1e-9
 """Slopes that weigh less are not needed."""
 
@@ -117,7 +117,7 @@ class LearnedTable(nn.Module):
         if len(at_once) != runs:
             raise ValueError(f"{len(at_once)} numbers of runs at once; the solver makes {runs} runs")
         learned = cls(at_once, end, groups, top)
-        for name, value in vars(widened(start, end, at_once)).items():
+        for name, value in vars(_widened(start, end, at_once)).items():
             getattr(learned, name).copy_(value)
         return learned
 
@@ -168,7 +168,7 @@ class LearnedTable(nn.Module):
             slopes.append((x[row] - units[row + 1]) / q[row])
             slope = weights[row, : row + 1] @ torch.stack(slopes) + leftover[row] * units[0]
             x.append(x[base] + steps(q[row + 1], q[base]) * slope)
-        told = (q[:-1] * (QUERY_BOUND * (self.query / QUERY_BOUND).tanh()).exp()).clamp(max=self.top)
+        told = (q[:-1] * (_QUERY_BOUND * (self.query / _QUERY_BOUND).tanh()).exp()).clamp(max=self.top)
         states = torch.stack(x)
         return Table(told, states[:, 0], states[:, 1:])
 
@@ -237,7 +237,7 @@ def in_slopes(table: Table, end: float) -> tuple[list[int], Float[Tensor, "runs 
     return bases, together[:, 1:], together[:, 0]
 
 
-def widened(table: Table, end: float, at_once: Sequence[int]) -> Table:
+def _widened(table: Table, end: float, at_once: Sequence[int]) -> Table:
     """Return the same sampler with more runs, whose answers it does not use.
 
     Args:

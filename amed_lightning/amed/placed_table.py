@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.amed.predictor import AMEDPredictor, LearnedPlacer
 from amed_lightning.noise.schedules import Grid
 from amed_lightning.solvers.learned import Learned, Rule, Steps
 from amed_lightning.solvers.placed_table import PlacedTable
@@ -22,7 +22,7 @@ class PredictedTable(Learned):
 
     kind = "predicted table"
 
-    def __init__(self, table: Tabulated, predictor: AMEDPredictor) -> None:
+    def __init__(self, table: Tabulated, predictor: LearnedPlacer) -> None:
         super().__init__()
         self.table, self.predictor = table, predictor
 

@@ -8,6 +8,7 @@ The weights stay in their own precision and compute in that of the states, if th
 rounded to float32 in every precision, and it is fed sigma itself, as published.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -24,14 +25,58 @@ from amed_lightning.solvers.learned import Learned, Rule, Steps
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.tensors import Level, per_sample, where_finite
 
-EMBEDDING_SIZE, HIDDEN_SIZE, CODE_SIZE = 8, 128, 4
-LONGEST_PERIOD = 10_000.0
+_EMBEDDING_SIZE, _HIDDEN_SIZE, _CODE_SIZE = 8, 128, 4
+_LONGEST_PERIOD = 10_000.0
 WHOLE = (0.0, 1.0)
 """Ratios from an interval's start to its end."""
 
 
-class AMEDPredictor(Learned):
-    """A learned placer.
+class LearnedPlacer(Learned):
+    """A placer that is learned by gradients, and whose file holds its weights.
+
+    A fit builds one of ``feature_size``, ``scale_dir``, ``scale_time`` and ``ratio_range`` (see
+    :class:`AMEDPredictor`), and of options of its own; a file of its :attr:`options`, which are all of them.
+    """
+
+    @classmethod
+    def read(
+        cls, options: Mapping[str, Any], numbers: Mapping[str, Tensor], purpose: Mapping[str, Any]
+    ) -> "LearnedPlacer":
+        """Build the placer that a file describes, once its numbers are known to fit.
+
+        Raises:
+            ValueError: numbers that are not those of such a placer.
+        """
+        with torch.device("meta"):
+            placer = build("predictor", {cls.kind: cls}, {**options, "name": cls.kind})
+        expected = placer.state_dict()
+        if {name: each.shape for name, each in expected.items()} != {
+            name: each.shape for name, each in numbers.items()
+        }:
+            raise ValueError("its numbers are not those that its options say")
+        own = {name: numbers[name].to(each.dtype, copy=True) for name, each in expected.items()}
+        placer.load_state_dict(own, assign=True)
+        return placer
+
+    def steps(self, rule: Rule, sigmas: Grid, afs: bool) -> Steps:
+        """Run the solver with its second evaluations where the placer says."""
+        return Steps(rule(self), sigmas, afs, self)
+
+    def scale_nothing(self) -> None:
+        """Begin with scales of one: on top of a table, at the table.
+
+        Raises:
+            InputError: it cannot.
+        """
+        raise InputError(f"a predictor on top of a table begins with scales of one, which a {self.kind} cannot")
+
+    @abstractmethod
+    def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
+        """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample."""
+
+
+class AMEDPredictor(LearnedPlacer):
+    """The published placer.
 
     Args:
         feature_size: length of the denoiser's bottleneck features.
@@ -59,12 +104,12 @@ class AMEDPredictor(Learned):
         if feature_size < 1:
             raise InputError("a predictor reads the model's bottleneck, and this model gives none")
         self.scale_dir, self.scale_time, self.ratio_range = scale_dir, scale_time, ratio_range
-        self.map_layer0 = nn.Linear(EMBEDDING_SIZE, EMBEDDING_SIZE)
-        self.enc_layer0 = nn.Linear(feature_size, HIDDEN_SIZE)
-        self.enc_layer1 = nn.Linear(HIDDEN_SIZE, CODE_SIZE)
-        self.fc_r = nn.Linear(CODE_SIZE + 2 * EMBEDDING_SIZE, 1)
-        self.fc_scale_dir = nn.Linear(CODE_SIZE + 2 * EMBEDDING_SIZE, 1) if scale_dir else None
-        self.fc_scale_time = nn.Linear(CODE_SIZE + 2 * EMBEDDING_SIZE, 1) if scale_time else None
+        self.map_layer0 = nn.Linear(_EMBEDDING_SIZE, _EMBEDDING_SIZE)
+        self.enc_layer0 = nn.Linear(feature_size, _HIDDEN_SIZE)
+        self.enc_layer1 = nn.Linear(_HIDDEN_SIZE, _CODE_SIZE)
+        self.fc_r = nn.Linear(_CODE_SIZE + 2 * _EMBEDDING_SIZE, 1)
+        self.fc_scale_dir = nn.Linear(_CODE_SIZE + 2 * _EMBEDDING_SIZE, 1) if scale_dir else None
+        self.fc_scale_time = nn.Linear(_CODE_SIZE + 2 * _EMBEDDING_SIZE, 1) if scale_time else None
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
@@ -85,30 +130,6 @@ class AMEDPredictor(Learned):
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
 
-    @classmethod
-    def read(
-        cls, options: Mapping[str, Any], numbers: Mapping[str, Tensor], purpose: Mapping[str, Any]
-    ) -> "AMEDPredictor":
-        """Build the predictor that a file describes, once its numbers are known to fit.
-
-        Raises:
-            ValueError: numbers that are not those of such a predictor.
-        """
-        with torch.device("meta"):
-            predictor = build("predictor", {cls.kind: cls}, {**options, "name": cls.kind})
-        expected = predictor.state_dict()
-        if {name: each.shape for name, each in expected.items()} != {
-            name: each.shape for name, each in numbers.items()
-        }:
-            raise ValueError("its numbers are not those that its options say")
-        own = {name: numbers[name].to(each.dtype, copy=True) for name, each in expected.items()}
-        predictor.load_state_dict(own, assign=True)
-        return predictor
-
-    def steps(self, rule: Rule, sigmas: Grid, afs: bool) -> Steps:
-        """Run the solver with its second evaluations where the predictor says."""
-        return Steps(rule(self), sigmas, afs, self)
-
     def forward(self, here: Evaluation, sigma: Level, sigma_next: Level) -> Placement:
         """Place the second evaluation of the interval from ``sigma`` to ``sigma_next``, per sample.
 
@@ -128,8 +149,8 @@ class AMEDPredictor(Learned):
             )
 
     def _embed(self, sigma: Float[Tensor, "batch"]) -> Float[Tensor, "batch embedding"]:
-        exponents = torch.arange(EMBEDDING_SIZE // 2, device=sigma.device) / (EMBEDDING_SIZE // 2 - 1)
-        angles = sigma[:, None] * (LONGEST_PERIOD**-exponents).to(torch.float32).to(sigma)
+        exponents = torch.arange(_EMBEDDING_SIZE // 2, device=sigma.device) / (_EMBEDDING_SIZE // 2 - 1)
+        angles = sigma[:, None] * (_LONGEST_PERIOD**-exponents).to(torch.float32).to(sigma)
         return F.silu(_linear(self.map_layer0, torch.cat([angles.sin(), angles.cos()], 1)))
 
 

@@ -17,9 +17,9 @@ from amed_lightning.denoisers.pickles import read_pickle
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.tensors import not_finite
 
-SOLVERS = {"amed": "amed", "dpm": "dpm_solver_2", "dpmpp": "dpm_solver_pp", "euler": "euler", "ipndm": "ipndm"}
-WITH_RHO = ("polynomial", "time_uniform", "discrete")
-TOLD = ("dataset_name", "img_resolution", "sampler_tea", "M", "guidance_type", "guidance_rate")
+_SOLVERS = {"amed": "amed", "dpm": "dpm_solver_2", "dpmpp": "dpm_solver_pp", "euler": "euler", "ipndm": "ipndm"}
+_WITH_RHO = ("polynomial", "time_uniform", "discrete")
+_TOLD = ("dataset_name", "img_resolution", "sampler_tea", "M", "guidance_type", "guidance_rate")
 """Settings that say how a predictor was made."""
 
 
@@ -70,7 +70,7 @@ def read_published_predictor(path: Path) -> PublishedPredictor:
             schedule=_schedule(settings),
             num_intervals=_num_intervals(settings["num_steps"]),
             afs=settings["afs"] is True,
-            training={name: settings[name] for name in TOLD if isinstance(settings.get(name), str | int | float)},
+            training={name: settings[name] for name in _TOLD if isinstance(settings.get(name), str | int | float)},
         )
     except (KeyError, ValueError, TypeError, RuntimeError, IndexError, ArithmeticError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
@@ -91,7 +91,7 @@ def _bounds(settings: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _solver(settings: Mapping[str, Any]) -> Spec:
-    name = registered("solver", SOLVERS, settings["sampler_stu"])
+    name = registered("solver", _SOLVERS, settings["sampler_stu"])
     options: Spec = {}
     if name in ("ipndm", "dpm_solver_pp"):
         options["order"] = settings["max_order"]
@@ -104,4 +104,4 @@ def _solver(settings: Mapping[str, Any]) -> Spec:
 def _schedule(settings: Mapping[str, Any]) -> Spec:
     name = settings["schedule_type"]
     registered("schedule", SCHEDULES, name)
-    return {"name": name, "rho": float(settings["schedule_rho"])} if name in WITH_RHO else {"name": name}
+    return {"name": name, "rho": float(settings["schedule_rho"])} if name in _WITH_RHO else {"name": name}

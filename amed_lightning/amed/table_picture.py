@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from amed_lightning.solvers.tabulated import Table
 
-SIZE = (9.0, 3.6)
+_SIZE = (9.0, 3.6)
 """In inches."""
 
 
@@ -23,7 +23,7 @@ def draw_table(table: Table, start: Table | None = None) -> Figure:
     Returns:
         A figure with two panels, which the caller closes.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=SIZE, layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=_SIZE, layout="constrained")
     runs = range(1, len(table.told) + 1)
     if start is not None:
         left.plot(runs, start.told.tolist(), "o--", color="0.6", label="start")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.around import Wrapper
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
 from amed_lightning.tensors import Images, Level
 
@@ -30,7 +31,7 @@ def computing(model: DiffusionModel, arithmetic: Arithmetic) -> DiffusionModel:
     return replace(model, denoiser=Computing(model.denoiser, arithmetic), last_denoiser=last, state_dtype=dtype)
 
 
-class Computing(nn.Module):
+class Computing(Wrapper):
     """A denoiser that computes as it is told to.
 
     Args:
@@ -39,8 +40,8 @@ class Computing(nn.Module):
     """
 
     def __init__(self, denoiser: Denoiser, arithmetic: Arithmetic) -> None:
-        super().__init__()
-        self.arithmetic, self.cost = arithmetic, denoiser.cost
+        super().__init__(denoiser)
+        self.arithmetic = arithmetic
         self.memory_format = torch.channels_last if arithmetic.channels_last else torch.contiguous_format
         if isinstance(denoiser, nn.Module):
             denoiser.to(getattr(torch, arithmetic.state_dtype)).to(memory_format=self.memory_format)
@@ -56,7 +57,7 @@ class Computing(nn.Module):
             return self.answer(x.contiguous(memory_format=self.memory_format), sigma, condition)
 
 
-class Autocast(nn.Module):
+class Autocast(Wrapper):
     """A denoiser whose products are computed in half precision.
 
     Args:
@@ -65,9 +66,8 @@ class Autocast(nn.Module):
     """
 
     def __init__(self, denoiser: Denoiser, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.denoiser, self.dtype = denoiser, dtype
-        self.cost = denoiser.cost
+        super().__init__(denoiser)
+        self.dtype = dtype
 
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise."""

@@ -26,10 +26,11 @@ from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amed_lightning.config import digest
+from amed_lightning.denoisers.around import Wrapper
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
 from amed_lightning.tensors import Images, Level
 
@@ -73,19 +74,18 @@ def require_unused(manner: Manner, negative: str) -> None:
         raise ValueError("nothing is guided away from another answer here; leave negative, interval and rescale out")
 
 
-class Extrapolated(nn.Module, ABC):
+class Extrapolated(Wrapper, ABC):
     """Extrapolate from a weak answer through a strong one.
 
     Args:
         denoiser: answers strongly.
         scale: 1 is the strong answer, more exaggerates.
         manner: where, and rescaled or not.
-        cost: network runs of both.
     """
 
-    def __init__(self, denoiser: Denoiser, scale: float, manner: Manner, cost: int) -> None:
-        super().__init__()
-        self.denoiser, self.scale, self.manner, self.cost = denoiser, scale, manner, cost
+    def __init__(self, denoiser: Denoiser, scale: float, manner: Manner = PLAIN) -> None:
+        super().__init__(denoiser)
+        self.scale, self.manner = scale, manner
 
     @abstractmethod
     def both(self, x: Images, sigma: Level, condition: Condition | None) -> tuple[Denoised, Images]:
@@ -128,8 +128,10 @@ class ClassifierFreeGuidance(Extrapolated):
         manner: where, and rescaled or not.
     """
 
-    def __init__(self, denoiser: Denoiser, scale: float, manner: Manner = PLAIN) -> None:
-        super().__init__(denoiser, scale, manner, 2 * denoiser.cost)
+    @property
+    def cost(self) -> int:
+        """Network runs with a class and without."""
+        return 2 * self.denoiser.cost
 
     def both(self, x: Images, sigma: Level, condition: Condition | None) -> tuple[Denoised, Images]:
         """Return the answer with a class, and the image without one.
@@ -157,8 +159,13 @@ class AutoGuidance(Extrapolated):
     """
 
     def __init__(self, denoiser: Denoiser, weak: Denoiser, scale: float, manner: Manner = PLAIN) -> None:
-        super().__init__(denoiser, scale, manner, denoiser.cost + weak.cost)
+        super().__init__(denoiser, scale, manner)
         self.weak = weak
+
+    @property
+    def cost(self) -> int:
+        """Network runs of both models."""
+        return self.denoiser.cost + self.weak.cost
 
     def both(self, x: Images, sigma: Level, condition: Condition | None) -> tuple[Denoised, Images]:
         """Return both models' answers."""
@@ -218,7 +225,7 @@ def _guided(model: DiffusionModel, denoiser: Extrapolated, how: list[object]) ->
     return replace(model, denoiser=denoiser, digest=digest([model.digest, *how, *manner]))
 
 
-class ClassifierGuidance(nn.Module):
+class ClassifierGuidance(Wrapper):
     """Follow a classifier of noisy images.
 
     Args:
@@ -228,9 +235,8 @@ class ClassifierGuidance(nn.Module):
     """
 
     def __init__(self, denoiser: Denoiser, log_probability: LogProbability, scale: float) -> None:
-        super().__init__()
-        self.denoiser, self.log_probability, self.scale = denoiser, log_probability, scale
-        self.cost = denoiser.cost
+        super().__init__(denoiser)
+        self.log_probability, self.scale = log_probability, scale
 
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise.

@@ -5,13 +5,14 @@ What was begun is lost, so it is for work that can be begun again: blocks of a s
 
 from dataclasses import dataclass, replace
 
+from amed_lightning.denoisers.around import Around
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
 from amed_lightning.runtime.signals import stop_if_asked
 from amed_lightning.tensors import Images, Level
 
 
 @dataclass(frozen=True)
-class Interruptible:
+class Interruptible(Around):
     """Another denoiser, unless the process was asked to stop.
 
     Args:
@@ -19,11 +20,6 @@ class Interruptible:
     """
 
     denoiser: Denoiser
-
-    @property
-    def cost(self) -> int:
-        """Network runs of an answer."""
-        return self.denoiser.cost
 
     def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Ask.

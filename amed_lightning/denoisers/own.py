@@ -1,10 +1,13 @@
 """A network of one's own as a model: one of discrete, variance-preserving levels, or one of flow matching.
 
-Any other network is a :class:`~amed_lightning.flow.model.Denoiser` of one's own in a ``DiffusionModel``.
+Anything else that estimates the clean image is an :class:`OwnModel`, or a ``Denoiser`` in a ``DiffusionModel``.
 """
 
+import inspect
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,10 +17,60 @@ from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers.bottleneck import averaged, observe, observed
 from amed_lightning.denoisers.files import weights_digest
 from amed_lightning.denoisers.preconditioning import FlowMatching, OfTable, Preconditioned, Prediction
-from amed_lightning.flow.model import Condition, DiffusionModel, Features
+from amed_lightning.flow.model import Condition, Denoised, DiffusionModel, Features
 from amed_lightning.noise.betas import log_alphas_of
 from amed_lightning.noise.schedules import NoiseRange
-from amed_lightning.tensors import Images
+from amed_lightning.runtime.maker import maker_of
+from amed_lightning.tensors import Images, Level
+
+
+class OwnModel(nn.Module, ABC):
+    """A model in one class: it estimates the clean image, and has the facts that a user of it must know.
+
+    Attributes:
+        word: identifies what its answers depend on besides its options and weights; stores, predictors and results
+            carry a digest of all three.
+        shape: channels, height, width of a sample.
+        noise_range: the levels between which it may be asked.
+        feature_size: length of the features of its answers, which predictors read.
+        num_classes: number of class labels, 0 for an unconditional model.
+        cost: network runs of an answer.
+        told: its options.
+    """
+
+    word: str = ""
+    shape: tuple[int, int, int]
+    noise_range: NoiseRange
+    feature_size: int = 0
+    num_classes: int = 0
+    cost: int = 1
+    told: dict[str, Any]
+
+    def __new__(cls, *arguments: Any, **options: Any) -> "OwnModel":
+        """Take note of the options."""
+        model = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind(model, *arguments, **options)
+        bound.apply_defaults()
+        _, *told = bound.arguments.items()
+        model.__dict__["told"] = dict(told)
+        return model
+
+    @abstractmethod
+    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Estimate the clean image of each state, see :class:`~amed_lightning.flow.model.Denoiser`."""
+
+    def model(self) -> DiffusionModel:
+        """Freeze it, in place, and return it with its facts."""
+        self.eval().requires_grad_(False)
+        facts = (self.shape, self.noise_range, self.feature_size, self.num_classes)
+        made_of = [_kind(self), self.told, self.word, weights_digest(self), *facts]
+        return DiffusionModel(self, digest(made_of), *facts)
+
+    @classmethod
+    def maker(cls) -> Callable[..., DiffusionModel]:
+        """Return what builds the model of its options."""
+        make: Callable[..., DiffusionModel] = maker_of(cls, OwnModel.model)
+        return make
 
 
 class OwnNetwork(nn.Module):
@@ -125,7 +178,18 @@ def _described(
         _, features = own(
             like.new_zeros(1, *shape), like.new_zeros(1), label if label is None else label.to(like.device)
         )
-    kind = f"{type(own.network).__module__}.{type(own.network).__qualname__}"
     levels = {name: getattr(noise_range, name) for name in ("sigma_min", "sigma_max", "log_alphas")}
-    made_of = [kind, weights_digest(own.network), shape, levels, prediction, num_classes, features.shape[1]]
+    made_of = [
+        _kind(own.network),
+        weights_digest(own.network),
+        shape,
+        levels,
+        prediction,
+        num_classes,
+        features.shape[1],
+    ]
     return DiffusionModel(denoiser, digest(made_of), shape, noise_range, features.shape[1], num_classes)
+
+
+def _kind(network: nn.Module) -> str:
+    return f"{type(network).__module__}.{type(network).__qualname__}"

@@ -7,14 +7,13 @@ import math
 from dataclasses import replace
 
 import torch.nn.functional as F
-from torch import nn
 
 from amed_lightning.config import digest
-from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
-from amed_lightning.tensors import Images, Level
+from amed_lightning.denoisers.around import Changed
+from amed_lightning.flow.model import Denoised, Denoiser, DiffusionModel
 
 
-class Pooled(nn.Module):
+class Pooled(Changed):
     """A denoiser whose features are averaged over neighbours.
 
     Args:
@@ -23,13 +22,11 @@ class Pooled(nn.Module):
     """
 
     def __init__(self, denoiser: Denoiser, resolution: int) -> None:
-        super().__init__()
-        self.denoiser, self.resolution = denoiser, resolution
-        self.cost = denoiser.cost
+        super().__init__(denoiser)
+        self.resolution = resolution
 
-    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
-        """Denoise and average."""
-        answer = self.denoiser(x, sigma, condition)
+    def change(self, answer: Denoised) -> Denoised:
+        """Average the features."""
         size = math.isqrt(answer.features.shape[1])
         square = answer.features.reshape(-1, 1, size, size)
         return replace(answer, features=F.adaptive_avg_pool2d(square, self.resolution).flatten(1))

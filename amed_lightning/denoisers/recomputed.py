@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from torch.utils.checkpoint import checkpoint
 
+from amed_lightning.denoisers.around import Around
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, Features
 from amed_lightning.tensors import Images, Level
 
 
 @dataclass(frozen=True)
-class Recomputed:
+class Recomputed(Around):
     """Another denoiser, for a gradient through many of its runs.
 
     Args:
@@ -20,11 +21,6 @@ class Recomputed:
     """
 
     denoiser: Denoiser
-
-    @property
-    def cost(self) -> int:
-        """Network runs of an answer."""
-        return self.denoiser.cost
 
     def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Ask."""

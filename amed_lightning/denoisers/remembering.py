@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from amed_lightning.denoisers.around import Around
 from amed_lightning.flow.model import Condition, Denoised, Denoiser
 from amed_lightning.flow.probability_flow import Evaluation
 from amed_lightning.tensors import Images, Level
@@ -34,7 +35,7 @@ class Question:
 
 
 @dataclass
-class Remembering:
+class Remembering(Around):
     """A denoiser with a memory.
 
     Attributes:
@@ -44,11 +45,6 @@ class Remembering:
 
     denoiser: Denoiser
     known: list[Question] = field(default_factory=list)
-
-    @property
-    def cost(self) -> int:
-        """Network runs of an answer that is not known."""
-        return self.denoiser.cost
 
     def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Answer from memory, or ask."""
@@ -64,7 +60,7 @@ class Remembering:
 
 
 @dataclass
-class Noted:
+class Noted(Around):
     """A denoiser, and what it is asked, for one caller.
 
     Attributes:
@@ -74,11 +70,6 @@ class Noted:
 
     denoiser: Denoiser
     questions: list[Question] = field(default_factory=list)
-
-    @property
-    def cost(self) -> int:
-        """Network runs of an answer."""
-        return self.denoiser.cost
 
     def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Ask, and take note."""

@@ -7,14 +7,13 @@ denoise-to-zero. Static thresholding clips at 1; it is part of the published ADM
 
 from dataclasses import replace
 
-from torch import nn
-
 from amed_lightning.config import digest
-from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
-from amed_lightning.tensors import Images, Level, where_finite
+from amed_lightning.denoisers.around import Changed
+from amed_lightning.flow.model import Denoised, Denoiser, DiffusionModel
+from amed_lightning.tensors import where_finite
 
 
-class Thresholded(nn.Module):
+class Thresholded(Changed):
     """A denoiser whose images are clipped to a sample's own range.
 
     Args:
@@ -23,13 +22,11 @@ class Thresholded(nn.Module):
     """
 
     def __init__(self, denoiser: Denoiser, quantile: float = 0.995) -> None:
-        super().__init__()
-        self.denoiser, self.quantile = denoiser, quantile
-        self.cost = denoiser.cost
+        super().__init__(denoiser)
+        self.quantile = quantile
 
-    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
-        """Denoise and clip."""
-        answer = self.denoiser(x, sigma, condition)
+    def change(self, answer: Denoised) -> Denoised:
+        """Clip the image."""
         bound = answer.image.abs().flatten(1).quantile(self.quantile, dim=1).clamp(min=1).reshape(-1, 1, 1, 1)
         return replace(answer, image=answer.image.clamp(-bound, bound) / bound)
 
@@ -50,7 +47,7 @@ def thresholded(model: DiffusionModel, quantile: float = 0.995) -> DiffusionMode
     )
 
 
-class Clipped(nn.Module):
+class Clipped(Changed):
     """A denoiser whose images are clipped to [-bound, bound].
 
     Args:
@@ -59,13 +56,11 @@ class Clipped(nn.Module):
     """
 
     def __init__(self, denoiser: Denoiser, bound: float = 1.0) -> None:
-        super().__init__()
-        self.denoiser, self.bound = denoiser, bound
-        self.cost = denoiser.cost
+        super().__init__(denoiser)
+        self.bound = bound
 
-    def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
-        """Denoise and clip."""
-        answer = self.denoiser(x, sigma, condition)
+    def change(self, answer: Denoised) -> Denoised:
+        """Clip the image."""
         return replace(answer, image=where_finite(answer.image, answer.image.clamp(-self.bound, self.bound)))
 
 

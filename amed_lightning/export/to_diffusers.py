@@ -13,8 +13,7 @@ from amed_lightning.denoisers.preconditioning import OfTable
 from amed_lightning.export.network import inside, table_for
 from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.solvers.adams_bashforth import Equidistant
-from amed_lightning.solvers.multistep import Multistep
-from amed_lightning.solvers.refined import Refined
+from amed_lightning.solvers.multistep import Multistep, Refined
 from amed_lightning.solvers.state import Solver
 from amed_lightning.solvers.two_stage import TwoStage
 
@@ -88,7 +87,7 @@ def _slope(solver: Solver) -> dict[str, Any]:
     match solver:
         case TwoStage():
             return {"slope": solver.slope.__name__, "order": 1}
-        case Refined(base=Multistep(rule=Equidistant(max_order=order))):
+        case Refined(base=Multistep(rule=Equidistant(order=order))):
             return {"slope": "ipndm", "order": order}
     raise InputError(
         "a predictor's scheduler goes on as amed, dpm_solver_2, heun, euler or ipndm do; the weights of this solver "

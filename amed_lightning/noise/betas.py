@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Literal, TypeAlias
 
-COSINE_OFFSET = 0.008
-LARGEST_BETA = 0.999
+_COSINE_OFFSET = 0.008
+_LARGEST_BETA = 0.999
 MAX_STEPS = 100_000
 """Beyond these a number of steps is a mistake, and a table would take for ever."""
 RESCALED_STEPS = 1000
@@ -34,7 +34,7 @@ def linear_betas(steps: int) -> list[float]:
     return [first + (last - first) * step / (steps - 1) for step in range(steps)]
 
 
-def cosine_betas(steps: int, offset: float = COSINE_OFFSET, largest: float = LARGEST_BETA) -> list[float]:
+def cosine_betas(steps: int, offset: float = _COSINE_OFFSET, largest: float = _LARGEST_BETA) -> list[float]:
     """Return the cosine betas of ``steps`` steps.
 
     Args:

@@ -17,7 +17,7 @@ Metric: TypeAlias = Literal["dev", "l1", "l2"]
 """What a jump from one of the teacher's levels to another costs."""
 Part: TypeAlias = Mapping[str, Any]
 """Name and options."""
-KINDS: dict[str, tuple[type, ...]] = {
+_KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("sigmas", "gamma"), (float, int)),
     **dict.fromkeys(("indices", "fine_intervals", "trajectories"), (int,)),
     **dict.fromkeys(("solver", "teacher", "schedule"), (dict,)),
@@ -97,7 +97,7 @@ def _check(content: Any) -> None:
     if missing := [field.name for field in fields(Found) if field.name not in content]:
         raise ValueError(f"it lacks {', '.join(missing)}")
     require_choice("metric", content["metric"], get_args(Metric))
-    for name, kind in KINDS.items():
+    for name, kind in _KINDS.items():
         values = content[name] if name in ("sigmas", "indices") else [content[name]]
         if not isinstance(values, list) or not all(type(value) in kind for value in values):
             raise ValueError(f"{name} is {content[name]!r}, which a search does not write")

@@ -38,7 +38,7 @@ from amed_lightning.tensors import Level
 
 Grid: TypeAlias = Float[Tensor, "levels"]
 
-INNER_RHO = 7.0
+_INNER_RHO = 7.0
 """Levels inside the intervals of a list are uniform in sigma^(1/7)."""
 ROUNDING = 1e-6
 """Relative. An end as near to the model's as this is the model's: float32 moves a computed level by less, any choice of
@@ -72,10 +72,10 @@ class NoiseRange:
         table = self.log_alphas
         if table is not None and not (len(table) > 1 and all(after < before for before, after in pairwise(table))):
             raise ValueError("a model's table of alphas has at least two entries and decreases, and this one does not")
-        require_shift(self.shift)
+        _require_shift(self.shift)
 
 
-def require_shift(shift: float) -> None:
+def _require_shift(shift: float) -> None:
     """Refuse a shift that is no factor of levels.
 
     Raises:
@@ -89,8 +89,9 @@ def require_shift(shift: float) -> None:
 class Schedule(Protocol):
     """Maps u in [0, 1] onto noise levels.
 
-    A schedule whose published form starts elsewhere than at sigma_max says so by a true attribute ``has_own_start``,
-    one that serves certain samplers only by a mapping ``made_for`` of what these have.
+    A schedule that has intervals of its own says so by their number, ``intervals``, and is refined by multiples of it;
+    one whose published form starts elsewhere than at sigma_max by a true attribute ``has_own_start``, one that serves
+    certain samplers only by a mapping ``made_for`` of what these have.
     """
 
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
@@ -110,8 +111,8 @@ def levels(schedule: Schedule, num_intervals: int, noise_range: NoiseRange) -> G
     """
     if num_intervals < 1:
         raise ValueError(f"a schedule needs at least one interval, got {num_intervals}")
-    if isinstance(schedule, Explicit) and num_intervals % (len(schedule.levels) - 1):
-        raise ValueError(f"the list has {len(schedule.levels) - 1} intervals, which {num_intervals} do not refine")
+    if num_intervals % (own := getattr(schedule, "intervals", 1)):
+        raise ValueError(f"the list has {own} intervals, which {num_intervals} do not refine")
     # One at a time: a vectorised power rounds differently from place to place, and grids must contain one another.
     u = torch.arange(num_intervals + 1, dtype=torch.float64) / num_intervals
     grid = torch.cat([schedule.sigmas(part, noise_range) for part in torch.split(u, 1)]).double()
@@ -263,7 +264,7 @@ class Flow:
     def __post_init__(self) -> None:
         if self.shift is not None and self.tokens is not None:
             raise ValueError("give `shift` or `tokens`, from which it follows, and not both")
-        require_shift(self._factor(1.0))
+        _require_shift(self._factor(1.0))
 
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
         """Return the levels at ``u``."""
@@ -297,16 +298,21 @@ class Explicit:
         if self.levels[-1] <= 0:
             raise ValueError(f"levels are positive, and {self.levels[-1]} is not")
 
+    @property
+    def intervals(self) -> int:
+        """How many intervals the list has."""
+        return len(self.levels) - 1
+
     def sigmas(self, u: Grid, noise_range: NoiseRange) -> Grid:
         """Return the levels at ``u``; whole parts of the list are its own levels to the last bit."""
-        position = u * (len(self.levels) - 1)
+        position = u * self.intervals
         nearest = position.round()
         position = torch.where((position - nearest).abs() < ROUNDING, nearest, position)
         index = position.floor().long()
         listed = torch.tensor(self.levels, dtype=u.dtype)
         first, last = listed[index], listed[(index + 1).clamp(max=len(listed) - 1)]
         inside = position - index
-        return torch.where(inside == 0, first, _warp(first, last, inside, INNER_RHO))
+        return torch.where(inside == 0, first, _warp(first, last, inside, _INNER_RHO))
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,14 @@ h_1, h_2, h_3 (the ones before), ``q = h_0/h_1, g = h_1/h_2, e = h_1 (h_1 + h_2)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import ClassVar
 
 from amed_lightning.flow.probability_flow import Evaluation
-from amed_lightning.noise.form import Form, require_choice
+from amed_lightning.noise.form import Form
+from amed_lightning.solvers.method import Variant
+from amed_lightning.solvers.multistep import Rule
 from amed_lightning.solvers.quadrature import extrapolation_weights
 from amed_lightning.tensors import Images, Level
 
@@ -29,6 +32,9 @@ EQUIDISTANT = (
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
 """Weights of orders 1 to 4 on an equidistant grid, newest answer first."""
+PAPER = "Zhang and Chen 2023, [2204.13902](https://arxiv.org/abs/2204.13902)"
+"""Of iPNDM, iPNDM-v and DEIS."""
+NOMINAL = (1, 2, 3, 4)
 
 
 def weighted(weights: Sequence[Level | float], answers: Sequence[Evaluation]) -> Images:
@@ -40,20 +46,19 @@ def weighted(weights: Sequence[Level | float], answers: Sequence[Evaluation]) ->
 
 
 @dataclass(frozen=True)
-class Equidistant:
-    """iPNDM; Euler at order 1.
+class Equidistant(Rule):
+    """iPNDM: the weights of an equidistant grid; Euler at order 1.
 
     Args:
-        max_order: 1 to 4.
+        order: 1 to 4.
 
     Raises:
         ValueError: no such order.
     """
 
-    max_order: int
-
-    def __post_init__(self) -> None:
-        require_choice("order", self.max_order, range(1, 5))
+    order: int = 4
+    paper: ClassVar = PAPER
+    variants: ClassVar = (Variant(NOMINAL, deviation="an equidistant grid's weights on every grid", most_elsewhere=2),)
 
     def __call__(
         self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
@@ -63,23 +68,38 @@ class Equidistant:
 
 
 @dataclass(frozen=True)
-class VariableStep:
-    """iPNDM-v.
+class Euler(Equidistant):
+    """Euler's method, which is DDIM."""
+
+    order: int = field(default=1, init=False)
+    paper: ClassVar = "Song et al. 2021 (DDIM), [2010.02502](https://arxiv.org/abs/2010.02502)"
+    variants: ClassVar = (Variant((1,)),)
+
+
+@dataclass(frozen=True)
+class VariableStep(Rule):
+    """iPNDM-v: the weights of the grid it is on.
 
     Args:
-        max_order: 1 to 4.
+        order: 1 to 4.
         form: whose weights, see above.
 
     Raises:
         ValueError: no such order or form.
     """
 
-    max_order: int
+    order: int = 4
     form: Form = "published"
-
-    def __post_init__(self) -> None:
-        require_choice("order", self.max_order, range(1, 5))
-        require_choice("form", self.form, ("published", "textbook"))
+    paper: ClassVar = PAPER
+    variants: ClassVar = (
+        Variant(
+            (1, 2, 3, None),
+            {"form": "published"},
+            "a bracket of order 3 is misplaced, which its order survives; order 4 has (57, −65, 43, −11)/24 on an"  # noqa: RUF001
+            " equidistant grid, and weights that sum to 1 only for steps in geometric progression",
+        ),
+        Variant(NOMINAL, {"form": "textbook"}),
+    )
 
     def __call__(
         self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int

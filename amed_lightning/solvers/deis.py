@@ -11,27 +11,29 @@ what a placer per sample wants, for which the sum is taken per sample and costs 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
 from amed_lightning.flow.probability_flow import Evaluation
-from amed_lightning.noise.form import Form, require_choice
+from amed_lightning.noise.form import Form
 from amed_lightning.noise.schedules import NoiseRange, VPTime
-from amed_lightning.solvers.adams_bashforth import weighted
+from amed_lightning.solvers.adams_bashforth import NOMINAL, PAPER, weighted
+from amed_lightning.solvers.method import Variant
+from amed_lightning.solvers.multistep import Rule
 from amed_lightning.solvers.quadrature import extrapolation_weights, lagrange_weights, points_between
 from amed_lightning.tensors import Images, Level
 
-PUBLISHED_POINTS, EXACT_POINTS = 10_000, 32
-TIME = VPTime(NoiseRange(0.002, 80.0))
+_PUBLISHED_POINTS, _EXACT_POINTS = 10_000, 32
+_TIME = VPTime(NoiseRange(0.002, 80.0))
 
 
 @dataclass(frozen=True)
-class DEIS:
-    """DEIS.
+class DEIS(Rule):
+    """DEIS, whose order 4 is tAB3.
 
     Args:
-        max_order: 1 to 4.
+        order: 1 to 4.
         variable: of the polynomial, ``tAB`` or ``rhoAB``.
         form: how tAB is integrated, as published or exactly.
 
@@ -39,14 +41,19 @@ class DEIS:
         ValueError: no such order, variable or form.
     """
 
-    max_order: int
+    order: int = 4
     variable: Literal["tAB", "rhoAB"] = "tAB"
     form: Form = "published"
-
-    def __post_init__(self) -> None:
-        require_choice("order", self.max_order, range(1, 5))
-        require_choice("variable", self.variable, ("tAB", "rhoAB"))
-        require_choice("form", self.form, ("published", "textbook"))
+    paper: ClassVar = PAPER
+    variants: ClassVar = (
+        Variant(
+            NOMINAL,
+            {"variable": "tAB", "form": "published"},
+            "sums 10,000 points, both ends counted; its time belongs to levels from 0.002 to 80 whatever the model",
+        ),
+        Variant(NOMINAL, {"variable": "tAB", "form": "textbook"}, "integrated to rounding; the same time"),
+        Variant(NOMINAL, {"variable": "rhoAB"}, "none; it is `ipndm_v`, textbook"),
+    )
 
     def __call__(
         self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
@@ -66,16 +73,16 @@ class DEIS:
 
 def _exact_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:
     """Integrate over ln sigma, in which the polynomials in t are smooth."""
-    logs, measure = points_between(levels[0].log(), sigma_next.log(), EXACT_POINTS)
+    logs, measure = points_between(levels[0].log(), sigma_next.log(), _EXACT_POINTS)
     sigmas = logs.exp()
-    return lagrange_weights([TIME.of(level) for level in levels], TIME.of(sigmas), measure * sigmas)
+    return lagrange_weights([_TIME.of(level) for level in levels], _TIME.of(sigmas), measure * sigmas)
 
 
 def _summed_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:
     """Sum over equidistant times, both ends counted, in float64."""
-    times = [TIME.of(level.double()) for level in levels]
-    span = TIME.of(sigma_next.double()) - times[0]
-    fractions = torch.linspace(0, 1, PUBLISHED_POINTS, dtype=torch.float64, device=span.device)
+    times = [_TIME.of(level.double()) for level in levels]
+    span = _TIME.of(sigma_next.double()) - times[0]
+    fractions = torch.linspace(0, 1, _PUBLISHED_POINTS, dtype=torch.float64, device=span.device)
     points = times[0] + span * fractions.reshape(-1, *[1] * span.ndim)
-    weights = lagrange_weights(times, points, TIME.speed(points) * span / PUBLISHED_POINTS)
+    weights = lagrange_weights(times, points, _TIME.speed(points) * span / _PUBLISHED_POINTS)
     return [weight.to(torch.result_type(sigma_next, levels[0])) for weight in weights]

@@ -12,25 +12,28 @@ The published third-order form takes D2 = H^2 m''/2 where the expansion needs H^
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 
 from amed_lightning.flow.probability_flow import Evaluation
-from amed_lightning.noise.form import Form, require_choice
-from amed_lightning.solvers.rule import usable_order
+from amed_lightning.noise.form import Form
+from amed_lightning.solvers.method import Variant
+from amed_lightning.solvers.multistep import Rule, usable_order
 from amed_lightning.tensors import Images, Level
 
 Prediction: TypeAlias = Literal["data", "noise"]
 """What an exponential integrator extrapolates: the clean image D or the derivative d."""
+CAPPED = "`lower_order_final`, on by default, leaves no order above 2"
+UNTHRESHOLDED = "without the thresholding of the published tools, which is the model's here: `thresholded`"
 
 
 @dataclass(frozen=True)
-class DPMSolverPlusPlus:
-    """DPM-Solver++.
+class DPMSolverPlusPlus(Rule):
+    """DPM-Solver++, multistep.
 
     Args:
-        max_order: 1 to 3.
+        order: 1 to 3.
         prediction: what is extrapolated.
         lower_order_final: fall back to lower orders at the last updates, which stabilises few-step runs.
         form: which third order and which warm-up, see above. Neither thresholds: what the published tools add to data
@@ -40,21 +43,31 @@ class DPMSolverPlusPlus:
         ValueError: no such order, prediction or form.
     """
 
-    max_order: int
+    order: int = 3
     prediction: Prediction = "data"
     lower_order_final: bool = True
     form: Form = "published"
-
-    def __post_init__(self) -> None:
-        require_choice("order", self.max_order, range(1, 4))
-        require_choice("prediction", self.prediction, ("data", "noise"))
-        require_choice("form", self.form, ("published", "textbook"))
+    paper: ClassVar = "Lu et al. 2022b, [2211.01095](https://arxiv.org/abs/2211.01095)"
+    variants: ClassVar = (
+        Variant(
+            (1, 2, 2),
+            {"prediction": "data", "form": "published"},
+            f"order 3 halves its second derivative; {CAPPED}; {UNTHRESHOLDED}",
+        ),
+        Variant((1, 2, 3), {"prediction": "data", "form": "textbook"}, CAPPED),
+        Variant(
+            (1, 2, 2),
+            {"prediction": "noise", "form": "published"},
+            f"order 3 halves its second derivative; {CAPPED}",
+        ),
+        Variant((1, 2, 3), {"prediction": "noise", "form": "textbook"}, CAPPED),
+    )
 
     def __call__(
         self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
     ) -> tuple[Images, Images]:
         """Return (the scaled state, the network's terms)."""
-        order = usable_order(len(answers), self.max_order, updates_left, self.lower_order_final, self.form)
+        order = usable_order(len(answers), self.order, updates_left, self.lower_order_final, self.form)
         sigma = answers[0].sigma
         step = (sigma / sigma_next).log()
         lags = [(older.sigma / newer.sigma).log() / step for newer, older in pairwise(answers)]

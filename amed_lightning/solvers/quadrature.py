@@ -9,12 +9,12 @@ from torch import Tensor
 
 from amed_lightning.tensors import Level
 
-Points = Float[Tensor, "..."]
+_Points = Float[Tensor, "..."]
 """Values at quadrature points: the first axis runs over the points, the others are a level's."""
 
 
 @cache
-def gauss_legendre(count: int, device: torch.device) -> tuple[Float[Tensor, "count"], Float[Tensor, "count"]]:
+def _gauss_legendre(count: int, device: torch.device) -> tuple[Float[Tensor, "count"], Float[Tensor, "count"]]:
     """Return the nodes and weights on [-1, 1] that integrate polynomials up to degree 2 count - 1 exactly.
 
     They are the eigenvalues of the Jacobi matrix and its eigenvectors' first entries (Golub and Welsch 1969), computed
@@ -27,14 +27,14 @@ def gauss_legendre(count: int, device: torch.device) -> tuple[Float[Tensor, "cou
         return nodes.to(device), (2 * vectors[0].square()).to(device)
 
 
-def points_between(start: Level, stop: Level, count: int) -> tuple[Points, Points]:
+def points_between(start: Level, stop: Level, count: int) -> tuple[_Points, _Points]:
     """Return Gauss-Legendre points between two levels, and the weight of each."""
     half = (stop - start) / 2
-    nodes, weights = (rule.to(half.dtype).reshape(-1, *[1] * half.ndim) for rule in gauss_legendre(count, half.device))
+    nodes, weights = (rule.to(half.dtype).reshape(-1, *[1] * half.ndim) for rule in _gauss_legendre(count, half.device))
     return start + half * (1 + nodes), half * weights
 
 
-def lagrange_weights(levels: Sequence[Level], points: Points, measure: Points) -> list[Level]:
+def lagrange_weights(levels: Sequence[Level], points: _Points, measure: _Points) -> list[Level]:
     """Integrate each level's Lagrange polynomial over quadrature points.
 
     Args:

@@ -13,12 +13,13 @@ log-SNR. With ratio 1 it is Heun's method (EDM, Karras et al. 2022, algorithm 1)
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
+from amed_lightning.solvers.method import Method, Variant
 from amed_lightning.solvers.placed import PlacedSolver
-from amed_lightning.solvers.placement import Placement, Placer
+from amed_lightning.solvers.placement import FixedPlacement, Placement, Placer
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
 
@@ -65,3 +66,41 @@ class TwoStage(PlacedSolver):
         h = sigma_next - state.sigma
         x = state.x + place.direction_scale * h * slope
         return SolverState(x, sigma_next, None, (), state.updates_left - 1, nfe + placed.cost)
+
+
+@dataclass(frozen=True)
+class Heun(Method):
+    """Heun's method, EDM's sampler."""
+
+    paper: ClassVar = "Karras et al. 2022 (EDM), [2206.00364](https://arxiv.org/abs/2206.00364)"
+    variants: ClassVar = (Variant((2,), deviation="ends at the last level, with no step to σ = 0"),)  # noqa: RUF001
+
+    def solver(self, placer: Placer | None) -> TwoStage:
+        """Return the solver, its second evaluation at the ratio 1 unless a placer says otherwise."""
+        return TwoStage(second_order, placer or FixedPlacement(1.0))
+
+
+@dataclass(frozen=True)
+class DPMSolver2(Method):
+    """DPM-Solver-2; a fixed placer gives it another ratio than 1/2."""
+
+    paper: ClassVar = "Lu et al. 2022, [2206.00927](https://arxiv.org/abs/2206.00927)"
+    variants: ClassVar = (Variant((2,)),)
+
+    def solver(self, placer: Placer | None) -> TwoStage:
+        """Return the solver, its second evaluation at the ratio 1/2 unless a placer says otherwise."""
+        return TwoStage(second_order, placer or FixedPlacement(0.5))
+
+
+@dataclass(frozen=True)
+class AMED(Method):
+    """AMED-Solver; without a learned placer it is DPM-Solver-2."""
+
+    paper: ClassVar = "Zhou et al. 2024, [2312.00094](https://arxiv.org/abs/2312.00094)"
+    variants: ClassVar = (
+        Variant((2,), deviation="none at the ratio ½, where it is `dpm_solver_2`; order 1 at any other fixed ratio"),
+    )
+
+    def solver(self, placer: Placer | None) -> TwoStage:
+        """Return the solver, its second evaluation at the ratio 1/2 unless a placer says otherwise."""
+        return TwoStage(mean_direction, placer or FixedPlacement(0.5))

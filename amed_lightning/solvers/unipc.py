@@ -18,17 +18,18 @@ is no correction, so N intervals cost N evaluations.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
-from amed_lightning.noise.form import require_choice
-from amed_lightning.solvers.dpm_solver_pp import Prediction
-from amed_lightning.solvers.multistep import OneEvaluation
-from amed_lightning.solvers.rule import usable_order
+from amed_lightning.solvers.dpm_solver_pp import CAPPED, UNTHRESHOLDED, Prediction
+from amed_lightning.solvers.method import Variant
+from amed_lightning.solvers.multistep import OneEvaluation, usable_order
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level
+
+_DEVIATION = f"takes ½ for the solution at the predictor's order 2 and the corrector's order 1; {CAPPED}"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class UniPC(OneEvaluation):
     """UniPC.
 
     Args:
-        max_order: 1 to 3.
+        order: 1 to 3.
         prediction: what is extrapolated. The thresholding that the published tools add to data prediction is a model's,
             ``{name: thresholded, of: ...}``.
         variant: the function B.
@@ -46,20 +47,23 @@ class UniPC(OneEvaluation):
         ValueError: no such order, prediction or variant.
     """
 
-    max_order: int
+    order: int = 3
     prediction: Prediction = "data"
     variant: Literal["bh1", "bh2"] = "bh2"
     lower_order_final: bool = True
-
-    def __post_init__(self) -> None:
-        require_choice("order", self.max_order, range(1, 4))
-        require_choice("prediction", self.prediction, ("data", "noise"))
-        require_choice("variant", self.variant, ("bh1", "bh2"))
+    paper: ClassVar = "Zhao et al. 2023, [2302.04867](https://arxiv.org/abs/2302.04867)"
+    variants: ClassVar = (
+        Variant((2, 3, 4), {"prediction": "data", "variant": "bh1"}, f"{_DEVIATION}; {UNTHRESHOLDED}"),
+        Variant((2, 3, 4), {"prediction": "data", "variant": "bh2"}, f"{_DEVIATION}; {UNTHRESHOLDED}"),
+        Variant((2, 3, 4), {"prediction": "noise", "variant": "bh1"}, _DEVIATION),
+        Variant((2, 3, 4), {"prediction": "noise", "variant": "bh2"}, _DEVIATION),
+    )
+    warm_up_order: ClassVar = 3
 
     @property
     def memory(self) -> int:
         """Number of past answers that it uses, besides the one at the interval's start."""
-        return self.max_order - 1
+        return self.order - 1
 
     @property
     def updates_below_order(self) -> int:
@@ -73,7 +77,7 @@ class UniPC(OneEvaluation):
         here, nfe = state.evaluated(flow)
         answers = (*state.history, here)
         kept = self.remembered(answers)
-        order = usable_order(len(answers), self.max_order, state.updates_left, self.lower_order_final, "published")
+        order = usable_order(len(answers), self.order, state.updates_left, self.lower_order_final, "published")
         newest_first = answers[::-1][:order]
         carried, increment = self._increment(state.x, newest_first, sigma_next, None)
         predicted = carried + direction_scale * increment

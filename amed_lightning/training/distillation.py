@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from amed_lightning.amed.placed_table import PredictedTable
-from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.amed.predictor import AMEDPredictor, LearnedPlacer
 from amed_lightning.config import InputError, Spec, build
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.finite import USUAL_CAUSE
@@ -61,6 +61,7 @@ class AMEDDistillation(Distilling):
         learning_rate: of Adam.
         fine_teacher: by the distance from whose samples the best predictor is told, instead of by its loss.
         export: where the predictor's ``.json`` goes, if not into the run's directory; the weights go beside it.
+        predictor: import path and options of a :class:`LearnedPlacer` of one's own; AMED's if none.
 
     Raises:
         InputError: something that does not exist or fit together, or a denoiser whose weights would learn.
@@ -79,6 +80,7 @@ class AMEDDistillation(Distilling):
         learning_rate: float = 5e-3,
         fine_teacher: TeacherConfig | None = None,
         export: Path | None = None,
+        predictor: Spec | None = None,
     ) -> None:
         super().__init__(student, export, placed=True)
         self.jointly, self.learning_rate = jointly, learning_rate
@@ -87,8 +89,7 @@ class AMEDDistillation(Distilling):
             raise InputError("model.student.solver.learned: a predictor on top of a table learns by the route 'whole'")
         if OBJECTIVES[loss].of_the_end and not self.route.shares_graph:
             raise InputError(f"model.loss is {loss}, which only the route 'whole' has a gradient for; name that one")
-        ratios = self.route.ratio_range(self.parts)
-        self.predictor = AMEDPredictor(self.parts.model.feature_size, scale_dir, scale_time, ratios)
+        self.predictor = self._predictor(predictor, scale_dir, scale_time)
         if learned_path(student.solver):
             self.predictor.scale_nothing()
         self.student = Student(self.parts, self.predictor, scale_dir, scale_time)
@@ -98,6 +99,16 @@ class AMEDDistillation(Distilling):
         self.validated: dict[str, Tensor] = {}
         self.fine_teacher = fine_teacher
         self.fine: FineSamples | None = None
+
+    def _predictor(self, told: Spec | None, scale_dir: float, scale_time: float) -> LearnedPlacer:
+        ratios, size = self.route.ratio_range(self.parts), self.parts.model.feature_size
+        if told is None:
+            return AMEDPredictor(size, scale_dir, scale_time, ratios)
+        given = {"feature_size": size, "scale_dir": scale_dir, "scale_time": scale_time, "ratio_range": ratios}
+        placer: object = build("predictor", {AMEDPredictor.kind: AMEDPredictor}, told, **given)
+        if not isinstance(placer, LearnedPlacer):
+            raise InputError(f"predictor '{told['name']}': it is no {LearnedPlacer.__module__}.LearnedPlacer")
+        return placer
 
     def prepare(self, source: Source) -> None:
         """Compute what the route and the judge need."""

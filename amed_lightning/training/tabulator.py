@@ -16,8 +16,8 @@ from amed_lightning.sampling.sampler import rule_of
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
-from amed_lightning.solvers.registry import amed
 from amed_lightning.solvers.state import SolverState
+from amed_lightning.solvers.two_stage import AMED
 from amed_lightning.teacher.nodes import Axis, Nodes, chebyshev
 from amed_lightning.teacher.step_table import StepTable
 from amed_lightning.teacher.store import TrajectoryReader
@@ -101,7 +101,7 @@ def is_shared(solver: PlacedSolver, sigmas: Grid) -> bool:
     """Whether a solver asks the network, from the teacher's states, what AMED-Solver asks, in every interval."""
     if solver.is_multistep:
         return False
-    runs = zip(_questions(solver, sigmas), _questions(amed(), sigmas), strict=True)
+    runs = zip(_questions(solver, sigmas), _questions(AMED().solver(None), sigmas), strict=True)
     return all(len(own) == len(others) and all(map(_is_same, own, others)) for own, others in runs)
 
 
@@ -122,7 +122,7 @@ class Tabulator:
 
     def __init__(self, student: Student, reader: TrajectoryReader, recipe: TableRecipe, device: torch.device) -> None:
         self.student, self.reader, self.recipe, self.device = student, reader, recipe, device
-        self.solver = student.solver if recipe.solver else amed()
+        self.solver = student.solver if recipe.solver else AMED().solver(None)
         self.denoiser = Interruptible(student.parts.model.denoiser)
 
     def read(self, block: Seeds) -> Trajectories:

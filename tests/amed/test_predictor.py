@@ -11,7 +11,7 @@ from amed_lightning.amed.files import load_learned, save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, digest, file_digest
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
-from amed_lightning.solvers.registry import SOLVERS, amed
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import squared_distance
 
 from ..solvers.problems import RANGE, mixture, start
@@ -182,7 +182,7 @@ class TestGradient:
     def test_it_is_the_slope_of_the_loss(self):
         made = predictor(feature_size=3).double()
         sigmas = torch.tensor([RANGE.sigma_max, RANGE.sigma_min], dtype=torch.float64)
-        solver = amed(made)
+        solver = SOLVERS["amed"](made)
 
         def loss():
             state = solver.step(ProbabilityFlow(mixture()), solver.init(start(), sigmas), sigmas[1])

@@ -21,7 +21,7 @@ from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.runtime.tensor_file import read_with_facts, write_tensors
 from amed_lightning.sampling.sampler import Sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import ipndm
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import quantise
 
 from .suites import CPU, Alone, bench_of, entry, fill, rows, untidy, values
@@ -197,7 +197,7 @@ class TestMicroBatches:
     @pytest.mark.parametrize("size", [7, 32])
     def test_another_one_agrees_to_one_grey_level_in_every_pixel(self, size):
         model = digits()
-        sampler = Sampler(model, ipndm(), levels(Polynomial(), 5, model.noise_range))
+        sampler = Sampler(model, SOLVERS["ipndm"](), levels(Polynomial(), 5, model.noise_range))
         seeds = Seeds(Stream.evaluation, 0, 64)
         plain, other = (
             torch.cat([quantise(state.x).int() for state in sample_seeds(sampler, seeds, batch, CPU)])

@@ -11,7 +11,7 @@ import yaml
 from amed_lightning.bench import sweep
 from amed_lightning.bench.published import KEYS
 from amed_lightning.solvers.multistep import Multistep
-from amed_lightning.solvers.registry import euler
+from amed_lightning.solvers.registry import SOLVERS
 
 from ..bench.suites import DATASET, PLAIN, entry, rows, values, write_suite
 from .command import call, refusal, start
@@ -73,7 +73,7 @@ class TestRun:
                 raise ArithmeticError("out of luck")
 
         def broken(placer: object = None) -> Broken:
-            return Broken(euler().rule)
+            return Broken(SOLVERS["euler"]().rule)
 
         module = type(sys)("somebodys_own")
         module.broken = broken

@@ -17,7 +17,7 @@ from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import build_sampler, sample_seeds
 from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
 from amed_lightning.solvers.multistep import Multistep
-from amed_lightning.solvers.registry import euler
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import quantise
 
 from .command import call, refusal
@@ -62,7 +62,7 @@ class TestSample:
                 return replace(end, x=end.x.index_fill(0, torch.tensor(3), torch.nan))
 
         def overflowing(placer: object = None) -> Overflowing:
-            return Overflowing(euler().rule)
+            return Overflowing(SOLVERS["euler"]().rule)
 
         module = type(sys)("somebodys_own")
         module.overflowing = overflowing

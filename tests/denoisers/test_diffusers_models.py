@@ -22,7 +22,7 @@ from amed_lightning.denoisers.guidance import OPEN_CLASS, ClassifierFreeGuidance
 from amed_lightning.denoisers.registry import DENOISERS, load
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import euler
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 
 from . import pipelines
@@ -47,7 +47,7 @@ def ddim(model, scheduler, start):
     condition = model.condition_for(Seeds(Stream.evaluation, 0, len(start)))
     with torch.inference_mode():
         x = start * (1 + sigmas[0].square()).sqrt().float()
-        state = solve(euler(), ProbabilityFlow(model.denoiser, condition), x, sigmas)
+        state = solve(SOLVERS["euler"](), ProbabilityFlow(model.denoiser, condition), x, sigmas)
     return state.x / (1 + sigmas[-1].square()).sqrt(), state.nfe
 
 

@@ -9,7 +9,7 @@ import torch
 from amed_lightning.denoisers.preconditioning import FlowMatching, OfTable, Preconditioned
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import scaled_linear_log_alphas
-from amed_lightning.solvers.registry import euler
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 
 TABLE = scaled_linear_log_alphas()
@@ -142,6 +142,6 @@ class TestFlowMatching:
         for s, after in pairwise(times):
             expected = expected + (after - s) * velocity(expected, 1000 * s.expand(3), None)[0]
         flow = ProbabilityFlow(Preconditioned(velocity, FlowMatching()))
-        answer = solve(euler(), flow, state * (1 + sigmas[0]), sigmas).x / (1 + sigmas[-1])
+        answer = solve(SOLVERS["euler"](), flow, state * (1 + sigmas[0]), sigmas).x / (1 + sigmas[-1])
         torch.testing.assert_close(answer, expected, rtol=0, atol=1e-11)  # where two levels of 1e4 are subtracted
         assert expected.std() > 0.1

@@ -10,7 +10,7 @@ from amed_lightning.denoisers.gaussian import GaussianMixture, anisotropic_gauss
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Logsnr, NoiseRange, levels
-from amed_lightning.solvers.registry import heun
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 
 from ..solvers.problems import anisotropic, mixture, start
@@ -104,7 +104,7 @@ def test_the_flow_of_a_mixture_on_a_line_keeps_every_quantile():
 
     sigmas = levels(Logsnr(), 400, NoiseRange(0.01, 20.0))
     x = torch.linspace(-40, 40, 21, dtype=torch.float64).reshape(-1, 1, 1, 1)
-    end = solve(heun(), ProbabilityFlow(line()), x, sigmas).x
+    end = solve(SOLVERS["heun"](), ProbabilityFlow(line()), x, sigmas).x
     torch.testing.assert_close(quantile(end, sigmas[-1]), quantile(x, sigmas[0]), rtol=0, atol=2e-5)
 
 

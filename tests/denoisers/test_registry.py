@@ -21,7 +21,7 @@ from amed_lightning.denoisers.untold import NOTHING_SAID
 from amed_lightning.flow.probability_flow import analytic_first_step
 from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.sampling.sampler import Sampler
-from amed_lightning.solvers.registry import amed
+from amed_lightning.solvers.registry import SOLVERS
 
 from . import published
 from .described import cosine_alphas, level
@@ -69,7 +69,7 @@ class TestNames:
         assert made.shape == (3, 16, 16)
         assert made.feature_size == 64
         assert answer(made).features.shape == (2, 64)
-        sampler = Sampler(made, amed(), levels(Polynomial(), 2, made.noise_range), afs=True)
+        sampler = Sampler(made, SOLVERS["amed"](), levels(Polynomial(), 2, made.noise_range), afs=True)
         with torch.inference_mode():
             state = sampler.sample(states() / SIGMA, LABELS if made.num_classes else None)
         assert state.nfe == sampler.nfe == 3

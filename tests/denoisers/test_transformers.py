@@ -19,7 +19,7 @@ from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Flow, levels
 from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import euler
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 
 from . import transformers
@@ -80,7 +80,7 @@ def flow_latents(model, start):
     condition = model.condition_for(Seeds(Stream.evaluation, 0, len(start)))
     flow = ProbabilityFlow(model.denoiser, condition)
     with torch.inference_mode():
-        state = solve(euler(), flow, start * sigmas[0], sigmas)
+        state = solve(SOLVERS["euler"](), flow, start * sigmas[0], sigmas)
         return flow(state.x, sigmas[-1]).denoised
 
 
@@ -160,7 +160,7 @@ def table_latents(model, scheduler, start, condition):
     sigmas = ((1 - alphas) / alphas).sqrt()
     flow = ProbabilityFlow(model.denoiser, condition)
     with torch.inference_mode():
-        state = solve(euler(), flow, start * (1 + sigmas[0].square()).sqrt(), sigmas)
+        state = solve(SOLVERS["euler"](), flow, start * (1 + sigmas[0].square()).sqrt(), sigmas)
         return flow(state.x, sigmas[-1]).denoised
 
 
@@ -263,7 +263,7 @@ class TestEvery:
 
     def test_a_sampler_samples(self, tiny, name):
         model = loaded(tiny[name], **SIZES[name])
-        sampler = Sampler(model, euler(), levels(Flow(), 3, model.noise_range), denoise_to_zero=True)
+        sampler = Sampler(model, SOLVERS["euler"](), levels(Flow(), 3, model.noise_range), denoise_to_zero=True)
         seeds = Seeds(Stream.evaluation, 0, 2)
         with torch.inference_mode():
             state = sampler.sample(seeds.noise(model.shape), model.condition_for(seeds))

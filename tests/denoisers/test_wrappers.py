@@ -22,7 +22,7 @@ from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import NoiseRange, Polynomial, levels
 from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import euler
+from amed_lightning.solvers.registry import SOLVERS
 
 WEIGHTS = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
 MEANS = torch.tensor([-2.0, 0.5, 3.0], dtype=torch.float64).reshape(3, 1, 1, 1).expand(3, 1, 2, 2).clone()
@@ -138,7 +138,7 @@ class TestManner:
 
     def test_a_sampler_counts_the_runs_that_it_made(self):
         model = build("model", DENOISERS, {"name": "guided", "of": DIGITS, "scale": 2.0, "interval": [0.1, 5.0]})
-        sampler = Sampler(model, euler(), levels(Polynomial(), 6, model.noise_range))
+        sampler = Sampler(model, SOLVERS["euler"](), levels(Polynomial(), 6, model.noise_range))
         seeds = Seeds(Stream.evaluation, 0, 2)
         state = sampler.sample(seeds.noise(model.shape), model.condition_for(seeds))
         inside = [0.1 < sigma <= 5.0 for sigma in sampler.sigmas[:-1].tolist()]
@@ -250,8 +250,8 @@ class TestThresholding:
         model = thresholded(plain)
         sigmas = levels(Polynomial(), 3, model.noise_range)
         noise = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
-        clipped = Sampler(model, euler(), sigmas).sample(noise)
+        clipped = Sampler(model, SOLVERS["euler"](), sigmas).sample(noise)
         assert float(clipped.x.max()) <= 1.0
-        state = Sampler(model, euler(), sigmas, denoise_to_zero=True).sample(noise)
+        state = Sampler(model, SOLVERS["euler"](), sigmas, denoise_to_zero=True).sample(noise)
         assert state.x.equal(image)
         assert state.nfe == clipped.nfe + 3

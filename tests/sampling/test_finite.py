@@ -10,7 +10,7 @@ from amed_lightning.sampling.finite import NotFiniteError
 from amed_lightning.sampling.images import generate
 from amed_lightning.sampling.sampler import Sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import euler, ipndm
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import quantise
 
 from .models import mixture
@@ -49,7 +49,7 @@ class Decoder:
 def sampler(denoiser=None, solver=None, **parts):
     model = mixture()
     model = replace(model, denoiser=denoiser or model.denoiser, **parts)
-    return Sampler(model, solver or euler(), SIGMAS, denoise_to_zero="last_denoiser" in parts)
+    return Sampler(model, solver or SOLVERS["euler"](), SIGMAS, denoise_to_zero="last_denoiser" in parts)
 
 
 def said(sampler, seeds=SEEDS, batch_size=5):
@@ -59,7 +59,7 @@ def said(sampler, seeds=SEEDS, batch_size=5):
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-@pytest.mark.parametrize("solver", [euler(), ipndm(order=3)], ids=["one-step", "multistep"])
+@pytest.mark.parametrize("solver", [SOLVERS["euler"](), SOLVERS["ipndm"](order=3)], ids=["one-step", "multistep"])
 @pytest.mark.parametrize(
     ("number", "ends"), [(1, "sigma 10 to 3"), (2, "sigma 3 to 1"), (3, "sigma 1 to 0.1")], ids=["1", "2", "3"]
 )

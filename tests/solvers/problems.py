@@ -73,7 +73,7 @@ def error_from_exact_history(solver: Solver, sigmas: Grid) -> float:
     def exact(index: int) -> Images:
         return data.gaussian_solution(x, sigmas[0], sigmas[index])
 
-    past = getattr(solver.rule if isinstance(solver, Multistep) else solver, "max_order", 1) - 1
+    past = getattr(solver.rule if isinstance(solver, Multistep) else solver, "order", 1) - 1
     history = tuple(flow(exact(index), sigmas[index]) for index in range(past))
     state = SolverState(exact(past), sigmas[past], None, history, len(sigmas) - 1 - past, 0)
     for sigma_next in sigmas[past + 1 :]:

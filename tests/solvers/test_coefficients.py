@@ -16,7 +16,7 @@ from amed_lightning.noise.schedules import Logsnr, NoiseRange, Polynomial, TimeU
 from amed_lightning.solvers.adams_bashforth import Equidistant, VariableStep
 from amed_lightning.solvers.deis import DEIS
 from amed_lightning.solvers.dpm_solver_pp import DPMSolverPlusPlus
-from amed_lightning.solvers.rule import usable_order
+from amed_lightning.solvers.multistep import usable_order
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.solvers.unipc import UniPC
 

@@ -13,9 +13,8 @@ from amed_lightning.denoisers.gaussian import gaussian
 from amed_lightning.flow.model import Denoised
 from amed_lightning.flow.probability_flow import ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import NoiseRange, Polynomial, levels
-from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.solvers.multistep import Multistep, Refined
 from amed_lightning.solvers.placement import FixedPlacement
-from amed_lightning.solvers.refined import Refined
 from amed_lightning.solvers.registry import SOLVERS, intervals_for, network_runs
 from amed_lightning.solvers.state import solve, trajectory
 from amed_lightning.solvers.tabulated import Tabulated, table_of
@@ -51,7 +50,7 @@ def states(solver, afs=False):
 
 def max_order(solver):
     base = solver.base if isinstance(solver, Refined) else solver
-    return getattr(base.rule if isinstance(base, Multistep) else base, "max_order", 1)
+    return getattr(base.rule if isinstance(base, Multistep) else base, "order", 1)
 
 
 def tensors(part):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from amed_lightning.noise.schedules import SCHEDULES, levels
-from amed_lightning.solvers.registry import SOLVERS
+from amed_lightning.solvers.registry import METHODS
 from docs import make_solvers, schedules
 
 MEASURED = re.compile(r"(?<![\w.])\d\.\d(?![\w.])")
@@ -34,8 +34,12 @@ def test_what_the_page_says_of_schedules_is_what_the_script_writes():
     assert all(1 / 4 <= ratio <= 4 for ratio in ratios), ADVICE
 
 
-def test_every_solver_has_its_paper_and_its_variants():
-    assert list(make_solvers.PAPERS) == list(make_solvers.VARIANTS) == list(SOLVERS)
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_every_solver_has_its_paper_and_variants_of_as_many_orders(method):
+    assert re.search(r"\]\(https://arxiv.org/abs/\d{4}\.\d{5}\)$", method.paper)
+    assert method.paper in PAGE
+    assert len({len(variant.orders) for variant in method.variants}) == 1
+    assert all(variant.options.keys() <= vars(method()).keys() for variant in method.variants)
 
 
 @pytest.mark.parametrize("name", schedules.FORMULAS)
@@ -54,7 +58,7 @@ def test_the_published_last_level_of_time_uniform_is_that_of_a_rounded_square():
 
 
 def test_what_data_prediction_lacks_of_the_published_tools_is_said_in_its_line_and_in_no_other():
-    for name, variants in make_solvers.VARIANTS.items():
-        for options, deviation in variants:
-            lacks = options.get("prediction") == "data" and options.get("form", "published") == "published"
-            assert ("thresholding of the published tools" in deviation) == lacks, name
+    for name, method in METHODS.items():
+        for each in method.variants:
+            lacks = each.options.get("prediction") == "data" and each.options.get("form", "published") == "published"
+            assert ("thresholding of the published tools" in each.deviation) == lacks, name

@@ -13,10 +13,9 @@ from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Logsnr, Polynomial, levels
 from amed_lightning.solvers.adams_bashforth import EQUIDISTANT, Equidistant
 from amed_lightning.solvers.dpm_solver_pp import DPMSolverPlusPlus
-from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.solvers.multistep import Multistep, Refined
 from amed_lightning.solvers.placement import FixedPlacement, Placement
-from amed_lightning.solvers.refined import Refined
-from amed_lightning.solvers.registry import amed, dpm_solver_2, dpm_solver_pp, euler, heun, ipndm
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve, trajectory
 from amed_lightning.solvers.two_stage import TwoStage, mean_direction, second_order
 
@@ -28,6 +27,9 @@ def readable(value):
     return getattr(value, "__name__", str(value))
 
 
+amed, dpm_solver_2, dpm_solver_pp, euler, heun, ipndm = (
+    SOLVERS[name] for name in ("amed", "dpm_solver_2", "dpm_solver_pp", "euler", "heun", "ipndm")
+)
 GRADED = levels(Polynomial(), 6, RANGE)
 RATIOS = [0.2, 0.5, 0.9]
 PREDICTIONS = ["data", "noise"]

@@ -10,7 +10,7 @@ from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.registry import heun, ipndm
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 from amed_lightning.teacher.accuracy import Accuracy, accuracy, halved
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for
@@ -18,6 +18,7 @@ from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for
 from ..sampling.models import mixture, watched
 from .stores import CPU
 
+heun, ipndm = SOLVERS["heun"], SOLVERS["ipndm"]
 SEEDS = Seeds(Stream.validation, 0, 8)
 
 
@@ -40,7 +41,10 @@ def test_distances_are_those_of_samples_of_the_same_noise():
 
     fine = samples(heun(), halved(sigmas))
     plain = levels(Polynomial(), 4, parts.model.noise_range)
-    for value, (solver, own) in {found.teacher: (heun(), sigmas), found.untrained: (ipndm(order=3), plain)}.items():
+    for value, (solver, own) in {
+        found.teacher: (heun(), sigmas),
+        found.untrained: (ipndm(order=3), plain),
+    }.items():
         expected = (samples(solver, own) - fine).double().square().mean().sqrt()
         assert value == pytest.approx(float(expected), rel=1e-4)
     assert found.count == 8

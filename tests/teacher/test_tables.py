@@ -14,7 +14,7 @@ from amed_lightning.runtime import tensor_file
 from amed_lightning.runtime.tensor_file import read_with_facts, write_tensors
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import Placement
-from amed_lightning.solvers.registry import amed
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.teacher.nodes import Nodes, chebyshev
 from amed_lightning.teacher.tables import TableFile, TableRecipe
 from amed_lightning.teacher.tabulate import Agreement, tabulate_until_agreed
@@ -39,7 +39,7 @@ OTHER = {
     "interval": 1,
     "advanced_by": ("ef56",),
 }
-SOLVER = amed()
+SOLVER = SOLVERS["amed"]()
 NAMES = ("000000004-000000008", "000000008-000000012")
 """Of blocks."""
 

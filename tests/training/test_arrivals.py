@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from amed_lightning.flow.probability_flow import ProbabilityFlow
+from amed_lightning.solvers.multistep import Refined
 from amed_lightning.solvers.placement import FixedPlacement, Placement
-from amed_lightning.solvers.refined import Refined
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.training.arrivals import ByDifferences, through_network
 

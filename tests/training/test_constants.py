@@ -11,7 +11,7 @@ from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import FixedPlacement, Placement
-from amed_lightning.solvers.registry import SOLVERS, amed
+from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.teacher.nodes import Nodes, chebyshev
 from amed_lightning.teacher.tabulate import tabulate
 from amed_lightning.tensors import squared_distance
@@ -19,6 +19,7 @@ from amed_lightning.training.constants import approach, best_factors, fit_coeffi
 
 from ..solvers.problems import mixture, start
 
+amed = SOLVERS["amed"]
 SIGMAS = torch.tensor([2.0, 1.4, 0.9, 0.5], dtype=torch.float64)
 FINE = chebyshev(17, 0.0, 1.0)
 RATIOS, DIRECTIONS, STARTS = (0.06, 0.5, 0.95), (1.004, 0.7, 1.5), (0.3, -0.4, 0.1)

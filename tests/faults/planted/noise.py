@@ -103,7 +103,7 @@ FAULTS = (
     *in_file(
         "noise/schedules.py",
         "noise/test_lists.py",
-        ("levels inside a list are uniform", "INNER_RHO = 7.0", "INNER_RHO = 1.0"),
+        ("levels inside a list are uniform", "_INNER_RHO = 7.0", "_INNER_RHO = 1.0"),
     ),
     *in_file(
         "noise/schedules.py",
@@ -135,8 +135,8 @@ FAULTS = (
         "noise/test_betas.py",
         ("the last linear beta is 10 in M", "20 / steps", "10 / steps"),
         ("the cosine is not squared", "/ (1 + offset)) ** 2", "/ (1 + offset))"),
-        ("the cosine has no offset", "COSINE_OFFSET = 0.008", "COSINE_OFFSET = 0.0"),
-        ("the largest beta is smaller", "LARGEST_BETA = 0.999", "LARGEST_BETA = 0.99"),
+        ("the cosine has no offset", "_COSINE_OFFSET = 0.008", "_COSINE_OFFSET = 0.0"),
+        ("the largest beta is smaller", "_LARGEST_BETA = 0.999", "_LARGEST_BETA = 0.99"),
         ("log alphas are not halved", "tuple(total / 2 for", "tuple(total for"),
     ),
     *in_file(

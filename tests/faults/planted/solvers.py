@@ -36,10 +36,10 @@ FAULTS = (
         "solvers/test_coefficients.py::TestDEIS",
         (
             "the published sum is finer",
-            "PUBLISHED_POINTS, EXACT_POINTS = 10_000",
-            "PUBLISHED_POINTS, EXACT_POINTS = 20_000",
+            "_PUBLISHED_POINTS, _EXACT_POINTS = 10_000",
+            "_PUBLISHED_POINTS, _EXACT_POINTS = 20_000",
         ),
-        ("the published sum is an integral", "* span / PUBLISHED_POINTS)", "* span / (PUBLISHED_POINTS - 1))"),
+        ("the published sum is an integral", "* span / _PUBLISHED_POINTS)", "* span / (_PUBLISHED_POINTS - 1))"),
         ("the betas are those of other levels", "NoiseRange(0.002, 80.0)", "NoiseRange(0.02, 80.0)"),
         ("the integral over ln sigma lacks sigma", "measure * sigmas)", "measure)"),
         ("the variables are exchanged", 'self.variable == "rhoAB"', 'self.variable != "rhoAB"'),
@@ -57,9 +57,9 @@ FAULTS = (
         ("noise prediction ends at the level before", "-sigma_next * self._expansion", "-sigma * self._expansion"),
     ),
     *in_file(
-        "solvers/rule.py",
+        "solvers/multistep.py",
         "solvers/test_coefficients.py::TestLowerOrderFinal",
-        ("the published fall-back reaches into the warm-up", "warm = available == max_order", "warm = True"),
+        ("the published fall-back reaches into the warm-up", "warm = available == order", "warm = True"),
         ("the fall-back comes an update late", "min(available, updates_left)", "min(available, updates_left + 1)"),
     ),
     *in_file(
@@ -119,24 +119,20 @@ FAULTS = (
         ),
     ),
     *in_file(
-        "solvers/refined.py",
+        "solvers/multistep.py",
         "solvers/test_identities.py::TestRefined",
         ("the second update is not scaled", "sigma_next, place.direction_scale)", "sigma_next)"),
         ("the plugin's second question ignores the time scale", "halfway.evaluated(scaled)", "halfway.evaluated(flow)"),
     ),
     *in_file(
-        "solvers/refined.py",
+        "solvers/multistep.py",
         "solvers/test_contract.py::TestSteps::test_the_states_stop_at_the_levels_of_the_grid_and_count_down",
         ("half-steps count as intervals", "updates_left=2 * state.updates_left", "updates_left=state.updates_left"),
     ),
     *in_file(
-        "solvers/registry.py",
+        "solvers/two_stage.py",
         "solvers/test_identities.py::TestTwoStage",
-        (
-            "Heun is DPM-Solver-2",
-            "MIDDLE, END = FixedPlacement(0.5), FixedPlacement(1.0)",
-            "MIDDLE, END = FixedPlacement(0.5), FixedPlacement(0.5)",
-        ),
+        ("Heun is DPM-Solver-2", "placer or FixedPlacement(1.0)", "placer or FixedPlacement(0.5)"),
     ),
     *in_file(
         "solvers/registry.py",

@@ -265,7 +265,7 @@ FAULTS = (
             "noise[row] = of_noise + along * (table.noise[run] - of_noise)",
             "noise[row] = table.noise[run]",
         ),
-        ("a query scale has no bound", "(QUERY_BOUND * (self.query / QUERY_BOUND).tanh()).exp()", "self.query.exp()"),
+        ("a query scale has no bound", "(_QUERY_BOUND * (self.query / _QUERY_BOUND).tanh()).exp()", "self.query.exp()"),
         ("what the first step left is forgotten", " + leftover[row] * units[0]", ""),
         ("levels do not fill the range", "gaps.softmax(0).cumsum(0)", "gaps.softmax(0)"),
     ),
