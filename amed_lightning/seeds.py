@@ -63,8 +63,14 @@ class Seeds:
 
     def labels(self, shape: tuple[int, ...], num_classes: int) -> Int[Tensor, "batch"]:
         """Draw a label in 0 .. ``num_classes`` - 1 for each seed, after its noise of ``shape``."""
-        labels = []
+        return self.noise_and_labels(shape, num_classes)[1]
+
+    def noise_and_labels(
+        self, shape: tuple[int, ...], num_classes: int
+    ) -> tuple[Float[Tensor, "batch *shape"], Int[Tensor, "batch"]]:
+        """Draw each seed's noise and, after it, its label."""
+        noise, labels = [], []
         for generator in self.generators():
-            torch.randn(shape, generator=generator)
+            noise.append(torch.randn(shape, generator=generator))
             labels.append(torch.randint(num_classes, (), generator=generator))
-        return torch.stack(labels)
+        return torch.stack(noise), torch.stack(labels)

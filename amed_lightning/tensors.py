@@ -22,6 +22,16 @@ def per_sample(level: Level, batch: int) -> Float[Tensor, "batch"]:
     return level.reshape(-1).expand(batch)
 
 
+def staged(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor where a device can fetch it by itself: for a GPU, in memory that the system leaves in place."""
+    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device; a GPU fetches it while the host goes on."""
+    return staged(tensor, device).to(device, non_blocking=device.type == "cuda")
+
+
 def squared_distance(a: Images, b: Images) -> Float[Tensor, "batch"]:
     """Return each sample's squared Euclidean distance, summed over its pixels."""
     return (a - b).square().flatten(1).sum(1)

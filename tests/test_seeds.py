@@ -85,6 +85,13 @@ def test_a_label_is_drawn_after_the_noise_from_the_same_generator():
         assert label == torch.randint(CLASSES, (), generator=generator)
 
 
+def test_noise_and_labels_are_those_of_either_alone():
+    seeds = Seeds(Stream.tuning, 3, 8)
+    noise, labels = seeds.noise_and_labels(SHAPE, CLASSES)
+    assert noise.equal(seeds.noise(SHAPE))
+    assert labels.equal(seeds.labels(SHAPE, CLASSES))
+
+
 def test_labels_reach_every_class_and_no_other():
     assert set(Seeds(Stream.reference, 0, 100).labels((1,), 5).tolist()) == set(range(5))
 

@@ -36,7 +36,7 @@ from amed_lightning.runtime.tensor_file import DamagedFileError, write_tensors
 from amed_lightning.runtime.trouble import told
 from amed_lightning.runtime.work import made, share
 from amed_lightning.sampling.images import generate
-from amed_lightning.tensors import Bytes, Images
+from amed_lightning.tensors import Bytes, Images, sent
 
 NUM_SAMPLES = 16
 """Images of a cell's first seeds that stay for grids."""
@@ -101,11 +101,12 @@ def _compute(
             raise RuntimeError(f"{made}; guidance in an interval makes fewer: let its `interval` hold every level")
         images, pixels = batch.images, batch.pixels
         part = slice(done, done + len(images))
-        pair = () if compared is None else (images, compared[part].to(device))
-        scores.update(pixels, seeds.start + torch.arange(len(images), device=device) + done, prompts[part], pair)
+        pair = () if compared is None else (images, sent(compared[part], device))
+        scores.update(pixels, seeds.start + torch.arange(len(images)) + done, prompts[part], pair)
         if cell.planned.is_reference:
             generated.append(images.cpu())
-        kept.append(pixels[: max(0, num_kept - done)].cpu())
+        if done < num_kept:
+            kept.append(pixels[: num_kept - done].cpu())
         done += len(images)
     sums = scores.sums()
     record = Record("bench", cell.identity | {"nfe": cell.nfe}, [0, cell.protocol.total], facts)

@@ -131,6 +131,12 @@ class DiffusionModel:
             return self.prompts.numbers(seeds, self.shape)
         return seeds.labels(self.shape, self.num_classes) if self.num_classes else None
 
+    def start_of(self, seeds: Seeds) -> tuple[Images, Condition | None]:
+        """Draw each seed's standard normal noise, in float32, and the condition that follows it."""
+        if self.num_classes and self.prompts is None:
+            return seeds.noise_and_labels(self.shape, self.num_classes)
+        return seeds.noise(self.shape), self.condition_for(seeds)
+
     def texts_of(self, seeds: Seeds) -> list[str]:
         """Return the prompt of each seed; none if the model has no prompts."""
         if self.prompts is None:

@@ -23,7 +23,7 @@ from amed_lightning.metrics.inception_score import InceptionScore
 from amed_lightning.metrics.metric import NOTHING, Metric, Score, Seen, Sums
 from amed_lightning.metrics.paired import PairedDistance
 from amed_lightning.metrics.statistics import Statistics
-from amed_lightning.tensors import Bytes, Images, not_finite
+from amed_lightning.tensors import Bytes, Images, not_finite, sent
 
 METRICS: dict[str, type[Metric]] = {
     "fid": FrechetInceptionDistance,
@@ -133,7 +133,7 @@ class GenerationScores:
 
         Args:
             pixels: the images, where the detectors are.
-            numbers: each image's number among all, from 0.
+            numbers: each image's number among all, from 0; on the CPU, as the host looks at them.
             prompts: of each image, if there are any.
             pair: the images in [-1, 1], and a reference sampler's from the same noise, if there is one.
 
@@ -142,7 +142,7 @@ class GenerationScores:
         """
         if int(numbers.min()) < 0 or int(numbers.max()) >= self.total:
             raise ValueError(f"an index lies outside 0 .. {self.total - 1}")
-        numbers, answers, found = numbers.to(pixels.device), dict[int, Detection](), Sums()
+        numbers, answers, found = sent(numbers, pixels.device), dict[int, Detection](), Sums()
         for measure in self.measures:
             metric, detector = measure.metric, measure.detector
             if "pairs" in metric.needs and not pair:

@@ -22,6 +22,7 @@ from amed_lightning.denoisers.zoo.card import named
 from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import SCHEDULES, Grid, levels
+from amed_lightning.runtime.ahead import ahead
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned, Steps
@@ -30,7 +31,7 @@ from amed_lightning.solvers.placement import FixedPlacement, Placer
 from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for, network_runs
 from amed_lightning.solvers.state import Solver, SolverState, trajectory
 from amed_lightning.solvers.tabulated import Tabulated
-from amed_lightning.tensors import Images
+from amed_lightning.tensors import Images, sent, staged
 
 SUPPLIED = ("placer", "learned")
 """What a solver's mapping says beside the solver's own options."""
@@ -73,7 +74,7 @@ class Sampler:
 
     def known_at_start(self, x: Images) -> Evaluation | None:
         """Return the analytic first evaluation at ``x``, if the sampler takes it."""
-        return analytic_first_step(x, self.sigmas[0].to(x.device), self.model.feature_size) if self.afs else None
+        return analytic_first_step(x, sent(self.sigmas[0], x.device), self.model.feature_size) if self.afs else None
 
     def states(self, noise: Images, condition: Condition | None = None) -> Iterator[SolverState]:
         """Carry standard normal ``noise`` down to sigma_min.
@@ -81,9 +82,10 @@ class Sampler:
         Yields:
             The state at each of the levels, and where denoise-to-zero ends, if the sampler takes it.
         """
-        x = noise * self.sigmas[0].to(noise)
+        here = replace(self, sigmas=sent(self.sigmas, noise.device))
+        x = noise * here.sigmas[0].to(noise)
         flow = ProbabilityFlow(self.model.denoiser, condition)
-        for state in trajectory(self.solver, flow, x, self.sigmas, known=self.known_at_start(x)):
+        for state in trajectory(self.solver, flow, x, here.sigmas, known=here.known_at_start(x)):
             yield state
         if self.denoise_to_zero:
             last = ProbabilityFlow(self.model.last_denoiser or self.model.denoiser, condition)(state.x, state.sigma)
@@ -118,7 +120,7 @@ class Draw:
 def draws(
     sampler: Sampler, seeds: Seeds, batch_size: int, device: torch.device, classes: Sequence[int] = ()
 ) -> Iterator[Draw]:
-    """Draw the noise and the condition of each seed, in batches of one shape.
+    """Draw the noise and the condition of each seed, in batches of one shape, one batch ahead.
 
     The last batch is filled up with its last sample, so a sample does not depend on how many there are.
 
@@ -130,13 +132,19 @@ def draws(
         classes: labels that the seeds take in turn, instead of each its own.
     """
     model = sampler.model
-    for batch in seeds.blocks(batch_size):
-        noise, condition = batch.noise(model.shape), model.condition_for(batch)
-        if classes:
-            condition = torch.tensor([classes[seed % len(classes)] for seed in range(batch.start, batch.stop)])
-        filled = torch.arange(batch_size).clamp(max=len(batch) - 1)
-        condition = None if condition is None else condition[filled].to(device)
-        yield Draw(batch, noise[filled].to(device, model.state_dtype), condition)
+    for draw in ahead(_drawn(model, batch, batch_size, device, classes) for batch in seeds.blocks(batch_size)):
+        condition = None if draw.condition is None else sent(draw.condition, device)
+        yield Draw(draw.seeds, sent(draw.noise, device).to(model.state_dtype), condition)
+
+
+def _drawn(model: DiffusionModel, batch: Seeds, batch_size: int, device: torch.device, classes: Sequence[int]) -> Draw:
+    """Draw a batch, on the CPU, from where the device will fetch it."""
+    noise, condition = (batch.noise(model.shape), None) if classes else model.start_of(batch)
+    if classes:
+        condition = torch.tensor([classes[seed % len(classes)] for seed in range(batch.start, batch.stop)])
+    filled = torch.arange(batch_size).clamp(max=len(batch) - 1)
+    condition = None if condition is None else staged(condition[filled], device)
+    return Draw(batch, staged(noise[filled], device), condition)
 
 
 def sample_seeds(

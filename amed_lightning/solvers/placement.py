@@ -8,7 +8,6 @@ on the level that the network is told (a in AMED).
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -36,13 +35,9 @@ class Placement:
 
     def per_sample(self, like: Float[Tensor, "batch *_"]) -> "Placement":
         """Give each sample of ``like`` entries of its own, in its precision, as a predictor does."""
+        ones = like.new_ones(len(like), 1, 1, 1)
         entries = (self.ratio, self.direction_scale, self.time_scale)
-        return Placement(
-            *(
-                torch.as_tensor(entry, dtype=like.dtype, device=like.device).expand(len(like), 1, 1, 1)
-                for entry in entries
-            )
-        )
+        return Placement(*((ones * entry).to(like.dtype) for entry in entries))
 
 
 @runtime_checkable

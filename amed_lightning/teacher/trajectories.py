@@ -22,7 +22,7 @@ from amed_lightning.sampling.finite import NotFiniteError, first_broken, places
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
-from amed_lightning.tensors import Level, is_finite
+from amed_lightning.tensors import Level, is_finite, sent
 
 SHARD_SIZE = 256
 """Trajectories per shard of a store, unless a teacher says otherwise."""
@@ -180,8 +180,8 @@ class Trajectories:
 
     def to(self, device: torch.device) -> "Trajectories":
         """Copy to a device."""
-        condition = None if self.condition is None else self.condition.to(device)
-        states, derivatives, features = (part.to(device) for part in (self.states, self.derivatives, self.features))
+        condition = None if self.condition is None else sent(self.condition, device)
+        states, derivatives, features = (sent(part, device) for part in (self.states, self.derivatives, self.features))
         return Trajectories(states, derivatives, features, condition, self.seeds)
 
     def evaluation(self, index: int, sigma: Level) -> Evaluation:
@@ -206,12 +206,12 @@ def roll_out(model: DiffusionModel, recipe: TeacherRecipe, seeds: Seeds, device:
         NotFiniteError: one of them is not.
     """
     solver = build("solver", SOLVERS, recipe.solver)
-    sigmas = torch.tensor(recipe.sigmas, dtype=torch.float64, device=device)
-    condition = model.condition_for(seeds)
-    flow = ProbabilityFlow(model.denoiser, None if condition is None else condition.to(device))
+    sigmas = sent(torch.tensor(recipe.sigmas, dtype=torch.float64), device)
+    noise, condition = model.start_of(seeds)
+    flow = ProbabilityFlow(model.denoiser, None if condition is None else sent(condition, device))
     answers: list[Evaluation] = []
     with torch.inference_mode():
-        x = seeds.noise(model.shape).to(device, model.state_dtype)
+        x = sent(noise, device).to(model.state_dtype)
         x = x * sigmas[0].to(x)
         state = solver.init(x, sigmas, analytic_first_step(x, sigmas[0], model.feature_size) if recipe.afs else None)
         states = [state.x]

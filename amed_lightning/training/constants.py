@@ -106,6 +106,6 @@ def _searched(solver: PlacedSolver, table: StepTable) -> Numbers:
     ratios = low + width * (parts + 0.5)
     for _ in range(2):
         found, losses = best_factors("constants", solver, table, ratios)
-        best = found[losses.argmin()]
+        best = found[losses.argmin(0, keepdim=True)][0]  # an index without dimensions would be read from the device
         ratios = (best[0] + width * (2 * parts / (RATIOS - 1) - 1)).clamp(low + width / RATIOS, high)
     return best[None]

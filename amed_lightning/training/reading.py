@@ -6,14 +6,15 @@ would copy every batch once more to hand it over.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from amed_lightning.runtime.ahead import ahead
 from amed_lightning.runtime.memory import free_memory
 from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.trajectories import Trajectories
+from amed_lightning.tensors import sent
 
 
 class InMemory(Dataset[Trajectories]):
@@ -34,7 +35,7 @@ class InMemory(Dataset[Trajectories]):
         reader.close()
 
     def __getitem__(self, indices: Sequence[int]) -> Trajectories:
-        rows = self.rows.index_select(0, torch.tensor(indices, device=self.rows.device))
+        rows = self.rows.index_select(0, sent(torch.tensor(indices), self.rows.device))
         return self.reader.trajectories(rows, indices)
 
 
@@ -57,12 +58,7 @@ class ReadAhead(DataLoader[Trajectories]):
 
     def __iter__(self) -> Iterator[Trajectories]:  # type: ignore[override]
         """Go through an epoch."""
-        batches = super().__iter__()
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            ahead = thread.submit(next, batches, None)
-            while (batch := ahead.result()) is not None:
-                ahead = thread.submit(next, batches, None)
-                yield batch
+        return ahead(super().__iter__())
 
 
 def loader_for(

@@ -21,7 +21,7 @@ from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement, Placer
 from amed_lightning.solvers.state import Solver, SolverState
 from amed_lightning.teacher.trajectories import Trajectories
-from amed_lightning.tensors import Images, Level, squared_distance
+from amed_lightning.tensors import Images, Level, sent, squared_distance
 
 Losses = Float[Tensor, "batch"]
 
@@ -109,7 +109,7 @@ class Student:
 
     def start(self, teacher: Trajectories, index: int = 0) -> SolverState:
         """Return the state of the teacher at level number ``index``, as the student starts from it."""
-        x, sigmas = teacher.states[:, index], self.sampler.sigmas[index:].to(teacher.states.device)
+        x, sigmas = teacher.states[:, index], sent(self.sampler.sigmas[index:], teacher.states.device)
         known = self.sampler.known_at_start(x) if index == 0 else None
         return self.solver.init(x, sigmas, known or teacher.evaluation(index, sigmas[0]))
 
@@ -124,7 +124,7 @@ class Student:
             Each interval and the state at its end. The next one starts after the caller has come back.
         """
         flow = ProbabilityFlow(self.parts.model.denoiser, teacher.condition)
-        sigmas = self.sampler.sigmas[1:].to(teacher.states.device)
+        sigmas = sent(self.sampler.sigmas[1:], teacher.states.device)
         state = self.start(teacher)
         for number, sigma_next in enumerate(sigmas, start=1):
             here, nfe = state.evaluated(flow)
@@ -142,7 +142,7 @@ class Student:
             teacher: trajectories from the same noise.
         """
         flow = ProbabilityFlow(Recomputed(self.parts.model.denoiser), teacher.condition)
-        sigmas = self.sampler.sigmas.to(teacher.states.device)
+        sigmas = sent(self.sampler.sigmas, teacher.states.device)
         x = teacher.states[:, 0] * (sigmas[0] / self.parts.sigmas[0]).to(teacher.states)
         state = self.solver.init(x, sigmas, self.sampler.known_at_start(x))
         for number, sigma_next in enumerate(sigmas[1:], start=1):

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.step_table import StepTable
+from amed_lightning.tensors import sent
 
 
 @dataclass(frozen=True)
@@ -42,5 +43,5 @@ class TableExamples(Dataset[TableBatch]):
 
     def __getitem__(self, indices: Sequence[int]) -> TableBatch:
         rows = torch.tensor(indices)
-        there = rows.to(self.intervals[0].gram.device)
+        there = sent(rows, self.intervals[0].gram.device)
         return TableBatch([table.select(there) for table in self.intervals], self.seeds.start + rows)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from amed_lightning.bench.results import Line, Results, read_named, write_sums
 from amed_lightning.bench.row import Row
-from amed_lightning.bench.sweep import run
+from amed_lightning.bench.sweep import compute_block, run
 from amed_lightning.bench.table import tables
 from amed_lightning.config import canonical_json
 from amed_lightning.data.folder import image_files
@@ -24,6 +24,7 @@ from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import quantise
 
+from ..pretended.places import DEVICE
 from .suites import CPU, Alone, bench_of, entry, fill, rows, untidy, values
 
 EULER = {"name": "euler"}
@@ -204,6 +205,21 @@ class TestMicroBatches:
             for batch in (64, size)
         )
         assert int((plain - other).abs().max()) <= 1
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_on_a_device_the_host_waits_once_per_micro_batch_of_a_block(tmp_path, pretended):
+    """But for the images of the reference, which go to a file, and those of the first seeds."""
+    bench, results, syncs = bench_of(tmp_path, entry(EULER), model={"name": "digits"}), Results(tmp_path), []
+    bench.to(DEVICE)
+    reference, cell = bench.cells
+    compute_block(bench, reference, 1, results, DEVICE, {})
+    for size in (12, 4):
+        own = replace(cell, protocol=replace(cell.protocol, batch_sizes=(size,)))
+        with pretended.counted() as seen:
+            compute_block(bench, own, 1, results, DEVICE, {})
+        syncs.append(seen.syncs)
+    assert syncs[1] - syncs[0] == 24 / 4 - 24 / 12
 
 
 @pytest.mark.gpu

@@ -150,6 +150,18 @@ class TestModel:
         digests = [model.conditions_digest(stream) for model in (plain, labelled, prompted)]
         assert digests == [None, "10 classes", stream.name]
 
+    def test_noise_and_condition_are_drawn_together_and_the_noise_once(self, monkeypatch):
+        seeds, drawn, draw = Seeds(Stream.training, 3, 9), [], torch.randn
+        models = self.model(), self.model(num_classes=10), self.model(prompts=Numbered())
+        expected = [(seeds.noise(model.shape), model.condition_for(seeds)) for model in models]
+        monkeypatch.setattr(torch, "randn", lambda *args, **options: drawn.append(args) or draw(*args, **options))
+        for model, (noise, condition) in zip(models, expected, strict=True):
+            drawn.clear()
+            own, conditions = model.start_of(seeds)
+            assert own.equal(noise)
+            assert conditions is condition is None or conditions.equal(condition)
+            assert len(drawn) == len(seeds)
+
     def test_an_image_is_a_sample_unless_it_is_decoded(self):
         plain, latent = self.model(), self.model(decoder=Doubled())
         assert plain.decode(start()).equal(start())

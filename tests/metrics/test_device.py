@@ -39,6 +39,7 @@ def test_statistics_sums_and_scores_are_those_of_the_cpu_bit_for_bit():
     assert all(sums_there[name].equal(value) for name, value in sums.items())
     assert values_there == values
     assert seen == Traffic(to_device=1), "the images' numbers"
+    assert seen.syncs == 0
 
 
 def test_inception_is_that_of_the_cpu_bit_for_bit(inception_weights):

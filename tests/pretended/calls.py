@@ -62,13 +62,15 @@ def _to(machine: PretendedDevice, func: Call, args: Arguments, options: Options)
     first = rest[0] if rest else None
     other = first if isinstance(first, Tensor) else options.get("other")
     named = first if isinstance(first, torch.device | str | int) else options.get("device")
+    blocking = not options.get("non_blocking", False)
     if named is None:
-        return machine.moved(machine.plain(func, args, options), machine.place(tensor if other is None else other))
+        place = machine.place(tensor if other is None else other)
+        return machine.moved(machine.plain(func, args, options), place, blocking)
     if (place := known(named)) is None:
         return machine.plain(func, args, options)
     rest = [CPU if value is named else value for value in rest]
     options = options | ({"device": CPU} if "device" in options else {})
-    return machine.moved(machine.plain(func, (tensor, *rest), options), place)
+    return machine.moved(machine.plain(func, (tensor, *rest), options), place, blocking)
 
 
 def _to_device(machine: PretendedDevice, func: Call, args: Arguments, options: Options) -> Tensor:

@@ -14,7 +14,7 @@ no streams, and its autocast is the CPU's.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 from unittest import mock
@@ -41,11 +41,18 @@ class Traffic:
         to_device: copies of a tensor.
         to_host: copies of a tensor, for which the host waits too.
         waits: numbers and shapes for which the host waited.
+        fetched: of the copies to the device, those for which the host does not wait.
     """
 
     to_device: int = 0
     to_host: int = 0
     waits: int = 0
+    fetched: int = field(default=0, compare=False)
+
+    @property
+    def syncs(self) -> int:
+        """How often the host stood still until the device had come so far."""
+        return self.to_device - self.fetched + self.to_host + self.waits
 
 
 class PretendedDevice:
@@ -96,9 +103,12 @@ class PretendedDevice:
         for tensor in rules.tensors(value):
             self.residents.put(storage_of(tensor), place)
 
-    def moved(self, tensor: Tensor, place: torch.device) -> Tensor:
+    def moved(self, tensor: Tensor, place: torch.device, blocking: bool = True) -> Tensor:
         """Return a tensor, or a copy of it where it lies elsewhere; gradients come back."""
-        return tensor if tensor.is_meta or self.place(tensor) == place else _Crossing.apply(tensor, self, place)
+        if tensor.is_meta or self.place(tensor) == place:
+            return tensor
+        self.traffic.fetched += place == DEVICE and not blocking
+        return _Crossing.apply(tensor, self, place)
 
     def copied(self, tensor: Tensor, place: torch.device) -> Tensor:
         """Copy a tensor from the other place, without its graph."""
@@ -158,7 +168,8 @@ class PretendedDevice:
         residents, strangers = self._divided(rules.operands(func, args, options))
         if rules.name(func) == "copy":
             if residents and strangers:
-                self.count_copy(self.place(args[0]))
+                self.count_copy(place := self.place(args[0]))
+                self.traffic.fetched += place == DEVICE and bool((*args, options.get("non_blocking"))[2])
             return func(*args, **options)
         if residents and strangers:
             self.traffic.to_device += _copies(func, strangers)

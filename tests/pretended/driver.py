@@ -42,6 +42,7 @@ def driver() -> Iterator[None]:
     with (
         mock.patch.multiple(torch.cuda, **stand_ins),
         mock.patch.object(torch, "autocast", Autocast),
+        mock.patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor),  # all memory is the machine's
         mock.patch.object(torch.accelerator, "current_stream", return_value=SimpleNamespace(is_capturing=bool)),
         mock.patch.object(torch._C, "_cuda_clearCublasWorkspaces", create=True),
     ):

@@ -284,6 +284,25 @@ class TestTraffic:
             act(there)
         assert seen == expected
 
+    @pytest.mark.parametrize(
+        ("act", "syncs"),
+        [
+            (lambda x: torch.ones(3).to(DEVICE), 1),
+            (lambda x: torch.ones(3).to(DEVICE, non_blocking=True), 0),
+            (lambda x: torch.ones(3).pin_memory().to(x, non_blocking=True), 0),
+            (lambda x: x.copy_(torch.ones(3)), 1),
+            (lambda x: x.copy_(torch.ones(3), non_blocking=True), 0),
+            (lambda x: x.to(DEVICE, non_blocking=True), 0),
+            (lambda x: x.to("cpu", non_blocking=True), 1),
+            (lambda x: torch.tensor([1.0, 2.0], device=DEVICE), 1),
+            (lambda x: x.sum().item(), 1),
+        ],
+    )
+    def test_the_host_does_not_wait_for_copies_that_the_device_fetches(self, pretended, there, act, syncs):
+        with pretended.counted() as seen:
+            act(there)
+        assert seen.syncs == syncs
+
     def test_what_happens_on_the_cpu_is_not(self, pretended, here):
         with pretended.counted() as seen:
             assert float(here.sum()) == pytest.approx(0.0)

@@ -6,6 +6,7 @@ import torch
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.images import generate
 from amed_lightning.sampling.sampler import SamplerParts, build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
@@ -46,3 +47,15 @@ def test_samples_are_those_of_the_cpu_bit_for_bit_and_more_intervals_cross_no_mo
             sampled(many, DEVICE)
     assert seen_of_more == seen
     assert seen.to_host == seen.waits == 0
+
+
+def test_the_host_waits_once_per_micro_batch_to_learn_whether_the_images_are_finite(tmp_path):
+    with PretendedDevice() as machine:
+        sampler, syncs = build_sampler(config(tmp_path, "amed")).to(DEVICE), []
+        for batches in (1, 2, 5):
+            with machine.counted() as seen:
+                for _ in generate(sampler, Seeds(Stream.evaluation, 0, batches * BATCH), BATCH, DEVICE):
+                    pass
+            syncs.append(seen.syncs)
+            assert seen.to_host == 0
+    assert syncs == [1, 2, 5]

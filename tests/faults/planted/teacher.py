@@ -31,7 +31,7 @@ FAULTS = (
         "sampling/test_sampler.py::TestOwnStart",
         (
             "noise is that of the model's largest level",
-            "noise * self.sigmas[0].to(noise)",
+            "noise * here.sigmas[0].to(noise)",
             "noise * self.model.noise_range.sigma_max",
         ),
     ),
@@ -41,8 +41,8 @@ FAULTS = (
         ("denoise-to-zero is free", "last.denoised, nfe=state.nfe + last.cost", "last.denoised, nfe=state.nfe"),
         (
             "the analytic first step is at another level",
-            "self.sigmas[0].to(x.device), self.model",
-            "self.sigmas[1].to(x.device), self.model",
+            "sent(self.sigmas[0], x.device), self.model",
+            "sent(self.sigmas[1], x.device), self.model",
         ),
     ),
     *in_file(

@@ -18,7 +18,7 @@ FAULTS = (
         "training/constants.py",
         "training/test_constants.py",
         ("least squares have the wrong sign", "-means.products(without, effect)", "means.products(without, effect)"),
-        ("the worst ratio is taken", "found[losses.argmin()]", "found[losses.argmax()]"),
+        ("the worst ratio is taken", "losses.argmin(0, keepdim=True)", "losses.argmax(0, keepdim=True)"),
         ("a sigmoid reaches little of its bound", "REACHED = 0.9", "REACHED = 0.1"),
         (
             "a warm start goes to the other side",
