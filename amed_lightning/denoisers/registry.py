@@ -1,6 +1,7 @@
 """The models that configurations call by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -135,6 +136,9 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
 }
 WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {
     "guided": lambda model, scale, interval, rescale: classifier_free(model, scale, Manner(interval, rescale)),
+    "autoguided": lambda model, weak, scale, interval, rescale: auto_guided(
+        model, replace(outline(weak), prompts=model.prompts), scale, Manner(interval, rescale)
+    ),  # outlines do not know prompts
     "thresholded": thresholded,
     "pooled": pooled,
 }

@@ -71,6 +71,18 @@ def test_a_model_inside_another_is_outlined_too():
     assert both.last_denoiser.cost == 2
 
 
+def test_a_model_that_a_weaker_one_guides_costs_both_and_loads_neither():
+    """Nothing is fetched here, so a model that is loaded would be missing."""
+    weaker = pretrained("imagenet64", overrides={"path": "weaker.pkl"})
+    spec = {"name": "autoguided", "of": pretrained("imagenet64"), "weak": weaker, "scale": 2.0, "interval": [0.1, 5.0]}
+    model = outline(spec)
+    assert (model.denoiser.cost, model.shape, model.num_classes) == (2, (3, 64, 64), 1000)
+    assert model.digest != outline(spec | {"weak": pretrained("imagenet64")}).digest
+    assert outline({"name": "thresholded", "of": spec}).denoiser.cost == 2
+    with pytest.raises(InputError, match="model 'autoguided': the model makes samples of shape"):
+        outline(spec | {"weak": pretrained("cifar10")})
+
+
 def test_what_a_wrapper_refuses_is_refused():
     with pytest.raises(InputError, match="model 'guided': guidance needs a class-conditional model"):
         outline({"name": "guided", "of": pretrained("cifar10"), "scale": 2.0})
