@@ -129,7 +129,7 @@ def _conditioning(source: "Folder", unet: Any, texts: Sequence[str], image_size:
     if unet.config.cross_attention_dim != width:
         attended = f"cross_attention_dim is {unet.config.cross_attention_dim}"
         raise InputError(f"{source.path / 'unet' / 'config.json'}: {attended}, and the text encoders give {width}")
-    return TextConditioning(tokenizers, encoders, texts, zeros, image_size)
+    return TextConditioning(tokenizers, encoders, texts, zeros, image_size, digest(source.read))
 
 
 def report_cut(lists: PromptLists, cut: set[int]) -> None:

@@ -5,27 +5,17 @@ Stable Diffusion v1 and v2 have one text encoder, whose last layer's tokens the 
 second and six numbers, the original height and width, the upper left corner of the crop, and the height and width
 aimed at; here always a whole image of the model's own size. What exceeds the length that tokenizer and encoder take (77
 tokens) is cut off.
-
-Prompts become tokens when a model is made, since threads cannot share a tokenizer. An embedding is computed once, by
-itself and in full precision, so that it does not depend on the batch, and the most recent ones are kept.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
-from amed_lightning.denoisers.encoded_prompts import tokens_of
-from amed_lightning.denoisers.guidance import OPEN_CLASS
+from amed_lightning.denoisers.encoded_prompts import Encoded, EncodedPrompts, text_encoder
 from amed_lightning.flow.model import Condition
-
-Embedding: TypeAlias = tuple[Float[Tensor, "tokens width"], Float[Tensor, "pooled"]]
-"""What a U-Net attends to, and the pooled answer, empty where there is one encoder."""
-KEPT = 1024
-"""Embeddings that are kept: more than the prompts of a batch, or every evaluation would encode them again."""
 
 
 class TextConditioning(nn.Module):
@@ -35,8 +25,9 @@ class TextConditioning(nn.Module):
         tokenizers: of the encoders.
         encoders: one ``CLIPTextModel``, or that and a ``CLIPTextModelWithProjection``.
         texts: the open condition's, empty or negative, then the prompts by number.
-        zeros_for_empty: the empty prompt's embedding is zero, as in SDXL, and not what the encoders make of it.
+        zeros_for_empty: the open condition's embedding is zero, as in SDXL, and not what the encoders make of it.
         image_size: height and width that a U-Net with two encoders is told.
+        identity: digest of the encoders.
 
     Attributes:
         cut: the numbers of prompts that are too long for an encoder, -1 for the open condition's.
@@ -51,43 +42,36 @@ class TextConditioning(nn.Module):
         texts: Sequence[str],
         zeros_for_empty: bool,
         image_size: tuple[int, int],
+        identity: str,
     ) -> None:
         super().__init__()
-        self.encoders, self.zeros_for_empty = nn.ModuleList(encoders), zeros_for_empty
-        tokenized = [
-            tokens_of(tokenizer, texts, min(tokenizer.model_max_length, encoder.config.max_position_embeddings))
+        self.zeros_for_empty = zeros_for_empty
+        parts = [
+            text_encoder(
+                tokenizer, encoder, texts, min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+            )
             for tokenizer, encoder in zip(tokenizers, encoders, strict=True)
         ]
-        self._tokens = [tokens.ids for tokens in tokenized]
-        self.cut = {position + OPEN_CLASS for tokens in tokenized for position in tokens.cut}
+        self.prompts = EncodedPrompts(parts, _of_one if len(parts) == 1 else _of_two, texts, identity)
+        self.cut = self.prompts.cut
         self.register_buffer("sizes", torch.tensor([*image_size, 0, 0, *image_size]), persistent=False)
-        self._embedding = lru_cache(KEPT)(self._encode)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiler would encode anew at every evaluation
     def forward(self, condition: Condition | None, batch: int) -> dict[str, Any]:
         """Return the U-Net's further arguments for a batch of prompts; None leaves all open."""
-        like = next(self.encoders.parameters())
-        numbers = [OPEN_CLASS] * batch if condition is None else condition.tolist()
-        embeddings = [self._embedding(number, like.device, like.dtype) for number in numbers]
-        tokens, pooled = map(torch.stack, zip(*embeddings, strict=True))
-        if len(self.encoders) == 1:
+        tokens, *pooled = self.prompts(condition, batch)
+        if not pooled:
             return {"encoder_hidden_states": tokens}
-        added = {"text_embeds": pooled, "time_ids": self.sizes.to(like.dtype).expand(batch, -1)}
+        if self.zeros_for_empty:
+            is_open = (torch.full((batch,), True) if condition is None else condition < 0).to(tokens.device)
+            tokens, pooled = tokens.masked_fill(is_open[:, None, None], 0), [pooled[0].masked_fill(is_open[:, None], 0)]
+        added = {"text_embeds": pooled[0], "time_ids": self.sizes.to(tokens.dtype).expand(batch, -1)}
         return {"encoder_hidden_states": tokens, "added_cond_kwargs": added}
 
-    def _encode(self, number: int, device: torch.device, dtype: torch.dtype) -> Embedding:
-        """Encode one prompt where the encoders are, and at their precision."""
-        with torch.autocast(device.type, enabled=False):
-            answers = [
-                encoder(texts[number - OPEN_CLASS][None].to(device), output_hidden_states=True)
-                for encoder, texts in zip(self.encoders, self._tokens, strict=True)
-            ]
-        if len(answers) == 1:
-            tokens = answers[0].last_hidden_state[0]
-            pooled = tokens.new_empty(0)
-        else:
-            tokens = torch.cat([answer.hidden_states[-2][0] for answer in answers], 1)
-            pooled = answers[-1].text_embeds[0]
-        if number == OPEN_CLASS and self.zeros_for_empty:
-            return torch.zeros_like(tokens), torch.zeros_like(pooled)
-        return tokens, pooled
+
+def _of_one(said: Sequence[Encoded]) -> tuple[Tensor, ...]:
+    return (said[0].said.last_hidden_state,)
+
+
+def _of_two(said: Sequence[Encoded]) -> tuple[Tensor, ...]:
+    first, second = (each.said for each in said)
+    return torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1), second.text_embeds

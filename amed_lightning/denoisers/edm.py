@@ -1,10 +1,11 @@
-"""EDM's published pickles (Karras et al. 2022): ``{"ema": EDMPrecond, ...}``, read without running them.
+"""EDM's and EDM2's published pickles (Karras et al. 2022, 2024): ``{"ema": EDMPrecond, ...}``, read and never run.
 
-The object's constructor arguments are the options of :class:`~amed_lightning.denoisers.ddpmpp.DDPMpp` or
-:class:`~amed_lightning.denoisers.adm.ADM`, and its tensors fit one to one. Its resampling filters are compared with the
-options' and dropped. A coefficient of the object itself that was left out is what the object's attribute of that name
-says, or else EDM's default; of its levels, which tools set anew, only the arguments count. ``use_fp16`` is left to the
-user's choice of arithmetic, and ``label_dropout`` is training's.
+The object's constructor arguments are the options of :class:`~amed_lightning.denoisers.ddpmpp.DDPMpp`,
+:class:`~amed_lightning.denoisers.adm.ADM` or :class:`~amed_lightning.denoisers.edm2.EDM2`, and its tensors fit one to
+one. Its resampling filters are compared with the options' and dropped. A coefficient of the object itself that was left
+out is what the object's attribute of that name says, or else EDM's default; of its levels, which tools set anew, only
+the arguments count. ``use_fp16`` is left to the user's choice of arithmetic; ``label_dropout`` and ``logvar_channels``
+are training's.
 
 ============ ==================================== ====================================================================
 object       around which network                 levels
@@ -13,6 +14,7 @@ EDMPrecond   EDM's own                            0.002 to 80, as AMED and EDM's
 VPPrecond    VP of Song et al. 2021, a baseline   those of times epsilon_t and 1
 VEPrecond    VE of Song et al. 2021, a baseline   0.02 to 100, unless it says otherwise
 iDDPMPrecond ADM, a baseline                      u_{M-1} to u_0 of its table, which is compared with the formula's
+Precond      EDM2's, its weights at unit length   0.002 to 80, as EDM2's sampler uses it
 ============ ==================================== ====================================================================
 """
 
@@ -26,6 +28,7 @@ import torch
 from torch import Tensor
 
 from amed_lightning.config import InputError, shown
+from amed_lightning.denoisers.edm2 import of_unit_length
 from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.layers import MEAN, kernel
 from amed_lightning.denoisers.model_card import ModelCard
@@ -33,7 +36,7 @@ from amed_lightning.denoisers.pickled_modules import TensorReader, held
 from amed_lightning.denoisers.pickles import read_pickle
 from amed_lightning.denoisers.preconditioning import IDDPM, VP
 
-ARCHITECTURES = {"SongUNet": "ddpmpp", "DhariwalUNet": "adm"}
+ARCHITECTURES = {"SongUNet": "ddpmpp", "DhariwalUNet": "adm", "UNet": "edm2"}
 BOTTLENECK_RESOLUTION = 8
 """Where features are taken, or else at the lowest resolution."""
 DEFAULT_LEVELS = range(4)
@@ -41,7 +44,7 @@ DEFAULT_LEVELS = range(4)
 LONGEST = 64
 """Entries of a list and letters of a word that an argument can have."""
 NO_NETWORK = "none of EDM's networks (name the model of an AMED predictor)"
-IRRELEVANT = ("use_fp16", "label_dropout")
+IRRELEVANT = ("use_fp16", "label_dropout", "logvar_channels")
 """Arguments that do not change the network here."""
 EDM_LEVELS = (0.002, 80.0)
 LAST_CONVOLUTIONS = ("model.out_conv.weight", "_aux_conv.weight")
@@ -62,6 +65,7 @@ class Wrapper(NamedTuple):
         levels: arguments that say between which levels it works, and their defaults.
         card: from all these numbers, what a card says of preconditioning and levels.
         tables: from the coefficients, the tensors that it keeps beside the network's.
+        weights: from its tensors, those of a denoiser.
     """
 
     preconditioning: str
@@ -70,6 +74,7 @@ class Wrapper(NamedTuple):
     levels: Numbers
     card: Callable[[Numbers, Numbers], dict[str, Any]]
     tables: Callable[[Numbers], dict[str, Tensor]] = lambda coefficients: {}
+    weights: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = dict
 
 
 def _edm(coefficients: Numbers, levels: Numbers) -> dict[str, Any]:
@@ -97,15 +102,17 @@ def _iddpm_tables(coefficients: Numbers) -> dict[str, Tensor]:
     return {"u": IDDPM(**coefficients).u}
 
 
+EDM_DEFAULTS: tuple[Numbers, Numbers] = {"sigma_data": 0.5}, {"sigma_min": 0.0, "sigma_max": math.inf}
 WRAPPERS = {
-    "EDMPrecond": Wrapper("edm", "DhariwalUNet", {"sigma_data": 0.5}, {"sigma_min": 0.0, "sigma_max": math.inf}, _edm),
+    "EDMPrecond": Wrapper("edm", "DhariwalUNet", *EDM_DEFAULTS, _edm),
     "VPPrecond": Wrapper("edm_vp", "SongUNet", {"beta_d": 19.9, "beta_min": 0.1, "M": 1000}, {"epsilon_t": 1e-5}, _vp),
     "VEPrecond": Wrapper("edm_ve", "SongUNet", {}, {"sigma_min": 0.02, "sigma_max": 100.0}, _ve),
     "iDDPMPrecond": Wrapper(
         "edm_iddpm", "DhariwalUNet", {"C_1": 0.001, "C_2": 0.008, "M": 1000}, {}, _iddpm, _iddpm_tables
     ),
+    "Precond": Wrapper("edm2", "UNet", *EDM_DEFAULTS, _edm, weights=of_unit_length),
 }
-"""EDM's table 1, column by column; the defaults are those of its constructors."""
+"""EDM's table 1, column by column, and EDM2's; the defaults are those of its constructors."""
 
 
 def read_edm(path: Path) -> StoredModel:
@@ -120,7 +127,7 @@ def read_edm(path: Path) -> StoredModel:
     content = read_pickle(path)
     try:
         network, kind, state = held(content, "ema", WRAPPERS, NO_NETWORK)
-        tensors = dict(TensorReader(path.stat().st_size).tensors(network))
+        tensors = WRAPPERS[kind].weights(dict(TensorReader(path.stat().st_size).tensors(network)))
         card = edm_card(_arguments(state), kind, state, _outputs(tensors))
         tables = WRAPPERS[kind].tables(card.preconditioning_options)
         weights = _without_filters(_without_tables(tensors, tables), card.network.get("resample_filter", MEAN))

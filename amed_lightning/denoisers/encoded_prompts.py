@@ -1,14 +1,17 @@
-"""Prompts as a transformer is told them: encoded by the folder's own text encoders.
+"""Prompts as a network is told them: encoded by the folder's own text encoders.
 
 Prompts become tokens when a model is made, since threads cannot share a tokenizer. A prompt is encoded once, by itself,
-at the precision in which the folder has the encoder, whatever the batch; the most recent embeddings are kept by the
-digest of encoders and prompt, so that all models of a process that come from the same files share them.
+at the precision of the encoder, whatever the batch. The most recent embeddings are kept, those of the largest batch at
+least, and all models that come from the same files share them.
+
+Where all prompts are encoded when a model is made, nothing is left of the encoders.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakValueDictionary
 
 import torch
 from jaxtyping import Int
@@ -18,7 +21,7 @@ from amed_lightning.denoisers.guidance import OPEN_CLASS
 from amed_lightning.flow.model import Condition
 
 KEPT = 256
-"""Embeddings that are kept; those of T5 have 2 to 4 MB."""
+"""Embeddings that are kept, or as many as a batch has if these are more; those of T5 have 2 to 4 MB."""
 
 
 class Encoded(NamedTuple):
@@ -34,33 +37,42 @@ class Encoded(NamedTuple):
 
 
 Embedding: TypeAlias = tuple[Tensor, ...]
-"""What a transformer is told of one prompt, without a dimension of the batch."""
+"""What a network is told of one prompt, without a dimension of the batch."""
 Answer: TypeAlias = Callable[[Sequence[Encoded]], tuple[Tensor, ...]]
 """Makes it, with a batch of 1, of what the encoders say."""
 
 
 class Remembered:
-    """The most recent embeddings of a process."""
+    """The most recent embeddings of some encoders."""
 
-    def __init__(self, kept: int) -> None:
-        self.kept, self.lock = kept, Lock()
+    def __init__(self) -> None:
+        self.kept, self.lock = KEPT, Lock()
         self.known: OrderedDict[object, Embedding] = OrderedDict()
 
-    def get(self, key: object, make: Callable[[], Embedding]) -> Embedding:
-        """Return what is known under a key, or make it."""
+    def all(self, keys: Sequence[object], make: Callable[[int], Embedding]) -> list[Embedding]:
+        """Return a batch's embeddings.
+
+        Args:
+            keys: of its prompts.
+            make: from a place among them, the embedding of one that is not known.
+        """
         with self.lock:
-            if key in self.known:
+            found = {key: self.known[key] for key in keys if key in self.known}
+        for place, key in enumerate(keys):
+            if key not in found:
+                found[key] = make(place)  # two threads may make the same, which is the same
+        with self.lock:
+            self.kept = max(self.kept, len(found))
+            self.known.update(found)
+            for key in found:
                 self.known.move_to_end(key)
-                return self.known[key]
-        made = make()  # two threads may make the same, which is the same
-        with self.lock:
-            self.known[key] = made
             while len(self.known) > self.kept:
                 self.known.popitem(last=False)
-        return made
+        return [found[key] for key in keys]
 
 
-EMBEDDINGS = Remembered(KEPT)
+REMEMBERED: WeakValueDictionary[str, Remembered] = WeakValueDictionary()
+"""By the identity of encoders, while a model has them."""
 
 
 class Tokens(NamedTuple):
@@ -135,7 +147,7 @@ def text_encoder(tokenizer: Any, encoder: Any, texts: Sequence[str], length: int
 
 
 class EncodedPrompts(nn.Module):
-    """The prompts of a model, as its transformer is told them.
+    """The prompts of a model, as its network is told them.
 
     Args:
         encoders: each with the same prompts, the first of which is that of the open condition.
@@ -149,21 +161,46 @@ class EncodedPrompts(nn.Module):
 
     def __init__(self, encoders: Sequence[TextEncoder], answer: Answer, texts: Sequence[str], identity: str) -> None:
         super().__init__()
-        self.encoders, self.answer = nn.ModuleList(encoders), answer
-        self.texts, self.identity = list(texts), identity
+        self.encoders, self.answer, self.texts = nn.ModuleList(encoders), answer, list(texts)
         self.cut = {number for encoder in encoders for number in encoder.cut}
+        self.remembered = REMEMBERED.setdefault(identity, Remembered())
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiler would encode anew at every evaluation
     def forward(self, condition: Condition | None, batch: int) -> tuple[Tensor, ...]:
-        """Return what the transformer is told of a batch of prompts; None leaves all open."""
-        numbers = [OPEN_CLASS] * batch if condition is None else condition.tolist()
-        return tuple(map(torch.stack, zip(*map(self._embedding, numbers), strict=True)))
+        """Return what the network is told of a batch of prompts; None leaves all open."""
+        return self._told([0] * batch if condition is None else (condition - OPEN_CLASS).tolist())
 
-    def _embedding(self, number: int) -> Embedding:
-        position, like = number - OPEN_CLASS, next(self.encoders.parameters())
-        key = (self.identity, position == 0, self.texts[position], like.device, like.dtype)
-        return EMBEDDINGS.get(key, lambda: self._encode(position, like.device))
+    def encoded(self) -> "FixedPrompts":
+        """Return all prompts as they are told, without their encoders."""
+        with torch.inference_mode(False), torch.no_grad():
+            return FixedPrompts(self._told(range(len(self.texts))))
+
+    def _told(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
+        like = next(self.encoders.parameters())
+        keys = [(position == 0, self.texts[position], like.device, like.dtype) for position in positions]
+        embeddings = self.remembered.all(keys, lambda place: self._encode(positions[place], like.device))
+        return tuple(map(torch.stack, zip(*embeddings, strict=True)))
 
     def _encode(self, position: int, device: torch.device) -> Embedding:
         with torch.autocast(device.type, enabled=False):
             return tuple(each[0] for each in self.answer([encoder(position) for encoder in self.encoders]))
+
+
+class FixedPrompts(nn.Module):
+    """Prompts that were encoded already.
+
+    Args:
+        told: what the network is told of all of them, the open condition's first.
+    """
+
+    def __init__(self, told: Sequence[Tensor]) -> None:
+        super().__init__()
+        self._names = [f"told_{number}" for number in range(len(told))]
+        for name, each in zip(self._names, told, strict=True):
+            self.register_buffer(name, each, persistent=False)
+
+    def forward(self, condition: Condition | None, batch: int) -> tuple[Tensor, ...]:
+        """Return what the network is told of a batch of prompts; None leaves all open."""
+        told = [self.get_buffer(name) for name in self._names]
+        positions = torch.zeros(batch, dtype=torch.int64) if condition is None else condition - OPEN_CLASS
+        return tuple(each[positions.to(each.device)] for each in told)

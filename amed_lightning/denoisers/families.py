@@ -1,9 +1,11 @@
 """Published models under the names of their families, from a published file or what ``convert`` made of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from amed_lightning.config import InputError, Spec
+from amed_lightning.config import InputError, Spec, digest
+from amed_lightning.denoisers.diffusers_network import LatentDecoder
 from amed_lightning.denoisers.files import StoredModel
 from amed_lightning.denoisers.guidance import classifier_guided
 from amed_lightning.denoisers.openai import told
@@ -20,8 +22,11 @@ FAMILIES = {
     "edm_vp": "edm",
     "edm_ve": "edm",
     "edm_iddpm": "edm",
+    "edm2": "edm2",
 }
 """The name that takes models of each preconditioning."""
+LATENT_MEAN, LATENT_STD, LATENT_SCALING = (5.81, 3.25, 0.12, -2.15), (4.17, 4.62, 3.71, 3.28), 0.5
+"""Of the autoencoder's own latents as EDM2 has them, and the deviation that its network's have."""
 
 
 def edm(path: str) -> DiffusionModel:
@@ -31,6 +36,44 @@ def edm(path: str) -> DiffusionModel:
         path: of its ``.pkl``, or of the ``.json`` that ``convert`` made of it.
     """
     return of_family("edm", read_published(Path(path))).model()
+
+
+def edm2(path: str, autoencoder: str | None = None) -> DiffusionModel:
+    """One of EDM2's networks, of pixels or of latents.
+
+    Args:
+        path: of its ``.pkl``, or of the ``.json`` that ``convert`` made of it.
+        autoencoder: of a network of latents: the folder of an ``AutoencoderKL`` in diffusers' layout. EDM2's is
+            ``stabilityai/sd-vae-ft-mse``.
+    """
+    model = of_family("edm2", read_published(Path(path))).model()
+    if (autoencoder is not None) != (model.shape[0] == len(LATENT_MEAN)):
+        missing = (
+            "is of latents; give it its `autoencoder`"
+            if autoencoder is None
+            else "is of pixels; leave `autoencoder` out"
+        )
+        raise InputError(f"{path}: the network of {model.shape[0]} channels {missing}")
+    return model if autoencoder is None else _decoded(model, Path(autoencoder))
+
+
+def _decoded(model: DiffusionModel, folder: Path) -> DiffusionModel:
+    """Give a model of EDM2's latents their decoder; what reads it takes seconds to import."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; an autoencoder is one, with config.json and weights in it")
+    try:
+        from amed_lightning.denoisers.diffusers_folder import Folder
+    except ImportError as error:
+        raise InputError(f"{folder}: an autoencoder needs the extra diffusers ({error})") from error
+    source, part = Folder(folder.resolve().parent), folder.resolve().name
+    autoencoder = source.module(part, "AutoencoderKL")
+    if autoencoder.config.latent_channels != model.shape[0]:
+        raise InputError(f"{folder}: latents of {autoencoder.config.latent_channels} channels, and the network has 4")
+    return replace(
+        model,
+        decoder=LatentDecoder(autoencoder, model.shape, LATENT_SCALING, LATENT_MEAN, LATENT_STD).eval(),
+        digest=digest([model.digest, source.read[part]]),
+    )
 
 
 def consistency(

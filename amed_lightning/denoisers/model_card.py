@@ -10,6 +10,7 @@ from torch import nn
 from amed_lightning.config import InputError, build, registered
 from amed_lightning.denoisers.adm import ADM, NoisyClassifier
 from amed_lightning.denoisers.ddpmpp import DDPMpp
+from amed_lightning.denoisers.edm2 import EDM2
 from amed_lightning.denoisers.preconditioning import (
     EDM,
     IDDPM,
@@ -27,6 +28,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "ddpmpp": DDPMpp,
     "adm": ADM,
     "noisy_classifier": NoisyClassifier,
+    "edm2": EDM2,
 }
 PRECONDITIONINGS: dict[str, Callable[..., Preconditioning]] = {
     "edm": EDM,
@@ -36,6 +38,7 @@ PRECONDITIONINGS: dict[str, Callable[..., Preconditioning]] = {
     "edm_vp": VP,
     "edm_ve": VE,
     "edm_iddpm": IDDPM,
+    "edm2": EDM,
 }
 IMPLIED: dict[str, Any] = {"architecture": "ddpmpp", "preconditioning": "edm", "preconditioning_options": {}}
 """What a card leaves out: the first cards knew nothing else, and their digests name stores and predictors."""

@@ -21,6 +21,9 @@ NAMES = frozenset(
         "numpy.dtype",
         "numpy._core.multiarray.scalar",
         "numpy.core.multiarray.scalar",
+        "numpy._core.multiarray._reconstruct",
+        "numpy.core.multiarray._reconstruct",
+        "numpy.ndarray",
         "torch.BFloat16Storage",
         "torch.DoubleStorage",
         "torch.FloatStorage",
@@ -34,7 +37,7 @@ NAMES = frozenset(
         "torch_utils.persistence._reconstruct_persistent_obj",
     }
 )
-"""What EDM's and AMED's pickles name, as far as it is known."""
+"""What EDM's, EDM2's and AMED's pickles name, as far as it is known."""
 SAMPLER = re.compile(r"solvers_amed\.\w+_sampler")
 """AMED's loss names its student's and its teacher's function."""
 MAPPINGS = {"collections.OrderedDict", "dnnlib.util.EasyDict"}

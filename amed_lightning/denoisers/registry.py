@@ -1,13 +1,14 @@
 """The models that configurations call by name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from amed_lightning.config import InputError, Spec, build, complete, registered
 from amed_lightning.denoisers.diffusers_models import latent_diffusion, stable_diffusion
-from amed_lightning.denoisers.families import consistency, edm, guided_diffusion, of_family
+from amed_lightning.denoisers.families import consistency, edm, edm2, guided_diffusion, of_family
 from amed_lightning.denoisers.files import load_model, read_model, without_labels
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.guidance import Manner, auto_guided, classifier_free
@@ -125,6 +126,7 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
     "thresholded": thresholding,
     "pooled": pooling,
     "edm": edm,
+    "edm2": edm2,
     "consistency": consistency,
     "guided_diffusion": guided_diffusion,
     "latent_diffusion": latent_diffusion,
@@ -134,6 +136,9 @@ DENOISERS: dict[str, Callable[..., DiffusionModel]] = {
 }
 WRAPPERS: dict[str, Callable[..., DiffusionModel]] = {
     "guided": lambda model, scale, interval, rescale: classifier_free(model, scale, Manner(interval, rescale)),
+    "autoguided": lambda model, weak, scale, interval, rescale: auto_guided(
+        model, replace(outline(weak), prompts=model.prompts), scale, Manner(interval, rescale)
+    ),  # outlines do not know prompts
     "thresholded": thresholded,
     "pooled": pooled,
 }

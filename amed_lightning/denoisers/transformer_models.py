@@ -1,7 +1,7 @@
 """Transformers in diffusers' layout, by the pipeline that a folder names: each family is one entry of ``FAMILIES``.
 
-Weights and states: a model of p parameters takes 2 p bytes where its folder has half precision, and 4 p else. All text
-encoders stay beside the network; a prompt is encoded once.
+Weights and states: a model of p parameters takes 2 p bytes where its folder has half precision, and 4 p else. Text
+encoders stay beside the network, unless all prompts are encoded when it is made.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,11 @@ from amed_lightning.denoisers import (
 )
 from amed_lightning.denoisers.diffusers_keys import TRANSFORMER_PIPELINE
 from amed_lightning.denoisers.diffusers_models import clipped_at, report_cut
+from amed_lightning.denoisers.encoded_prompts import EncodedPrompts
 from amed_lightning.denoisers.guidance import Manner, classifier_free, require_unused
 from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.denoisers.prompts import Source, prompt_lists
+from amed_lightning.denoisers.transformer import Conditioning
 from amed_lightning.denoisers.transformer_family import Asked, Family
 from amed_lightning.flow.model import DiffusionModel
 
@@ -47,6 +49,8 @@ def transformer(
     interval: tuple[float, float] | None = None,
     rescale: float = 0.0,
     variant: str | None = None,
+    free_encoders: bool = False,
+    tiling: bool = False,
 ) -> DiffusionModel:
     """A diffusion transformer: Stable Diffusion 3 and 3.5, FLUX.1, DiT, PixArt or SANA.
 
@@ -60,6 +64,9 @@ def transformer(
         interval: of levels sigma outside which the model is not guided, at half the cost.
         rescale: how far an image's deviation becomes that of the unguided one, 0 to 1.
         variant: of a folder's weights, such as fp16; a part that lacks it has the plain ones.
+        free_encoders: encode all prompts when the model is made, on the processor, and keep no text encoder; each takes
+            some 2 to 4 MB then.
+        tiling: decode a large latent in tiles that overlap, as diffusers does it: less memory, slightly other images.
     """
     manner = Manner(interval, rescale)
     lists = prompt_lists(prompts or {})
@@ -68,9 +75,15 @@ def transformer(
     name = source.config("model_index.json")["_class_name"]
     family = FAMILIES[name](source, Asked(lists.texts, negative, guidance, resolution))
     report_cut(lists, family.cut)
+    read = dict(source.read)
+    if free_encoders:
+        family.network.conditioning = _encoded(source, family.network.conditioning)
+    if tiling:
+        family.decoder.autoencoder.enable_tiling()
+        read["tiling"] = digest(tiling)
     model = DiffusionModel(
         Preconditioned(family.network, family.preconditioning).eval().requires_grad_(False),
-        digest([name, family.network.shape, source.read]),
+        digest([name, family.network.shape, read]),
         family.network.shape,
         family.noise_range,
         family.network.feature_size,
@@ -83,6 +96,13 @@ def transformer(
     else:
         require_unused(manner, negative)
     return clipped_at(model, family.clip)
+
+
+def _encoded(source: "Folder", conditioning: Conditioning) -> Conditioning:
+    """Encode all prompts of a model."""
+    if not isinstance(conditioning, EncodedPrompts):
+        raise InputError(f"{source.path}: it has no text encoders; leave `free_encoders` out")
+    return conditioning.encoded()
 
 
 def _open(path: str, variant: str | None) -> "Folder":

@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import torch
 import yaml
 
 from amed_lightning.denoisers.zoo.card import ZOO, card_names
+from amed_lightning.noise.shift import dynamic_shift
 
-from ..denoisers import originals, pipelines
+from ..denoisers import originals, pipelines, transformers
 from ..denoisers.published import (
     EDM_CONDITIONAL,
     EDM_UNCONDITIONAL,
@@ -25,11 +27,13 @@ from ..denoisers.published import (
 )
 
 CLASSES = 10
+TRAINING_PROMPTS = ["a house", "two trees", "the sea"]
+"""Nobody publishes a list."""
 
 
-def shrink(zoo: Path, cache: Path) -> None:
-    """Write every card to a folder of cards, and its files to a cache."""
-    for name in card_names():
+def shrink(zoo: Path, cache: Path, names: Iterable[str] | None = None) -> None:
+    """Write cards to a folder of cards, all that are shipped unless some are named, and their files to a cache."""
+    for name in names or card_names():
         content = yaml.safe_load((ZOO / f"{name}.yaml").read_text())
         for file in content["files"].values():
             file |= {"sha256": None, "size": None}
@@ -62,8 +66,39 @@ def _write(content: dict[str, Any], files: dict[str, Path], zoo: Path, folder: P
             shutil.copytree(pipeline, zoo / content["name"], ignore=shutil.ignore_patterns("*.safetensors"))
         case "stable_diffusion":
             facts |= {"shape": [4, 8, 8], "image_shape": [3, 16, 16], "feature_size": 16}
-            content["model"]["prompts"]["training"] = ["a house", "two trees", "the sea"]  # nobody publishes a list
+            content["model"]["prompts"]["training"] = TRAINING_PROMPTS
             _write_stable_diffusion(pipelines.stable_diffusion(folder / "pipeline"), files)
+        case "transformer":
+            make, options, own_facts = TRANSFORMERS[content["name"]]
+            facts |= {"shape": [4, 8, 8], "image_shape": [3, 16, 16], "feature_size": 16} | own_facts
+            content["model"] |= options | {"path": str(make(folder / "pipeline"))}
+            content["model"]["prompts"]["training"] = TRAINING_PROMPTS
+            files["prompts"].write_text("text\na dog\na cat\n")
+
+
+def _sana(folder: Path) -> Path:
+    """Write SANA in half precision as a variant, with the scheduler of the published folder."""
+    parts = diffusers.SanaPipeline.from_pretrained(
+        transformers.sana(folder / "whole"), local_files_only=True, dtype=torch.bfloat16
+    )
+    parts.scheduler = diffusers.DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    parts.save_pretrained(folder / "halved", variant="bf16")
+    return folder / "halved"
+
+
+SMALL_SHIFT = dynamic_shift(16)
+TRANSFORMERS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], dict[str, Any]]] = {
+    "sd35_medium": (transformers.sd3, {}, {}),
+    "flux_dev": (
+        transformers.flux,
+        {"resolution": 16},
+        {"shift": SMALL_SHIFT, "sigma_min": SMALL_SHIFT / 999, "sigma_max": SMALL_SHIFT * 999},
+    ),
+    "sana": (_sana, {}, {"feature_size": 64}),
+}
+"""By card: what writes a tiny folder, and what the card has to say of it."""
 
 
 def _write_latent_diffusion(folder: Path, path: Path, member: str) -> None:

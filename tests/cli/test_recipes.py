@@ -9,12 +9,12 @@ from amed_lightning.config import build
 from amed_lightning.denoisers.registry import outline
 from amed_lightning.denoisers.zoo import card as card_module
 from amed_lightning.denoisers.zoo import local as local_module
-from amed_lightning.denoisers.zoo.card import card_names
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for, network_runs
 
+from ..denoisers.zoo.cards import figured as card_names
 from ..recipes import content_of
 from . import shrunken
 from .command import call
@@ -164,7 +164,7 @@ class TestUnions:
 def places(tmp_path_factory):
     """Cards of tiny networks, and the cache that has their files."""
     zoo, cache = tmp_path_factory.mktemp("zoo"), tmp_path_factory.mktemp("cache")
-    shrunken.shrink(zoo, cache)
+    shrunken.shrink(zoo, cache, card_names())
     return zoo, cache
 
 

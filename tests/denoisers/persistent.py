@@ -67,7 +67,7 @@ def edm_object(
             if part not in module._modules:
                 module._modules[part] = _module(path[: depth + 1], arguments)
             module = module._modules[part]
-        if last in ("resample_filter", "freqs", "u"):
+        if last in ("resample_filter", "freqs", "phases", "u"):
             module.register_buffer(last, value)
         else:
             module._parameters[last] = nn.Parameter(value, requires_grad=False)
@@ -76,9 +76,9 @@ def edm_object(
 
 def _module(path: list[str], arguments: Mapping[str, Any]) -> nn.Module:
     """Return an empty module of the class that stands at this place of a network."""
-    if path == ["model"]:
-        return Persistent(arguments["model_type"], {"seen": True})
-    if path in (["model", "enc"], ["model", "dec"]):
+    if path in (["model"], ["unet"]):
+        return Persistent(arguments.get("model_type", "UNet"), {"seen": True})
+    if path[1:] in (["enc"], ["dec"]):
         return nn.ModuleDict()
     if len(path) == 3 and "block" in path[-1]:
         block = Persistent("UNetBlock")
@@ -88,6 +88,14 @@ def _module(path: list[str], arguments: Mapping[str, Any]) -> nn.Module:
     layer.init_weight, layer.bias = np.float64(1e-5), None
     layer.register_buffer("resample_filter", None)
     return layer
+
+
+def latents_object() -> Persistent:
+    """Return what EDM2's networks of latents are pickled beside: their encoder, with arrays of numpy."""
+    encoder = Persistent("StabilityVAEEncoder")
+    encoder.vae_name, encoder._vae = "stabilityai/sd-vae-ft-mse", None
+    encoder.scale, encoder.bias = np.float32([0.12, 0.11, 0.13, 0.15]), np.float32([-0.7, -0.35, -0.02, 0.33])
+    return encoder
 
 
 def predictor_object(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> Persistent:

@@ -17,7 +17,7 @@ from amed_lightning.denoisers.edm import edm_card
 from amed_lightning.denoisers.layers import Resample
 from amed_lightning.denoisers.untold import Untold
 
-from .persistent import edm_object, loss_object, predictor_object, write_pickle
+from .persistent import edm_object, latents_object, loss_object, predictor_object, write_pickle
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -32,6 +32,8 @@ DDPMPP |= {"embedding_type": "positional", "encoder_type": "standard", "decoder_
 DDPMPP |= {"channel_mult_noise": 1, "resample_filter": [1, 1], "dropout": 0.13}
 CIFAR10 = DDPMPP | {"img_resolution": 32, "channel_mult": [2, 2, 2]}
 FFHQ = DDPMPP | {"img_resolution": 64, "channel_mult": [1, 2, 2, 2], "dropout": 0.05}
+EDM2 = {"img_resolution": 16, "img_channels": 3, "label_dim": 10, "use_fp16": True, "model_channels": 32}
+EDM2 |= {"channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [8], "channels_per_head": 32, "dropout": 0.1}
 IMAGENET64 = {"img_resolution": 64, "img_channels": 3, "label_dim": 1000, "use_fp16": True, "dropout": 0.1}
 IMAGENET64 |= {"model_type": "DhariwalUNet", "model_channels": 192, "channel_mult": [1, 2, 3, 4]}
 """The constructor's arguments of EDM's published networks."""
@@ -85,6 +87,26 @@ def edm_unconditional(folder: Path, seed: int = 0) -> Path:
 def edm_conditional(folder: Path, seed: int = 0) -> Path:
     """Write an ADM of ten classes as EDM publishes it."""
     return write_edm(folder / "edm-tiny-16x16-cond-adm.pkl", EDM_CONDITIONAL, seed)
+
+
+def edm2(folder: Path, seed: int = 0, **changes: Any) -> Path:
+    """Write one of EDM2's networks of ten classes as it is published, in half precision."""
+    arguments = EDM2 | changes
+    state = edm2_state(arguments, seed)
+    return write_pickle(
+        folder / "edm2-tiny-16x16.pkl",
+        lambda: {"encoder": latents_object(), "ema": edm_object(arguments, state, kind="Precond")},
+    )
+
+
+def edm2_state(arguments: Mapping[str, Any], seed: int = 0) -> dict[str, Tensor]:
+    """Draw the tensors of an EDM2 file: rows of whatever length, and what training's loss keeps beside the network."""
+    with torch.device("meta"):
+        module = edm_card(arguments, "Precond").denoiser().model
+    shapes = {f"unet.{name}": tuple(value.shape) for name, value in module.state_dict().items()}
+    shapes |= {"logvar_fourier.freqs": (128,), "logvar_fourier.phases": (128,), "logvar_linear.weight": (1, 128)}
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(shape, generator=generator).half() for name, shape in shapes.items()}
 
 
 def consistency(folder: Path, seed: int = 0) -> Path:

@@ -213,7 +213,7 @@ class TestFeatures:
     def test_a_compiled_denoiser_has_the_same_and_encodes_no_prompt_twice(self, tiny):
         model, other = text(tiny["sdxl"]), text(tiny["sdxl"])
         compiled = torch.compile(other.denoiser, backend="eager")
-        encoders = other.denoiser.denoiser.model.conditioning.encoders
+        encoders = other.denoiser.denoiser.model.conditioning.prompts.encoders
         with watched(encoders[0]) as runs, torch.no_grad():
             for factor in (1, -1):
                 question = factor * noise(model), SIGMA, torch.tensor([1, 2, 1])
@@ -246,7 +246,7 @@ class TestGuidance:
 class TestEmbeddings:
     def test_a_prompt_is_encoded_once_for_all_evaluations(self, tiny):
         model = text(tiny["stable_diffusion"])
-        (encoder,) = model.denoiser.denoiser.model.conditioning.encoders
+        (encoder,) = model.denoiser.denoiser.model.conditioning.prompts.encoders
         with watched(encoder) as runs, torch.no_grad():
             for condition in ([1, 2, 1], [2, 1, 3], [3, 3, 3]):
                 model.denoiser(noise(model), SIGMA, torch.tensor(condition))

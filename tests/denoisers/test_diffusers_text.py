@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from amed_lightning.denoisers import diffusers_models
+from amed_lightning.denoisers import diffusers_models, encoded_prompts
 from amed_lightning.denoisers.guidance import OPEN_CLASS
 
 from .loading import CAPTIONS, PROMPTS, copied, text
@@ -43,6 +43,20 @@ def test_a_prompt_is_as_long_as_tokenizer_and_encoder_both_take(tiny, tmp_path, 
         answers = conditioning(torch.tensor([OPEN_CLASS, 0, 3]), 3)["encoder_hidden_states"]
     for answer, prompt in zip(answers, ["", *PROMPTS["training"], LONG], strict=True):
         torch.testing.assert_close(answer, encoded(folder, prompt, length))
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "sdxl"])
+def test_a_batch_of_more_prompts_than_are_kept_is_encoded_once(tiny, name, monkeypatch, tmp_path):
+    monkeypatch.setattr(encoded_prompts, "KEPT", 2)
+    parts = [part.name for part in tiny[name].glob("tokenizer*")]
+    folder = copied(tiny[name], tmp_path, **{f"{part}__tokenizer_config": {"model_max_length": 12} for part in parts})
+    prompts = conditioning_of(text(folder)).prompts
+    runs = []
+    for encoder in prompts.encoders:
+        encoder.register_forward_hook(lambda *said: runs.append(said))
+    for _ in range(2):
+        prompts(torch.tensor([OPEN_CLASS, 0, 1, 2, 0]), 5)
+    assert len(runs) == 4 * len(prompts.encoders)
 
 
 def test_each_list_says_once_how_many_prompts_are_cut_off(tiny, capsys):

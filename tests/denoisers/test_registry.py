@@ -39,6 +39,7 @@ def specs(tmp_path_factory):
     return {
         "ddpmpp": {"name": "edm", "path": str(published.edm_unconditional(folder))},
         "adm": {"name": "edm", "path": str(published.edm_conditional(folder))},
+        "edm2": {"name": "edm2", "path": str(published.edm2(folder))},
         "consistency": {"name": "consistency", "path": str(published.consistency(folder)), **TINY_OPTIONS},
         "guided": {"name": "guided_diffusion", "path": str(network), **TINY_OPTIONS},
         "classifier": {"name": "guided_diffusion", "path": str(network), "classifier": str(judge), "scale": 2.0}
@@ -46,7 +47,7 @@ def specs(tmp_path_factory):
     }
 
 
-FAMILIES = ["ddpmpp", "adm", "consistency", "guided", "classifier"]
+FAMILIES = ["ddpmpp", "adm", "edm2", "consistency", "guided", "classifier"]
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
@@ -99,7 +100,12 @@ class TestNames:
         assert answer(before).image.equal(answer(after).image)
 
     def test_models_of_another_name_are_refused_with_it(self, specs):
-        for family, name in (("ddpmpp", "consistency"), ("consistency", "edm"), ("guided", "consistency")):
+        for family, name in (
+            ("ddpmpp", "consistency"),
+            ("edm2", "consistency"),
+            ("consistency", "edm"),
+            ("guided", "consistency"),
+        ):
             right = specs[family]["name"]
             with pytest.raises(InputError, match=f"name it as '{right}'"):
                 model(specs[family], name=name) if name != "edm" else model(

@@ -11,7 +11,7 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch.nn.functional import adaptive_avg_pool2d
 
 from amed_lightning.config import InputError, build
-from amed_lightning.denoisers import diffusers_models
+from amed_lightning.denoisers import diffusers_models, encoded_prompts
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import DENOISERS
@@ -330,6 +330,31 @@ class TestPrompts:
                     model.denoiser(noise_for(model).float(), torch.tensor(0.7, dtype=torch.float64), condition)
         assert len(runs) == 3 * (len(CAPTIONS) + 1)
 
+    def test_a_batch_of_more_prompts_than_are_kept_is_encoded_once(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(encoded_prompts, "KEPT", 2)
+        conditioning = network_of(loaded(transformers.sd3(tmp_path, shift=2.25))).conditioning
+        runs = []
+        for encoder in conditioning.encoders:
+            encoder.register_forward_hook(lambda *said: runs.append(said))
+        for numbers in ([-1, 0, 1, 2], [0, 1], [-1, 0, 1, 2]):
+            with torch.no_grad():
+                conditioning(torch.tensor(numbers), len(numbers))
+        assert len(runs) == 3 * 4
+
+    @pytest.mark.parametrize("make", ["sd3", "flux", "pixart", "sana"])
+    def test_encoders_that_are_let_go_have_said_what_they_would_have(self, tiny, make):
+        model, freed = loaded(tiny[make], resolution=16), loaded(tiny[make], resolution=16, free_encoders=True)
+        assert freed.digest == model.digest
+        network = network_of(freed)
+        assert {name.partition(".")[0] for name, _ in network.named_parameters()} == {"transformer"}
+        condition = torch.tensor([2, 0, 1])
+        x, sigma = noise_for(model).float(), torch.tensor(0.7, dtype=torch.float64)
+        with torch.no_grad():
+            answers = [each.denoiser(x, sigma, condition).image for each in (model, freed)]
+            opened = [network_of(each).conditioning(None, 3) for each in (model, freed)]
+        assert answers[0].equal(answers[1])
+        assert all(kept.equal(told) for kept, told in zip(*opened, strict=True))
+
     def test_one_prompt_is_not_another_s(self, tiny):
         conditioning = network_of(loaded(tiny["sd3"])).conditioning
         opened, first, second = conditioning(torch.tensor([-1, 1, 2]), 3)[0]
@@ -346,6 +371,23 @@ class TestPrompts:
         assert "negative" not in capsys.readouterr().err
         loaded(tiny["sd3"], negative="cat " * 40, prompts={"evaluation": ["dog"]})
         assert "negative: the prompt has more tokens" in capsys.readouterr().err
+
+
+class TestTiles:
+    @pytest.mark.parametrize("make", ["sd3", "sana"])
+    def test_a_large_latent_is_decoded_in_tiles_as_diffusers_does_it(self, tiny, make):
+        plain, tiled = (loaded(tiny[make], resolution=1088, tiling=tiling) for tiling in (False, True))
+        assert plain.digest != tiled.digest
+        kind = diffusers.AutoencoderKL if make == "sd3" else diffusers.AutoencoderDC
+        autoencoder = kind.from_pretrained(tiny[make] / "vae").eval()
+        autoencoder.enable_tiling()
+        size = (24, 24) if make == "sd3" else (520, 264)
+        latents = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            own = latents / autoencoder.config.scaling_factor + (autoencoder.config.get("shift_factor") or 0)
+            expected, images = autoencoder.decode(own).sample, tiled.decode(latents)
+            torch.testing.assert_close(images, expected)
+            assert not images.allclose(plain.decode(latents), atol=1e-3)
 
 
 class TestLevels:
@@ -381,7 +423,7 @@ def test_the_page_counts_the_parameters_of_published_sizes():
     page = (Path(__file__).parents[2] / "docs/models.md").read_text()
     for name, (network, beside) in networks.items():
         billions = sum(weights.numel() for weights in network.parameters()) / 1e9 + beside
-        (row,) = [line for line in page.splitlines() if line.startswith("|") and name in line]
+        (row,) = [line for line in page.splitlines() if line.startswith("|") and f"| {name}" in line]
         assert f"| {billions:.1f} billion" in row
         assert f"| {billions * (4 if name == 'DiT-XL/2' else 2):.1f} GB" in row
 
@@ -417,6 +459,10 @@ class TestRefusal:
     def test_a_flux_that_is_told_no_guidance_takes_none(self, tmp_path):
         with pytest.raises(InputError, match="guidance_embeds is false: this model is told no guidance"):
             loaded(transformers.flux(tmp_path, guidance_embeds=False), guidance=2.0)
+
+    def test_encoders_that_are_not_there_cannot_be_let_go(self, tiny):
+        with pytest.raises(InputError, match="it has no text encoders; leave `free_encoders` out"):
+            loaded(tiny["dit"], prompts=None, free_encoders=True)
 
     def test_a_single_file(self, tiny):
         with pytest.raises(InputError, match="a single file; a transformer is read from a folder"):

@@ -63,6 +63,7 @@ class Facts:
         cost: network runs per evaluation.
         betas: first and last of a discrete-time model's scaled-linear betas.
         image_shape: channels, height, width of a decoded sample, where samples are latents.
+        shift: of a flow's times, 1 for none.
     """
 
     shape: tuple[int, int, int]
@@ -73,6 +74,7 @@ class Facts:
     cost: int = 1
     betas: tuple[float, float] | None = None
     image_shape: tuple[int, int, int] | None = None
+    shift: float = 1.0
 
 
 @dataclass(frozen=True)

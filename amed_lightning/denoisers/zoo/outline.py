@@ -88,11 +88,12 @@ def require_facts(model: DiffusionModel, card: Card) -> None:
         found, said = getattr(model, name), getattr(expected, name)
         if found != said:
             raise InputError(f"card '{card.name}': the files hold a model whose {name} is {found}, not {said}")
-    ends = [(m.noise_range.sigma_min, m.noise_range.sigma_max) for m in (model, expected)]
-    if not all(math.isclose(found, said, rel_tol=1e-3) for found, said in zip(*ends, strict=True)):
-        raise InputError(f"card '{card.name}': the files hold a model of levels {ends[0]}, not {ends[1]}")
+    for name in ("sigma_min", "sigma_max", "shift"):
+        found, said = (getattr(m.noise_range, name) for m in (model, expected))
+        if not math.isclose(found, said, rel_tol=1e-3):
+            raise InputError(f"card '{card.name}': the files hold a model whose {name} is {found:.6g}, not {said:.6g}")
 
 
 def _noise_range(facts: Facts) -> NoiseRange:
     log_alphas = None if facts.betas is None else scaled_linear_log_alphas(*facts.betas)
-    return NoiseRange(facts.sigma_min, facts.sigma_max, log_alphas)
+    return NoiseRange(facts.sigma_min, facts.sigma_max, log_alphas, facts.shift)

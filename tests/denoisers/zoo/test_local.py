@@ -129,7 +129,7 @@ class TestPretrained:
             ({"shape": [3, 8, 8]}, r"whose shape is \(1, 8, 8\), not \(3, 8, 8\)"),
             ({"feature_size": 64}, "whose feature_size is 1, not 64"),
             ({"num_classes": 10}, "whose num_classes is 0, not 10"),
-            ({"sigma_max": 150.0}, r"of levels \(0.002, 80.0\), not \(0.002, 150.0\)"),
+            ({"sigma_max": 150.0}, "whose sigma_max is 80, not 150"),
         ],
     )
     def test_another_model_than_its_card_describes_is_refused(self, tmp_path, facts, message):
