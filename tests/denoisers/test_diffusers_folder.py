@@ -36,7 +36,11 @@ def saved_as(folder, variant, parts=PARTS, dtype=torch.float16, keep=False, **op
 
 def weights_of(model):
     network = model.denoiser.denoiser.model
-    return [*network.unet.parameters(), *network.conditioning.prompts.encoders.parameters(), *model.decoder.parameters()]
+    return [
+        *network.unet.parameters(),
+        *network.conditioning.prompts.encoders.parameters(),
+        *model.decoder.parameters(),
+    ]
 
 
 def files(folder):
