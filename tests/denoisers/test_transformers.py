@@ -414,18 +414,19 @@ def test_the_page_counts_the_parameters_of_published_sizes():
     with torch.device("meta"):
         sd3 = {"num_layers": 24, "num_attention_heads": 24, "caption_projection_dim": 1536, "pos_embed_max_size": 192}
         networks = {
-            "SD3-medium": (diffusers.SD3Transformer2DModel(**sd3), T5_XXL + CLIPS + AUTOENCODER),
-            "FLUX.1-dev": (diffusers.FluxTransformer2DModel(guidance_embeds=True), T5_XXL + CLIP_L + AUTOENCODER),
-            "PixArt-XL/2": (diffusers.PixArtTransformer2DModel(caption_channels=4096), T5_XXL + AUTOENCODER),
-            "SANA-1.6B": (diffusers.SanaTransformer2DModel(), GEMMA + DEEP_AUTOENCODER),
-            "DiT-XL/2": (diffusers.DiTTransformer2DModel(out_channels=8), AUTOENCODER),
+            "SD3-medium": (diffusers.SD3Transformer2DModel(**sd3), T5_XXL + CLIPS, AUTOENCODER),
+            "FLUX.1-dev": (diffusers.FluxTransformer2DModel(guidance_embeds=True), T5_XXL + CLIP_L, AUTOENCODER),
+            "PixArt-XL/2": (diffusers.PixArtTransformer2DModel(caption_channels=4096), T5_XXL, AUTOENCODER),
+            "SANA-1.6B": (diffusers.SanaTransformer2DModel(), GEMMA, DEEP_AUTOENCODER),
+            "DiT-XL/2": (diffusers.DiTTransformer2DModel(out_channels=8), 0.0, AUTOENCODER),
         }
     page = (Path(__file__).parents[2] / "docs/models.md").read_text()
-    for name, (network, beside) in networks.items():
-        billions = sum(weights.numel() for weights in network.parameters()) / 1e9 + beside
+    for name, (network, encoders, autoencoder) in networks.items():
+        without = sum(weights.numel() for weights in network.parameters()) / 1e9 + autoencoder
         (row,) = [line for line in page.splitlines() if line.startswith("|") and f"| {name}" in line]
-        assert f"| {billions:.1f} billion" in row
-        assert f"| {billions * (4 if name == 'DiT-XL/2' else 2):.1f} GB" in row
+        assert f"| {without + encoders:.1f} billion" in row
+        assert f"| {(without + encoders) * (2 if encoders else 4):.1f} GB" in row
+        assert not encoders or f"| {2 * without:.1f} GB |" in row
 
 
 class TestRefusal:

@@ -147,6 +147,13 @@ FAULTS = (
         ("the bottleneck is the first block", "paths[len(paths) // 2]", "paths[0]"),
     ),
     *in_file(
+        "denoisers/edm2.py",
+        "denoisers/test_edm2.py::TestFiles",
+        ("queries and keys keep their length", "scaled(split, 2).reshape", "split.reshape"),
+        ("an embedding replaces a block's channels", "1 + self.emb_gain", "self.emb_gain"),
+        ("labels are not scaled by their number", "hot * math.sqrt(self.label_dim)", "hot"),
+    ),
+    *in_file(
         "denoisers/encoded_prompts.py",
         "denoisers/test_transformers.py::TestPrompts",
         ("one prompt's embedding is every one's", "self.texts[position], like.device", "like.device"),
