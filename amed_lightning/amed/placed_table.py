@@ -8,8 +8,7 @@ from torch import Tensor
 from amed_lightning.amed.predictor import AMEDPredictor, LearnedPlacer
 from amed_lightning.noise.schedules import Grid
 from amed_lightning.solvers.learned import Learned, Rule, Steps
-from amed_lightning.solvers.placed_table import PlacedTable
-from amed_lightning.solvers.tabulated import Tabulated
+from amed_lightning.solvers.tabulated import PlacedTable, Tabulated
 
 
 class PredictedTable(Learned):

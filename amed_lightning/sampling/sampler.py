@@ -26,11 +26,10 @@ from amed_lightning.runtime.ahead import ahead
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned, Steps
-from amed_lightning.solvers.placed_table import PlacedTable
 from amed_lightning.solvers.placement import FixedPlacement, Placer
 from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for, network_runs
 from amed_lightning.solvers.state import Solver, SolverState, trajectory
-from amed_lightning.solvers.tabulated import Tabulated
+from amed_lightning.solvers.tabulated import PlacedTable, Tabulated
 from amed_lightning.tensors import Images, sent, staged
 
 SUPPLIED = ("placer", "learned")

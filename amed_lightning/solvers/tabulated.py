@@ -7,7 +7,7 @@ included, because each combines answers linearly: what a table holds is read off
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from amed_lightning.flow.model import Condition, Denoised
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import Grid
 from amed_lightning.solvers.learned import Learned, Rule, Steps
+from amed_lightning.solvers.placed import PlacedSolver
+from amed_lightning.solvers.placement import Placement, Placer
 from amed_lightning.solvers.registry import network_runs
 from amed_lightning.solvers.state import Solver, SolverState, solve
 from amed_lightning.tensors import Images, Level
@@ -116,6 +118,35 @@ class Tabulated(Learned):
         noise = (first.denoised + first.sigma * first.derivative) / self.noise[0].to(here.denoised)
         x = self.table.state(len(history), noise, [answer.denoised for answer in history])
         return SolverState(x, sigma_next, None, history, state.updates_left - 1, nfe)
+
+
+@dataclass(frozen=True)
+class PlacedTable(PlacedSolver):
+    """A table whose steps a placer scales for each sample: how far a run goes, and what level the next one is told.
+
+    ``x' = x + c (row - x)`` with the table's next row, whose run is told ``a`` times its level; no ratio counts.
+
+    Args:
+        base: the table's solver.
+        placer: sees every answer.
+    """
+
+    base: Tabulated
+    placer: Placer
+    evaluations_per_interval = 1
+    is_multistep = True
+    warm_up_intervals = 0
+
+    def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
+        """Return the first state; ``x`` is noise times ``sigmas[0]``."""
+        return self.base.init(x, sigmas, known)
+
+    def step_at(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, place: Placement) -> SolverState:
+        """Advance by one run, placed as the caller says."""
+        end = self.base.step(flow, state, sigma_next)
+        x = state.x + place.direction_scale * (end.x - state.x)
+        told = sigma_next * place.time_scale if end.updates_left else sigma_next
+        return replace(end, x=x, sigma=told)
 
 
 def table_of(solver: Solver, sigmas: Grid, afs: bool = False) -> Table:

@@ -29,7 +29,7 @@ from amed_lightning.sampling.finite import USUAL_CAUSE
 from amed_lightning.sampling.sampler import learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned
-from amed_lightning.solvers.placed_table import PlacedTable
+from amed_lightning.solvers.tabulated import PlacedTable
 from amed_lightning.teacher.trajectories import TeacherConfig
 from amed_lightning.tensors import Images, is_finite
 from amed_lightning.training.baselines import Baselines

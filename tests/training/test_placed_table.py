@@ -13,11 +13,10 @@ from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.sampling.sampler import SamplerParts, build_sampler
 from amed_lightning.seeds import Seeds, Stream
-from amed_lightning.solvers.placed_table import PlacedTable
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
-from amed_lightning.solvers.tabulated import Tabulated, table_of
+from amed_lightning.solvers.tabulated import PlacedTable, Tabulated, table_of
 from amed_lightning.teacher.trajectories import TeacherConfig, roll_out
 from amed_lightning.tensors import squared_distance
 

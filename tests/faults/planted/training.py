@@ -169,7 +169,7 @@ FAULTS = (
         ),
     ),
     *in_file(
-        "solvers/placed_table.py",
+        "solvers/tabulated.py",
         "training/test_placed_table.py",
         ("a step on a table is not scaled", "place.direction_scale * (end.x - state.x)", "(end.x - state.x)"),
         ("the next run is told its own level", "told = sigma_next * place.time_scale if", "told = sigma_next if"),
