@@ -85,4 +85,5 @@ def _summed_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:
     fractions = torch.linspace(0, 1, _PUBLISHED_POINTS, dtype=torch.float64, device=span.device)
     points = times[0] + span * fractions.reshape(-1, *[1] * span.ndim)
     weights = lagrange_weights(times, points, _TIME.speed(points) * span / _PUBLISHED_POINTS)
-    return [weight.to(torch.result_type(sigma_next, levels[0])) for weight in weights]
+    precision = (sigma_next - levels[0]).dtype  # torch.result_type would cut a compiled graph
+    return [weight.to(precision) for weight in weights]

@@ -1,15 +1,21 @@
 """Samples made on a device are those of the CPU, and no interval of them copies or waits."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from amed_lightning.amed.constants import constants_table
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
 from amed_lightning.sampling.sampler import SamplerParts, build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS
+from amed_lightning.solvers.tabulated import Tabulated
 
 from ..pretended.device import PretendedDevice
 from ..pretended.places import CPU, DEVICE
@@ -59,3 +65,40 @@ def test_the_host_waits_once_per_micro_batch_to_learn_whether_the_images_are_fin
             syncs.append(seen.syncs)
             assert seen.to_host == 0
     assert syncs == [1, 2, 5]
+
+
+def steps(folder, kind):
+    """A sampler of a kind, on a network of random weights with classes."""
+    plain = config(folder, "amed")
+    if kind == "predictor":
+        return plain
+    if kind == "guided":
+        return replace(plain, model={"name": "guided", "of": plain.model, "scale": 2.0}, solver={"name": "euler"})
+    if kind in ("bfloat16", "compiled"):
+        arithmetic = Arithmetic(precision="bfloat16") if kind == "bfloat16" else Arithmetic(compile=True)
+        return replace(plain, solver={"name": "euler"}, arithmetic=arithmetic)
+    parts, path = SamplerParts(replace(plain, solver={"name": "amed"})), folder / "constants.json"
+    numbers = torch.tensor([[0.4, 1.01, 0.0], [0.6, 0.99, 0.01]])
+    table = constants_table(parts.solver(FixedPlacement(0.5)), parts.sigmas, True, numbers)
+    save_learned(path, Tabulated(table, "constants"), parts.purpose, {})
+    return replace(plain, solver={"name": "amed", "learned": str(path)})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [("predictor", 1e-2), ("constants", 1e-2), ("guided", 1e-2), ("bfloat16", 0.1)]
+)
+def test_a_device_gives_the_same_samples_to_tolerance(tmp_path, device, kind, tolerance):
+    here = sampled(steps(tmp_path, kind), CPU)
+    there = sampled(steps(tmp_path, kind), device)
+    assert there.is_cuda
+    assert float((there.cpu() - here).norm() / here.norm()) < tolerance
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="nothing is compiled for a pretended device")
+@pytest.mark.usefixtures("unchecked")
+def test_a_compiled_network_gives_the_same_samples_to_tolerance(tmp_path):
+    here = sampled(replace(steps(tmp_path, "compiled"), arithmetic=Arithmetic()), CPU)
+    there = sampled(steps(tmp_path, "compiled"), DEVICE)
+    assert float((there.cpu() - here).norm() / here.norm()) < 1e-2

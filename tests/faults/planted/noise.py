@@ -34,7 +34,11 @@ FAULTS = (
         "test_seeds.py",
         ("a stream overlaps the next", "SEEDS_PER_STREAM = 2**29", "SEEDS_PER_STREAM = 2**28"),
         ("validation has training's seeds", "validation = 2", "validation = 1"),
-        ("a label is drawn before the noise", "            torch.randn(shape, generator=generator)\n", ""),
+        (
+            "a label is drawn before the noise",
+            "for generator in self.generators():\n            noise.append(torch.randn(shape, generator=generator))\n",
+            "for generator in self.generators():\n            noise.append(torch.randn(shape))\n",
+        ),
     ),
     *in_file(
         "tensors.py",

@@ -1,0 +1,51 @@
+"""A compiler sees the whole of a sampler, whatever its solver: noise in, samples out, one graph."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMPILED = """
+from dataclasses import dataclass
+
+import torch
+
+from amed_lightning.flow.model import Denoised, DiffusionModel
+from amed_lightning.noise.schedules import NoiseRange, Polynomial, levels
+from amed_lightning.sampling.sampler import Sampler
+from amed_lightning.solvers.deis import DEIS
+from amed_lightning.solvers.multistep import Multistep
+from amed_lightning.solvers.placement import FixedPlacement
+from amed_lightning.solvers.registry import SOLVERS
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    cost: int = 1
+
+    def __call__(self, x, sigma, condition):
+        return Denoised((x / (1 + sigma.square())).to(x.dtype), x.new_zeros(len(x), 0))
+
+
+MODEL = DiffusionModel(Shrinking(), "", (1, 2, 2), NoiseRange(0.002, 80.0), 0)
+SOLVERS["DEIS in sigma"] = lambda placer=None: Multistep(DEIS(3, "rhoAB"))
+SOLVERS["DEIS, integrated exactly"] = lambda placer=None: Multistep(DEIS(3, form="textbook"))
+SIGMAS, NOISE = levels(Polynomial(), 4, MODEL.noise_range), torch.randn(2, 1, 2, 2)
+for name, solver in SOLVERS.items():
+    sampler = Sampler(MODEL, solver(placer=None), SIGMAS, afs=True, denoise_to_zero=True)
+    torch.compiler.reset()  # or it counts all of them as one function that changes
+    compiled = torch.compile(lambda noise: sampler.sample(noise).x, backend="eager", fullgraph=True)
+    with torch.inference_mode():
+        assert compiled(NOISE).equal(sampler.sample(NOISE).x), name
+    print(name)
+"""
+
+
+@pytest.mark.slow
+def test_every_solver_samples_in_one_graph():
+    """In a process of its own, because checking shapes at each call cuts it to pieces."""
+    environment = os.environ | {"JAXTYPING_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-c", COMPILED]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert ended.returncode == 0, ended.stderr
