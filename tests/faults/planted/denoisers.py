@@ -129,7 +129,7 @@ FAULTS = (
     *in_file(
         "denoisers/transformer_dit.py",
         "denoisers/test_transformers.py::TestDiT",
-        ("an open class is class 0", "torch.where(told < 0, none, told)", "torch.where(told < 0, 0, told)"),
+        ("an open class of DiT is class 0", "torch.where(told < 0, none, told)", "torch.where(told < 0, 0, told)"),
     ),
     *in_file(
         "denoisers/transformer_pixart.py",
