@@ -129,7 +129,7 @@ FAULTS = (
     *in_file(
         "denoisers/transformer_dit.py",
         "denoisers/test_transformers.py::TestDiT",
-        ("an open class is class 0", "torch.where(told < 0, none, told)", "torch.where(told < 0, 0, told)"),
+        ("an open class of DiT is class 0", "torch.where(told < 0, none, told)", "torch.where(told < 0, 0, told)"),
     ),
     *in_file(
         "denoisers/transformer_pixart.py",
@@ -151,7 +151,7 @@ FAULTS = (
         "denoisers/test_edm2.py::TestFiles",
         ("queries and keys keep their length", "scaled(split, 2).reshape", "split.reshape"),
         ("an embedding replaces a block's channels", "1 + self.emb_gain", "self.emb_gain"),
-        ("labels are not scaled by their number", "hot * math.sqrt(self.label_dim)", "hot"),
+        ("EDM2's labels are of length 1", "hot * math.sqrt(self.label_dim)", "hot"),
     ),
     *in_file(
         "denoisers/encoded_prompts.py",
