@@ -11,6 +11,7 @@ from amed_lightning.training.classifier import ClassifierTraining
 from amed_lightning.training.denoiser import DenoiserTraining
 
 from ..pretended.device import PretendedDevice
+from ..pretended.places import DEVICE
 from ..sampling.models import random_network
 from . import test_images
 from .runs import distillation, trainer, trajectories
@@ -147,3 +148,31 @@ def test_a_network_is_trained_to_the_same_weights(tmp_path, make, averages):
         there = trained(tmp_path / "there", "cuda", make, callbacks())
     assert_same(there, here)
     assert written(tmp_path / "there") == written(tmp_path / "cpu")
+
+
+real = pytest.mark.skipif(not torch.cuda.is_available(), reason="the pretended device has the bits of the CPU, above")
+
+
+@pytest.mark.gpu
+@real
+@pytest.mark.parametrize("name", ["network", "differences", "table of AMED-Solver", "table of Heun"])
+def test_on_a_device_a_fit_learns_what_it_learns_on_the_cpu_to_tolerance(tmp_path, name):
+    (here, _), (there, _) = (fitted(tmp_path / place, place, *FITS[name]) for place in ("cpu", "cuda"))
+    there_weights, weights = (
+        torch.cat([each.detach().cpu().flatten() for each in module.predictor.parameters()]) for module in (there, here)
+    )
+    assert float((there_weights - weights).norm() / weights.norm()) < 0.05
+
+
+@pytest.mark.gpu
+@real
+def test_a_group_of_one_process_on_nccl_gives_back_what_it_is_given(tmp_path):
+    torch.distributed.init_process_group("nccl", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+    try:
+        sums, objects = torch.arange(3.0, device=DEVICE), [{"seeds": 3}]
+        torch.distributed.all_reduce(sums)
+        torch.distributed.broadcast_object_list(objects, src=0)
+        assert sums.tolist() == [0.0, 1.0, 2.0]
+        assert objects == [{"seeds": 3}]
+    finally:
+        torch.distributed.destroy_process_group()
