@@ -26,7 +26,13 @@ from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.runtime.shipped import shipped
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import intervals_of_config, learned_path, rule_of
+from amed_lightning.sampling.sampler import (
+    Sampler,
+    intervals_of_config,
+    learned_path,
+    require_planned_runs,
+    rule_of,
+)
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.teacher.wanted import FINE_INTERVALS, FINE_SCHEDULE, TEACHER
 
@@ -392,6 +398,18 @@ def require_files(cells: Iterable[Planned]) -> None:
             made[_maker(path, configs)].append(str(path))
         told = "; ".join(f"{', '.join(paths)} ({maker})" for maker, paths in made.items())
         raise InputError(f"no such file{'s' if len(missing) > 1 else ''}: {told}")
+
+
+def require_runs(cell: Planned, sampler: Sampler) -> None:
+    """Refuse a cell that makes fewer network runs than its place in a table says.
+
+    Raises:
+        InputError: naming the cell.
+    """
+    try:
+        require_planned_runs(sampler)
+    except InputError as error:
+        raise InputError(f"{cell.id}: {error}") from error
 
 
 def _maker(path: Path, configs: Mapping[str, Sequence[str]]) -> str:
