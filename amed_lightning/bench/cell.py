@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from amed_lightning.bench.suite import CellId, Dataset, Planned, Suite, plan, require_files
+from amed_lightning.bench.suite import CellId, Dataset, Planned, Suite, plan, require_files, require_runs
 from amed_lightning.config import Spec, canonical_json, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
@@ -132,13 +132,14 @@ class Samplers:
         """Return a cell's sampler.
 
         Raises:
-            InputError: an NFE that the solver cannot have, or a predictor for another use.
+            InputError: an NFE that the solver cannot have or that is not what is made, or a predictor for another use.
         """
         config = replace(planned.config, arithmetic=self._arithmetic)
         model = self.model if planned.model == self._spec else self._clipped
         name = canonical_json(config)
         if name not in self._built:
             self._built[name] = build_sampler(config, model)
+            require_runs(planned, self._built[name])
         return self._built[name]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from rich.table import Table
 
-from amed_lightning.bench.suite import Dataset, Planned, Suite, plan
+from amed_lightning.bench.suite import Dataset, Planned, Suite, plan, require_runs
 from amed_lightning.config import InputError, Spec, complete
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
@@ -22,6 +22,7 @@ from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.files import CLASSIFIERS
 from amed_lightning.metrics.scores import metrics_of
 from amed_lightning.runtime.network import offline
+from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 
 FEATURES = {name: classifier.feature_size for name, classifier in CLASSIFIERS.items()}
@@ -87,6 +88,8 @@ def _estimate(
     if model is not None:
         for cell in cells:
             cell.intervals(model.denoiser.cost)
+            if not cell.files:
+                require_runs(cell, build_sampler(cell.config, model))
         if seconds_per_run is None:
             seconds_per_run, unknown = _timed(suite.arithmetic, dataset.model, batch_size, device)
     batches = suite.num_blocks * math.ceil(suite.block_size / batch_size)

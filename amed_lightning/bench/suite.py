@@ -26,7 +26,13 @@ from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.runtime.shipped import recipe, shipped
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import intervals_of_config, learned_path, rule_of
+from amed_lightning.sampling.sampler import (
+    Sampler,
+    intervals_of_config,
+    learned_path,
+    require_planned_runs,
+    rule_of,
+)
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.teacher.wanted import FINE_INTERVALS, FINE_SCHEDULE, TEACHER
 
@@ -426,6 +432,18 @@ def _maker(path: Path, configs: Mapping[str, Sequence[str]]) -> str:
             if folder in (word.replace("{nfe}", nfe) for word in words):
                 return f"fit --config {config}{option}"
     return ""
+
+
+def require_runs(cell: Planned, sampler: Sampler) -> None:
+    """Refuse a cell that makes fewer network runs than its place in a table says.
+
+    Raises:
+        InputError: naming the cell.
+    """
+    try:
+        require_planned_runs(sampler)
+    except InputError as error:
+        raise InputError(f"{cell.id}: {error}") from error
 
 
 def _told_apart(cells: Iterable[Planned]) -> Iterator[Planned]:

@@ -115,6 +115,34 @@ class Extrapolated(Wrapper, ABC):
         return replace(strong, image=image, cost=None)
 
 
+def guidance_of(denoiser: object) -> Extrapolated | None:
+    """Return the guidance among a denoiser's layers, the outermost if there are several."""
+    while denoiser is not None and not isinstance(denoiser, Extrapolated):
+        denoiser = getattr(denoiser, "denoiser", None)
+    return denoiser
+
+
+class Counted:
+    """Stands where a denoiser would be whose runs are to be counted, and not made.
+
+    Args:
+        denoiser: another, guided in an interval of levels or not.
+        feature_size: length of its features.
+    """
+
+    def __init__(self, denoiser: Denoiser, feature_size: int) -> None:
+        self.cost, self.feature_size = denoiser.cost, feature_size
+        guidance = guidance_of(denoiser)
+        self.interval = None if guidance is None else guidance.manner.interval
+        self.saved = 0 if guidance is None else guidance.cost - guidance.denoiser.cost
+
+    def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
+        """Answer with nothing, at the cost of the level."""
+        low, high = self.interval or (0.0, float("inf"))
+        inside = bool(((sigma > low) & (sigma <= high)).any())
+        return Denoised(x * 0, x.new_zeros(len(x), self.feature_size), self.cost - (not inside) * self.saved)
+
+
 def _deviation(images: Images) -> Level:
     return images.std(tuple(range(1, images.ndim)), keepdim=True)
 

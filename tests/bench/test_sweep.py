@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from amed_lightning.bench import sweep
+from amed_lightning.bench.cell import prepare
+from amed_lightning.bench.forecast import estimates
 from amed_lightning.bench.results import Results
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError
 from amed_lightning.metrics.reference import examiner
 from amed_lightning.runtime import progress
@@ -21,7 +24,7 @@ from amed_lightning.solvers import registry
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.tensors import quantise
 
-from .suites import CELLS, CPU, DATASET, Alone, bench_of, entry, fill, rows, untidy, values
+from .suites import CELLS, CPU, DATASET, Alone, bench_of, entry, fill, rows, untidy, values, write_suite
 
 BLOCKS = 2
 
@@ -293,6 +296,24 @@ class Breaking(Multistep):
         return super().step(flow, state, sigma_next)
 
 
+def guided_in(interval):
+    """Describe a model that is guided in some levels."""
+    return {"name": "guided", "of": {"name": "digits_conditional"}, "scale": 2.0, "interval": interval}
+
+
+def test_guidance_in_an_interval_that_makes_fewer_runs_is_refused_in_the_plan_as_in_the_dry_run(tmp_path):
+    """Euler's last evaluation is below 1; denoise-to-zero's is at sigma_min; heun's first is above 1."""
+    for solver, interval, runs in (
+        (entry({"name": "euler"}, 6), [1.0, 100.0], "5 network runs are made where a row would say 6"),
+        (entry({"name": "euler"}, 6, denoise_to_zero=True), [0.05, 100.0], "5 .* would say 6"),
+        (entry({"name": "heun"}, 8, thresholded=True), [0.0, 1.0], "would say 8"),
+    ):
+        path = write_suite(tmp_path, entries=[solver], model=guided_in(interval), reference=None)
+        for planned in (prepare, lambda suite: estimates(suite, CPU, 0.5)):
+            with pytest.raises(InputError, match=f"grey .* NFE: .*{runs}.*: let its `interval` hold every level"):
+                planned(load_suite(path))
+
+
 class Dishonest(Multistep):
     """A solver that asks the network more often than it says."""
 
@@ -391,16 +412,10 @@ class TestFailure:
         report = json.loads(Results(tmp_path / "results").error(bench.cells[1].key).read_text())
         assert "8 network runs were made where a row would say 4" in report["error"]
 
-    def test_a_row_of_guidance_in_an_interval_that_makes_fewer_is_refused_with_the_cure(self, tmp_path):
-        for name, high, failed in (("part", 1.0, ["euler"]), ("all", 1e3, [])):
-            (tmp_path / name).mkdir()
-            model = {"name": "guided", "of": {"name": "digits_conditional"}, "scale": 2.0, "interval": [0.0, high]}
-            bench = bench_of(tmp_path / name, entry({"name": "euler"}, 6), model=model, reference=None)
-            assert fill(bench, tmp_path / name) == failed
-            assert len(values(tmp_path / name)) == (name == "all")
-            for error in Results(tmp_path / name).errors(bench.cells[0].key):
-                said = json.loads(error.read_text())["error"]
-                assert "network runs were made where a row would say 6; guidance in an interval makes fewer" in said
+    def test_guidance_in_an_interval_of_all_levels_makes_the_runs_that_were_planned(self, tmp_path):
+        bench = bench_of(tmp_path, entry({"name": "euler"}, 6), model=guided_in([0.0, 1e3]), reference=None)
+        assert fill(bench, tmp_path / "results") == []
+        assert len(values(tmp_path / "results")) == 1
 
     def test_an_image_that_is_not_finite_is_an_error_of_its_seed_and_interval_and_no_score(self, tmp_path):
         bench = bench_of(tmp_path, entry({"name": "somebodys_own.overflowing"}), entry({"name": "euler"}))

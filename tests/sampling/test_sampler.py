@@ -19,6 +19,7 @@ from amed_lightning.sampling.sampler import (
     build_sampler,
     learned_path,
     repeated_prompts,
+    require_planned_runs,
     sample_seeds,
 )
 from amed_lightning.seeds import Seeds, Stream
@@ -439,3 +440,23 @@ class TestDevice:
     @pytest.mark.parametrize("name", ["amed", "ipndm"])
     def test_a_learned_placer_does_too(self, tmp_path, name):
         assert self.follows(tmp_path, name, AMEDPredictor(16))
+
+
+@pytest.mark.parametrize("interval", [(0.1, 1.0), (0.5, 100.0)])
+@pytest.mark.parametrize(("name", "nfe"), [("euler", 6), ("heun", 8), ("unipc", 8)])
+def test_runs_are_counted_before_as_they_are_made_under_guidance_in_an_interval(
+    network_with_labels, name, nfe, interval
+):
+    model = {"name": "guided", "of": network_with_labels, "scale": 2.0, "interval": list(interval)}
+    sampler = build_sampler(config(model=model, solver={"name": name}, num_intervals=None, nfe=nfe))
+    seeds = Seeds(Stream.evaluation, 0, 2)
+    with torch.inference_mode():
+        made = sampler.sample(seeds.noise(sampler.model.shape), sampler.model.condition_for(seeds)).nfe
+    assert made < nfe
+    with pytest.raises(InputError, match=f"{made} network runs are made where a row would say {nfe}"):
+        require_planned_runs(sampler)
+
+
+@pytest.fixture
+def network_with_labels(tmp_path):
+    return random_network(tmp_path, 3)
