@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 PARTS = ("model", "solver", "schedule")
-Source: TypeAlias = str | Path | Mapping[str, Any] | Sampler
+SamplerSource: TypeAlias = str | Path | Mapping[str, Any] | Sampler
 """A learned file, the name of a shipped one, a sampler's configuration, or a sampler."""
 
 
@@ -69,7 +69,7 @@ def load_model(model: str | Path | Spec) -> DiffusionModel:
     return load({"name": "file", "path": str(model)} if is_file else _part(model))
 
 
-def load_sampler(source: Source, model: DiffusionModel | None = None) -> Sampler:
+def load_sampler(source: SamplerSource, model: DiffusionModel | None = None) -> Sampler:
     """Build a sampler.
 
     Args:
@@ -92,7 +92,7 @@ def load_sampler(source: Source, model: DiffusionModel | None = None) -> Sampler
 
 
 def sample(
-    source: Source,
+    source: SamplerSource,
     seeds: range = range(64),
     *,
     model: DiffusionModel | None = None,

@@ -55,9 +55,9 @@ from amed_lightning.solvers.placement import Placer
 from amed_lightning.solvers.state import SolverState
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for, roll_out
 from amed_lightning.tensors import Images
-from amed_lightning.training.arrivals import through_network
 from amed_lightning.training.distillation import AMEDDistillation
 from amed_lightning.training.distilling import Distilling
+from amed_lightning.training.gradients import through_network
 from amed_lightning.training.least_squares import LeastSquares
 from amed_lightning.training.objective import LossForm
 from amed_lightning.training.student import Student

@@ -44,7 +44,7 @@ from amed_lightning.noise.schedules import Logsnr, NoiseRange, Polynomial, level
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import SHARD_SIZE, TeacherRecipe, Trajectories
-from amed_lightning.training.reading import InMemory, ReadAhead, Streamed
+from amed_lightning.training.loading import InMemory, ReadAhead, Streamed
 
 SHAPE, FEATURE_SIZE, NUM_INTERVALS, DENSE_INTERVALS = (3, 32, 32), 64, 3, 18
 RANGE = NoiseRange(0.002, 80.0)

@@ -157,7 +157,7 @@ def overhead() -> dict[str, float]:
 
         module.forward = forward  # type: ignore[method-assign]
 
-    for answers in (bench.model.denoiser, bench.examiner.detector):
+    for answers in (bench.model.denoiser, bench.evaluator.detector):
         clocked(next(part for part in (answers, *vars(answers).values()) if isinstance(part, nn.Module)))
     with tempfile.TemporaryDirectory() as name, redirect_stderr(io.StringIO()):
         seconds, _ = timed(lambda: run([bench], Results(Path(name)), Alone(), CPU))

@@ -5,7 +5,7 @@ Two problems with one question each: how far from the exact end of its trajector
 ``mixture``
     the exact flow of eight anisotropic Gaussians on 8x8 pixels, in float64: nothing but the solver errs.
 ``digits``
-    the shipped network in float32: the solvers meet a flow that was learnt.
+    the shipped network in float32: the solvers meet a flow that was learned.
 
 Each solver runs on the schedule on which its published baseline is. The error is the root mean square over pixels and
 evaluation seeds of the distance to a fine run, whose own error is estimated by the distance to one of half as many

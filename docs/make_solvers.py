@@ -61,7 +61,7 @@ Three entries are of another order on finer grids: with exact history `ipndm_v` 
 `order` = 3.
 
 Every solver also takes a `placer`: with one, a rule of one evaluation per interval becomes AMED-Plugin and takes two,
-and a two-stage rule asks its second question there. The history is the number of past answers kept. Of the options, the
+and a two-stage rule asks its second query there. The history is the number of past answers kept. Of the options, the
 default is bold. Empty cells repeat the one above.
 """
 

@@ -1,1 +1,1 @@
-"""AMED: a learned policy that says where inside an interval to ask the second question."""
+"""AMED: a learned policy that says where inside an interval to ask the second query."""

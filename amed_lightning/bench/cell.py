@@ -23,7 +23,7 @@ from amed_lightning.denoisers.registry import load
 from amed_lightning.denoisers.thresholding import thresholded
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.kept import KeptReferences
-from amed_lightning.metrics.reference import Examiner, Reference, counted, examiner, looked_at
+from amed_lightning.metrics.reference import Evaluator, Reference, build_evaluator, counted, looked_at
 from amed_lightning.metrics.scores import metrics_of
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, repeated_prompts
@@ -41,7 +41,7 @@ class Protocol:
     """What a score depends on besides the sampler: only cells of one protocol may be ranked.
 
     Attributes:
-        examiner: digest of detector, its resize, and real images.
+        examiner: digest of the evaluator, that is of detector, its resize, and real images.
         num_blocks: blocks of seeds, from seed 0 of the evaluation's stream; standard errors come from leaving one out.
         block_size: samples per block.
         num_ranges: ranges of seeds, over which there are the scores' mean and least.
@@ -178,7 +178,7 @@ class Loader:
     def __init__(self, device: torch.device | None = None, reference: Reference = looked_at) -> None:
         self.reference = reference
         self.samplers = Latest(Samplers)
-        self.examiner = Latest(partial(examiner, device=device))
+        self.evaluator = Latest(partial(build_evaluator, device=device))
 
     @classmethod
     def sharing(cls, folder: Path, processes: Processes, device: torch.device) -> "Loader":
@@ -200,7 +200,7 @@ class Bench:
         name: of the dataset.
         cells: all cells, the reference first, none twice.
         reference: the cell that the others are measured against, if there is one.
-        digests: of the model and of the examiner.
+        digests: of the model and of the evaluator.
         image_shape: channels, height and width.
         feature_size: of the detector.
         notes: on the real images.
@@ -216,7 +216,7 @@ class Bench:
     notes: Sequence[str]
     caveats: Sequence[str]
     _samplers: Callable[[], Samplers] = field(repr=False)
-    _examiner: Callable[[], Examiner] = field(repr=False)
+    _made_evaluator: Callable[[], Evaluator] = field(repr=False)
 
     @property
     def model(self) -> DiffusionModel:
@@ -224,9 +224,9 @@ class Bench:
         return self._samplers().model
 
     @property
-    def examiner(self) -> Examiner:
+    def evaluator(self) -> Evaluator:
         """Detector and real images."""
-        return self._examiner()
+        return self._made_evaluator()
 
     def sampler(self, cell: Cell) -> Sampler:
         """What a cell's plan describes, built."""
@@ -241,7 +241,7 @@ class Bench:
         """Move all weights, in place; samplers share most of them."""
         for network in {network for cell in self.cells for network in self.sampler(cell).networks}:
             network.to(device)
-        self.examiner.to(device)
+        self.evaluator.to(device)
 
 
 @dataclass(frozen=True)
@@ -292,9 +292,9 @@ def _checked(suite: Suite, dataset: Dataset, plans: Sequence[Planned], loader: L
     """Load a dataset's model and detectors, and build what its cells sample with."""
     samplers = loader.samplers(dataset.model, suite.arithmetic)
     model, seeds = samplers.model, Seeds(Stream.evaluation, 0, suite.num_blocks * suite.block_size)
-    judge = loader.examiner(dataset.detector, dataset.dataset, suite.metrics, reference=counted)
-    judge.require_shape(model.image_shape)
-    judge.require_given(prompts=model.prompts is not None, pairs=dataset.reference is not None)
+    evaluator = loader.evaluator(dataset.detector, dataset.dataset, suite.metrics, reference=counted)
+    evaluator.require_shape(model.image_shape)
+    evaluator.require_given(prompts=model.prompts is not None, pairs=dataset.reference is not None)
     cells = [(planned, identity(planned.config, samplers.of(planned))) for planned in plans]
     conditions = model.conditions_digest(Stream.evaluation)
     return Checked(dataset, cells, model.digest, model.image_shape, conditions, repeated_prompts(model, seeds))
@@ -303,10 +303,10 @@ def _checked(suite: Suite, dataset: Dataset, plans: Sequence[Planned], loader: L
 def _bench(suite: Suite, checked: Checked, loader: Loader) -> Bench:
     """Show real images to the detectors, and say what each cell's scores depend on."""
     dataset = checked.dataset
-    examined = partial(loader.examiner, dataset.detector, dataset.dataset, suite.metrics, reference=loader.reference)
-    judge, sizes = examined(), (suite.num_blocks, suite.block_size, suite.num_ranges or suite.num_blocks)
+    examined = partial(loader.evaluator, dataset.detector, dataset.dataset, suite.metrics, reference=loader.reference)
+    evaluator, sizes = examined(), (suite.num_blocks, suite.block_size, suite.num_ranges or suite.num_blocks)
     batches = (suite.batch_size_for(dataset),)
-    protocol = Protocol(judge.digest, *sizes, batches, suite.arithmetic, checked.conditions)
+    protocol = Protocol(evaluator.digest, *sizes, batches, suite.arithmetic, checked.conditions)
     cells: dict[str, Cell] = {}
     reference: Cell | None = None
     for planned, sampling in checked.cells:
@@ -318,11 +318,11 @@ def _bench(suite: Suite, checked: Checked, loader: Loader) -> Bench:
         dataset.name,
         tuple(cells.values()),
         reference,
-        {"model": checked.digest, "examiner": judge.digest},
+        {"model": checked.digest, "examiner": evaluator.digest},
         checked.image_shape,
-        judge.detector.feature_size,
-        judge.reference.notes,
-        [*judge.caveats(protocol.total), *checked.caveats],
+        evaluator.detector.feature_size,
+        evaluator.reference.notes,
+        [*evaluator.caveats(protocol.total), *checked.caveats],
         partial(loader.samplers, dataset.model, suite.arithmetic),
         examined,
     )

@@ -1,4 +1,4 @@
-"""Golden rows, the figures that a night's rows have to reproduce, the judgement by them, and its report.
+"""Golden rows, the figures that a night's rows have to reproduce, what is found by them, and its report.
 
 There is one file of them per hardware and suite; the report is Markdown for a person, JUnit XML for a CI server.
 
@@ -169,7 +169,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Check:
     """One figure of one row, and what is said of it.
 
     Attributes:
@@ -185,9 +185,9 @@ class Judgement:
     message: str
 
 
-def judge(
+def check(
     rows: Sequence[Row], failures: Mapping[str, str], golden: Golden | None, troubles: Collection[str] = ()
-) -> list[Judgement]:
+) -> list[Check]:
     """Compare a night with the golden rows.
 
     Args:
@@ -201,30 +201,30 @@ def judge(
     """
     tonight = {str(row.id): golden_row(row) for row in rows}
     failed = [
-        Judgement(name, "row", Verdict.undecided if name in troubles else Verdict.regression, f"failed: {error}")
+        Check(name, "row", Verdict.undecided if name in troubles else Verdict.regression, f"failed: {error}")
         for name, error in failures.items()
     ]
     expected = {} if golden is None else golden.rows
-    judgements = list(failed)
+    checks = list(failed)
     for name, wanted in expected.items():
         if name in tonight and golden is not None:
-            judgements += _judge_row(name, tonight[name], wanted, golden.bounds)
+            checks += _check_row(name, tonight[name], wanted, golden.bounds)
         elif name not in failures:
-            judgements.append(Judgement(name, "row", Verdict.undecided, "the suite has no such cell any more"))
+            checks.append(Check(name, "row", Verdict.undecided, "the suite has no such cell any more"))
     new = (name for name in tonight if name not in expected)
-    return judgements + [Judgement(name, "row", Verdict.undecided, f"no golden row; {CURE}") for name in new]
+    return checks + [Check(name, "row", Verdict.undecided, f"no golden row; {CURE}") for name in new]
 
 
-def outcome(judgements: Sequence[Judgement]) -> Verdict:
+def outcome(checks: Sequence[Check]) -> Verdict:
     """Sum a night up: one regression makes it one; otherwise one figure that could not be judged leaves it open."""
-    verdicts = {judgement.verdict for judgement in judgements}
+    verdicts = {each.verdict for each in checks}
     grave = (verdict for verdict in (Verdict.regression, Verdict.undecided) if verdict in verdicts)
     return next(grave, Verdict.fine)
 
 
-def _judge_row(name: str, row: GoldenRow, golden: GoldenRow, bounds: Bounds) -> Iterator[Judgement]:
+def _check_row(name: str, row: GoldenRow, golden: GoldenRow, bounds: Bounds) -> Iterator[Check]:
     if unlike := _unlike(row, golden):
-        yield Judgement(name, "row", Verdict.undecided, f"{unlike}; {CURE}")
+        yield Check(name, "row", Verdict.undecided, f"{unlike}; {CURE}")
         return
     for score, bound in bounds.relative.items():
         if score in golden.values:
@@ -232,7 +232,7 @@ def _judge_row(name: str, row: GoldenRow, golden: GoldenRow, bounds: Bounds) -> 
     if bounds.slowdown is not None:
         ratio = row.seconds_per_image / golden.seconds_per_image
         verdict = Verdict.warning if ratio > bounds.slowdown else Verdict.fine
-        yield Judgement(name, "time", verdict, f"{ratio:.2f} times the golden seconds per image")
+        yield Check(name, "time", verdict, f"{ratio:.2f} times the golden seconds per image")
 
 
 def _unlike(row: GoldenRow, golden: GoldenRow) -> str | None:
@@ -246,31 +246,31 @@ def _unlike(row: GoldenRow, golden: GoldenRow) -> str | None:
 
 def _judge_score(
     name: str, score: str, row: GoldenRow, golden: GoldenRow, bound: float, standard_errors: float
-) -> Judgement:
+) -> Check:
     if score not in row.values:
-        return Judgement(name, score, Verdict.regression, "the score is missing")
+        return Check(name, score, Verdict.regression, "the score is missing")
     difference, why = row.estimate(score) - golden.estimate(score), "the stated bound"
     if difference.error is not None and standard_errors * difference.error > bound:
         bound, why = standard_errors * difference.error, f"{standard_errors:g} standard errors of the difference"
     is_near = abs(difference.value) <= bound  # False for a value that is not a number
     values = f"{row.values[score]:.8g}, golden {golden.values[score]:.8g}, difference {difference.value:+.3g}"
     message = f"{values}, {why} {bound:.3g}"
-    return Judgement(name, score, Verdict.fine if is_near else Verdict.regression, message)
+    return Check(name, score, Verdict.fine if is_near else Verdict.regression, message)
 
 
-def nightly_markdown(title: str, judgements: Sequence[Judgement], origin: str, table: str) -> str:
+def nightly_markdown(title: str, checks: Sequence[Check], origin: str, table: str) -> str:
     """Write what was found: the outcome, everything that is not fine, and the night's table.
 
     Args:
         title: of the report.
-        judgements: all of them.
+        checks: all of them.
         origin: what the rows were compared with.
         table: the night's scores in Markdown.
     """
-    counts = Counter(judgement.verdict for judgement in judgements)
+    counts = Counter(each.verdict for each in checks)
     summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
-    found = [judgement for judgement in judgements if judgement.verdict != Verdict.fine]
-    lines = [f"# {title}", "", f"Outcome: **{outcome(judgements)}** ({summary or 'nothing to judge'}).", ""]
+    found = [each for each in checks if each.verdict != Verdict.fine]
+    lines = [f"# {title}", "", f"Outcome: **{outcome(checks)}** ({summary or 'nothing to check'}).", ""]
     lines += [f"Compared with: {origin}", ""]
     if found:
         lines += ["| verdict | row | figure | what |", "| --- | --- | --- | --- |"]
@@ -279,17 +279,17 @@ def nightly_markdown(title: str, judgements: Sequence[Judgement], origin: str, t
     return "\n".join([*lines, table])
 
 
-def junit_xml(suite: str, judgements: Iterable[Judgement]) -> bytes:
+def junit_xml(suite: str, checks: Iterable[Check]) -> bytes:
     """Write a test case per figure: a regression fails it, an undecided one is skipped, a warning is its output."""
     cases = []
-    for judgement in judgements:
-        case = ElementTree.Element("testcase", classname=f"{suite}.{judgement.row}", name=judgement.figure)
-        if judgement.verdict == Verdict.regression:
-            ElementTree.SubElement(case, "failure", message=judgement.message)
-        elif judgement.verdict == Verdict.undecided:
-            ElementTree.SubElement(case, "skipped", message=judgement.message)
-        elif judgement.verdict == Verdict.warning:
-            ElementTree.SubElement(case, "system-out").text = judgement.message
+    for each in checks:
+        case = ElementTree.Element("testcase", classname=f"{suite}.{each.row}", name=each.figure)
+        if each.verdict == Verdict.regression:
+            ElementTree.SubElement(case, "failure", message=each.message)
+        elif each.verdict == Verdict.undecided:
+            ElementTree.SubElement(case, "skipped", message=each.message)
+        elif each.verdict == Verdict.warning:
+            ElementTree.SubElement(case, "system-out").text = each.message
         cases.append(case)
     root = ElementTree.Element("testsuite", name=suite, tests=str(len(cases)))
     for attribute, child in (("failures", "failure"), ("skipped", "skipped")):

@@ -1,4 +1,4 @@
-"""A night: run a suite anew, write it to TensorBoard, and judge it against golden rows.
+"""A night: run a suite anew, write it to TensorBoard, and check it against golden rows.
 
 Results are kept per day, version of the code and hardware, so a night that was killed goes on where it stopped, and no
 version or machine ever finds another one's rows.
@@ -24,11 +24,11 @@ from torchvision.utils import make_grid
 from amed_lightning.bench.cell import Cell
 from amed_lightning.bench.golden import (
     Bounds,
+    Check,
     Golden,
-    Judgement,
+    check,
     golden_path,
     golden_text,
-    judge,
     junit_xml,
     load_golden,
     nightly_markdown,
@@ -133,7 +133,7 @@ class Nightly:
 
 
 @dataclass(frozen=True)
-class Night:
+class NightlyRun:
     """One run of a suite by one version of the code.
 
     Attributes:
@@ -158,7 +158,7 @@ class Night:
         """Find what the night is compared with."""
         return load_golden(self.config.golden, self.hardware, self.suite.name, self.config.bounds)
 
-    def judge(self, cells: Sequence[Cell]) -> list[Judgement]:
+    def check(self, cells: Sequence[Cell]) -> list[Check]:
         """Compare the night's rows, write the reports and the board, and return what was found.
 
         Args:
@@ -167,18 +167,18 @@ class Night:
         rows, failures, golden = self._rows(cells), self._failures(cells), self.golden()
         messages = {name: failure["error"] for name, failure in failures.items()}
         troubles = [name for name, failure in failures.items() if failure.get("trouble")]
-        judgements = judge(rows, messages, golden, troubles)
+        checks = check(rows, messages, golden, troubles)
         origin = f"nothing: there are no golden rows for {self.hardware}" if golden is None else golden.origin
         title = f"{self.suite.name}, {self.results.folder.name}, {self.hardware}"
         table = markdown(tables(lines_of(self.results))) if rows else ""
-        report = nightly_markdown(title, judgements, origin, table)
+        report = nightly_markdown(title, checks, origin, table)
         write_atomically(self.results.folder / "report.md", report.encode())
-        write_atomically(self.results.folder / "junit.xml", junit_xml(self.suite.name, judgements))
+        write_atomically(self.results.folder / "junit.xml", junit_xml(self.suite.name, checks))
         board = Board(self.config.board, self.day, commit_time())
         board.write_rows(rows)
         board.write_samples(rows, self.results)
         board.write_report(report)
-        return judgements
+        return checks
 
     def update_golden(self, cells: Sequence[Cell], source: dict[str, Any]) -> str:
         """Make the night's rows the golden ones of this hardware.

@@ -105,7 +105,7 @@ def finished_row(
     sums, facts = map(list, zip(*blocks, strict=True))
     ranges = [protocol.blocks_of(number) for number in range(protocol.num_ranges)]
     kept = protocol.with_batches([int(fact["batch_size"]) for fact in facts])
-    seconds, total, own = sum(fact["seconds"] for fact in facts), protocol.total, bench.examiner.own_scores
+    seconds, total, own = sum(fact["seconds"] for fact in facts), protocol.total, bench.evaluator.own_scores
     intervals = planned.intervals(bench.model.denoiser.cost)
     return Row(
         key=cell.key,
@@ -115,7 +115,7 @@ def finished_row(
         num_intervals=intervals,
         stays_in_warm_up=intervals <= bench.sampler(cell).solver.warm_up_intervals,
         lacks_thresholding=planned.lacks_thresholding,
-        **scored(lambda: bench.examiner.scores(total), sums, ranges),
+        **scored(lambda: bench.evaluator.scores(total), sums, ranges),
         own_scores={name: asdict(score) for name, score in own.items()},
         caveats=list(bench.caveats),
         seeds=[protocol.block(0).start, protocol.block(protocol.num_blocks - 1).stop],

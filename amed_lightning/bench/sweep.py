@@ -89,7 +89,7 @@ def _compute(
     seeds, size = cell.protocol.block(block), facts["batch_size"]
     compared = None if cell.reference is None else read_block(results.images, cell.reference, block)[0]["images"]
     num_kept = len(seeds) if results.keeps_images else NUM_SAMPLES if block == 0 else 0
-    scores, prompts = bench.examiner.scores(cell.protocol.total), bench.model.texts_of(seeds)
+    scores, prompts = bench.evaluator.scores(cell.protocol.total), bench.model.texts_of(seeds)
     kept: list[Bytes] = []
     generated: list[Images] = []
     started, done = time.monotonic(), 0

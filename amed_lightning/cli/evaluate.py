@@ -14,7 +14,7 @@ from amed_lightning.cli.parsing import seed_range
 from amed_lightning.config import InputError, canonical_json, digest
 from amed_lightning.data.folder import image_files
 from amed_lightning.metrics.metric import Metric, Score
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.metrics.scores import metrics_of
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
@@ -27,7 +27,7 @@ from amed_lightning.tensors import Bytes, Images
 
 
 @dataclass(frozen=True)
-class Source:
+class ScoredImages:
     """What is scored.
 
     Attributes:
@@ -90,12 +90,12 @@ def _described(values: Mapping[str, float], name: str, score: Score) -> str:
 
 def _score(options: Any, device: torch.device) -> dict[str, Any]:
     source = (_files if options.sampler is None else _samples)(options, device)
-    judge = examiner(options.detector, options.dataset, options.metrics, device)
+    evaluator = build_evaluator(options.detector, options.dataset, options.metrics, device)
     for shape in source.shapes:
-        judge.require_shape(shape)
-    judge.require_given(prompts=bool(source.prompts), pairs=options.teacher is not None)
-    scores, done = judge.scores(source.total), 0
-    caveats = [*source.notes, *judge.reference.notes, *judge.caveats(source.total)]
+        evaluator.require_shape(shape)
+    evaluator.require_given(prompts=bool(source.prompts), pairs=options.teacher is not None)
+    scores, done = evaluator.scores(source.total), 0
+    caveats = [*source.notes, *evaluator.reference.notes, *evaluator.caveats(source.total)]
     for caveat in caveats:
         print(f"warning: {caveat}", file=sys.stderr)
     with progress("evaluate", source.total, "images") as advance, torch.inference_mode():
@@ -109,18 +109,18 @@ def _score(options: Any, device: torch.device) -> dict[str, Any]:
         "n": done,
         "nfe": source.nfe,
         "scored": json.loads(canonical_json(options.sampler or options.images)),
-        "protocol": digest([source.protocol, judge.digest, options.batch_size]),
+        "protocol": digest([source.protocol, evaluator.digest, options.batch_size]),
         "caveats": caveats,
     }
 
 
-def _files(options: Any, device: torch.device) -> Source:
+def _files(options: Any, device: torch.device) -> ScoredImages:
     images = image_files(options.images)
     batches = ((batch.to(device), ()) for batch, _ in images.batches(options.batch_size))
-    return Source(images.count, None, {"n": images.count}, [images.shape], images.notes, (), batches)
+    return ScoredImages(images.count, None, {"n": images.count}, [images.shape], images.notes, (), batches)
 
 
-def _samples(options: Any, device: torch.device) -> Source:
+def _samples(options: Any, device: torch.device) -> ScoredImages:
     seeds = seed_range(options.seeds)
     samplers = [build_sampler(config).to(device) for config in (options.sampler, options.teacher) if config is not None]
     protocol = {
@@ -135,7 +135,7 @@ def _samples(options: Any, device: torch.device) -> Source:
     batches = _sampled(samplers, drawn, options.batch_size, device)
     notes = repeated_prompts(samplers[0].model, drawn)
     prompts = samplers[0].model.texts_of(drawn)
-    return Source(len(seeds), samplers[0].nfe, protocol, shapes, notes, prompts, batches)
+    return ScoredImages(len(seeds), samplers[0].nfe, protocol, shapes, notes, prompts, batches)
 
 
 def _sampled(

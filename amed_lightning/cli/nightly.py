@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from amed_lightning.bench.cell import Bench, Loader, prepare
-from amed_lightning.bench.golden import Judgement, Verdict, outcome
-from amed_lightning.bench.nightly import Night, Nightly
+from amed_lightning.bench.golden import Check, Verdict, outcome
+from amed_lightning.bench.nightly import Nightly, NightlyRun
 from amed_lightning.bench.results import write_plan
 from amed_lightning.bench.suite import load_suite, plan
 from amed_lightning.bench.sweep import run as fill
@@ -42,7 +42,7 @@ def run(options: Namespace) -> int:
         fabric = _ready(options, config)
     except InputError as error:
         return _undecided(error)
-    night = Night(config, suite, hardware(fabric.device))
+    night = NightlyRun(config, suite, hardware(fabric.device))
     night.golden()  # a file that cannot be read is better found before the night than after it
     try:
         benches = prepare(suite, Loader.sharing(night.results.folder, fabric, fabric.device), fabric.launch)
@@ -67,7 +67,7 @@ def _undecided(error: InputError) -> ExitCode:
     return ExitCode.undecided
 
 
-def _judged(options: Namespace, night: Night, benches: Sequence[Bench], fabric: "Fabric") -> int:
+def _judged(options: Namespace, night: NightlyRun, benches: Sequence[Bench], fabric: "Fabric") -> int:
     cells = [cell for bench in benches for cell in bench.cells]
     if fabric.is_global_zero:
         write_plan(night.suite, benches, night.results)
@@ -76,16 +76,16 @@ def _judged(options: Namespace, night: Night, benches: Sequence[Bench], fabric: 
     if fabric.is_global_zero:
         if options.update_golden:
             print(night.update_golden(cells, provenance(fabric.device, fabric.world_size)) or "golden rows: no change")
-        code = _conclude(night, night.judge(cells))
+        code = _conclude(night, night.check(cells))
     return int(fabric.broadcast(code))
 
 
-def _conclude(night: Night, judgements: Sequence[Judgement]) -> ExitCode:
-    for judgement in judgements:
-        if judgement.verdict != Verdict.fine:
-            print(f"{judgement.verdict}: {judgement.row}, {judgement.figure}: {judgement.message}", file=sys.stderr)
-    result = outcome(judgements)
-    print(f"{result}: {len(judgements)} figures judged; {night.results.folder / 'report.md'}")
+def _conclude(night: NightlyRun, checks: Sequence[Check]) -> ExitCode:
+    for each in checks:
+        if each.verdict != Verdict.fine:
+            print(f"{each.verdict}: {each.row}, {each.figure}: {each.message}", file=sys.stderr)
+    result = outcome(checks)
+    print(f"{result}: {len(checks)} figures judged; {night.results.folder / 'report.md'}")
     print(
         f"charts: tensorboard --reload_multifile true --reload_multifile_inactive_secs -1 --logdir {night.config.board}"
     )

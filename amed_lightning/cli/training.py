@@ -30,9 +30,9 @@ from amed_lightning.training.charts import Charts
 from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.exporting import Exporting, is_trial
-from amed_lightning.training.noise import NoiseByBatch
 from amed_lightning.training.precision import FROZEN, SINGLE, require_precision
-from amed_lightning.training.run_directory import CHECKPOINT, RECORD, RunDirectory, WholeCheckpoints
+from amed_lightning.training.run_directory import CHECKPOINT, RECORD, AtomicCheckpointIO, RunDirectory
+from amed_lightning.training.seeding import NoiseByBatch
 from amed_lightning.training.trajectories import TeacherTrajectories
 
 TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
@@ -143,7 +143,7 @@ class TrainingCLI(LightningCLI):
         plugins = chosen.plugins if isinstance(chosen.plugins, list) else [chosen.plugins] if chosen.plugins else []
         job = slurm_environment()
         # Where Checkpointing may not save, it is still there to stop.
-        options |= {"plugins": [*plugins, WholeCheckpoints(), *job], "enable_checkpointing": True}
+        options |= {"plugins": [*plugins, AtomicCheckpointIO(), *job], "enable_checkpointing": True}
         try:
             trainer = super().instantiate_trainer(**options)
             for environment in job:
@@ -161,29 +161,29 @@ class TrainingCLI(LightningCLI):
         if is_trial(self.trainer):
             self.trainer.fit(model, ckpt_path=ckpt_path, **options)
             return
-        folder, leads = Path(self.trainer.default_root_dir), self.trainer.is_global_zero
+        folder, is_rank_zero = Path(self.trainer.default_root_dir), self.trainer.is_global_zero
         max_epochs = -1 if self.trainer.max_epochs is None else self.trainer.max_epochs
         digests = self._digests()
         run = RunDirectory(folder, read_yaml(self.given) | {"digests": digests})
         result = model.result_in(folder) if isinstance(model, Exporting) else None
-        with run.claimed(leads):
+        with run.claimed(is_rank_zero):
             last = self._last(run)
             if run.is_finished(max_epochs, result):
-                if leads:
+                if is_rank_zero:
                     print(f"{folder}: this run has finished; raise trainer.max_epochs and it goes on")
                     _say_next(model, result)
                 return
             if result is not None:
                 run.require_own(result)
-            if leads:
+            if is_rank_zero:
                 run.marker.unlink(missing_ok=True)
                 self._record(run, result, digests, restart=last is not None)
             checkpoint: Checkpointing = self._get(self.config_init, "checkpoint")
             checkpoint.run = run if self.saves else None
             self.trainer.fit(model, ckpt_path=last or ckpt_path, **options)
-            if leads and (limit := checkpoint.cut_short(self.trainer)):
+            if is_rank_zero and (limit := checkpoint.cut_short(self.trainer)):
                 print(f"{folder}: ended by {limit} after {checkpoint.batches} batches; raise it and the run goes on")
-            elif leads and self.saves and (result is None or result.is_file()):
+            elif is_rank_zero and self.saves and (result is None or result.is_file()):
                 run.finish(max_epochs)
                 if isinstance(model, Exporting) and result is not None:
                     print(f"fit: {model.outcome or 'finished'}; {result}")

@@ -17,15 +17,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from amed_lightning.denoisers.layers import (
-    Maps,
-    Vectors,
+    Embedding,
+    FeatureMap,
     angles,
     attention,
     conv3,
     frequencies,
     openai_frequencies,
     resampling_convolution,
-    silent,
+    zero_init,
 )
 from amed_lightning.denoisers.topology import Planned, Topology
 from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs, one_hot
@@ -98,7 +98,7 @@ class Trunk(nn.Module):
             raise ValueError(f"{channels[1]} channels cannot be split into {heads} heads")
         return Block(*channels, self.width, self.style, self.dropout, heads, planned.resample)
 
-    def embed(self, c_noise: Float[Tensor, "batch"]) -> Vectors:
+    def embed(self, c_noise: Float[Tensor, "batch"]) -> Embedding:
         """Return the embedding of the level's code, before its last SiLU."""
         count, device = self.model_channels // 2, c_noise.device
         edm = self.dialect == "edm"
@@ -106,17 +106,17 @@ class Trunk(nn.Module):
         embedding: Tensor = self.map_layer1(F.silu(self.map_layer0(torch.cat([at.cos(), at.sin()], 1))))
         return embedding
 
-    def encode(self, x: Images, embedding: Vectors) -> dict[str, Maps]:
+    def encode(self, x: Images, embedding: Embedding) -> dict[str, FeatureMap]:
         """Return the output of every part of the encoder, by name."""
-        outputs: dict[str, Maps] = {}
+        outputs: dict[str, FeatureMap] = {}
         for name, module in self.enc.items():
             outputs[name] = x = run(module, x, embedding)
         return outputs
 
 
-def run(module: nn.Module, x: Maps, embedding: Vectors) -> Maps:
+def run(module: nn.Module, x: FeatureMap, embedding: Embedding) -> FeatureMap:
     """Run a block, which sees the embedding, or a convolution."""
-    output: Maps = module(x, embedding) if isinstance(module, Block) else module(x)
+    output: FeatureMap = module(x, embedding) if isinstance(module, Block) else module(x)
     return output
 
 
@@ -152,7 +152,7 @@ class ADM(Trunk):
         self.map_augment = nn.Linear(augment_dim, self.model_channels, bias=False) if augment_dim else None
         self.dec = nn.ModuleDict({planned.name: self.block(planned) for planned in self.topology.decoder()})
         self.out_norm = self.style.norm(self.topology.stem)
-        self.out_conv = silent(conv3(self.topology.stem, trunk["img_channels"] + further_outputs))
+        self.out_conv = zero_init(conv3(self.topology.stem, trunk["img_channels"] + further_outputs))
 
     def forward(self, x: Images, c_noise: Float[Tensor, "batch"], labels: Condition | None) -> tuple[Outputs, Features]:
         """Run the network, see :class:`~amed_lightning.denoisers.unet.UNet`."""
@@ -190,7 +190,7 @@ class AttentionPool(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, out_features)
 
-    def forward(self, x: Maps) -> Vectors:
+    def forward(self, x: FeatureMap) -> Embedding:
         """Return what the mean sees."""
         pixels = x.flatten(2)
         tokens = torch.cat([pixels.mean(2, keepdim=True), pixels], 2) + self.position

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 from amed_lightning.denoisers.layers import (
     MEAN,
+    Embedding,
+    FeatureMap,
     FilteredConv2d,
     FourierAngles,
-    Maps,
     PositionalAngles,
     Resample,
-    Vectors,
     conv3,
-    silent,
+    zero_init,
 )
 from amed_lightning.denoisers.topology import Planned, Topology
 from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs, one_hot
@@ -117,9 +117,9 @@ class DDPMpp(nn.Module):
         skips, features = self._encode(x, embedding)
         return self._decode(skips, embedding), features
 
-    def _encode(self, image: Images, embedding: Vectors) -> tuple[list[Maps], Features]:
+    def _encode(self, image: Images, embedding: Embedding) -> tuple[list[FeatureMap], Features]:
         """Return every output that the decoder sees, newest last, and the features."""
-        skips: list[Maps] = []
+        skips: list[FeatureMap] = []
         x = beside = image
         for name, module in self.enc.items():
             if name.endswith("_aux_down"):
@@ -135,7 +135,7 @@ class DDPMpp(nn.Module):
                 features = x.mean(1).flatten(1)
         return skips, features
 
-    def _decode(self, skips: list[Maps], embedding: Vectors) -> Outputs:
+    def _decode(self, skips: list[FeatureMap], embedding: Embedding) -> Outputs:
         """Return the network's output."""
         x, output = skips[-1], None
         for name, module in self.dec.items():
@@ -151,7 +151,7 @@ class DDPMpp(nn.Module):
         assert output is not None
         return output
 
-    def _embed(self, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None) -> Vectors:
+    def _embed(self, c_noise: Float[Tensor, "batch"], labels: Float[Tensor, "batch classes"] | None) -> Embedding:
         at = self.map_noise(c_noise)
         code = torch.cat([at.sin(), at.cos()], 1)
         if self.map_label is not None:
@@ -184,5 +184,5 @@ def _output(block: Planned, channels: int, style: BlockStyle, raised: bool) -> d
     """Return what a level of the decoder adds to the output, which first comes up from the level below."""
     level, _, _ = block.name.partition("_")
     up: dict[str, nn.Module] = {f"{level}_aux_up": Resample("up", style.taps)} if raised else {}
-    norm, conv = style.norm(block.out_channels), silent(conv3(block.out_channels, channels))
+    norm, conv = style.norm(block.out_channels), zero_init(conv3(block.out_channels, channels))
     return up | {f"{level}_aux_norm": norm, f"{level}_aux_conv": conv}

@@ -26,7 +26,7 @@ from amed_lightning.denoisers.diffusers_folder import Folder
 from amed_lightning.denoisers.diffusers_scheduler import Training
 from amed_lightning.runtime.foreign import UNREADABLE, Named, read_safetensors, read_torch, reason
 
-Weights: TypeAlias = dict[str, Tensor]
+StateDict: TypeAlias = dict[str, Tensor]
 
 
 ELSEWHERE = {
@@ -83,7 +83,7 @@ class SingleFile(Folder):
         self.file = file
 
     @cached_property
-    def checkpoint(self) -> Weights:
+    def checkpoint(self) -> StateDict:
         """Read the file's tensors.
 
         Raises:
@@ -168,7 +168,7 @@ def _shortened(table: Tensor) -> str:
     return f"{float(table[0]):.5g} ... {float(table[-1]):.5g} ({len(table)})"
 
 
-def _with_unknown(converted: Weights, checkpoint: Weights, prefix: str) -> Weights:
+def _with_unknown(converted: StateDict, checkpoint: StateDict, prefix: str) -> StateDict:
     """Keep what the conversion has dropped, under names that no module has: a network that had more was another one.
 
     Args:
@@ -190,14 +190,14 @@ def _averaged(name: str) -> str:
     return "model_ema." + name.removeprefix("model.").replace(".", "")
 
 
-def _unet(checkpoint: Weights, module: Any) -> Weights:
+def _unet(checkpoint: StateDict, module: Any) -> StateDict:
     """Take the averaged weights where there are any, as the published samplers do."""
     converted = single_file.convert_ldm_unet_checkpoint(checkpoint, module.config, extract_ema=True)
     there = {name: tensor for name, tensor in converted.items() if tensor is not None}  # not every one has an average
     return _with_unknown(there, checkpoint, "model.diffusion_model.")
 
 
-def _unconditional_unet(checkpoint: Weights, module: Any) -> Weights:
+def _unconditional_unet(checkpoint: StateDict, module: Any) -> StateDict:
     """Convert LDM's U-Net, whose attention has one convolution for queries, keys and values, head by head."""
     converted = {}
     for name, tensor in _unet(checkpoint, module).items():
@@ -216,14 +216,14 @@ def _unconditional_unet(checkpoint: Weights, module: Any) -> Weights:
     return converted
 
 
-def _autoencoder(checkpoint: Weights, module: Any, kept: Collection[str] = ()) -> Weights:
+def _autoencoder(checkpoint: StateDict, module: Any, kept: Collection[str] = ()) -> StateDict:
     converted = single_file.convert_ldm_vae_checkpoint(checkpoint, module.config)
     converted |= {name: checkpoint[AUTOENCODER + name] for name in kept}
     used = {name: tensor for name, tensor in checkpoint.items() if not name.startswith(f"{AUTOENCODER}loss.")}
     return _with_unknown(converted, used, AUTOENCODER)
 
 
-def _text_encoder(checkpoint: Weights, module: Any, open_clip: str) -> Weights:
+def _text_encoder(checkpoint: StateDict, module: Any, open_clip: str) -> StateDict:
     """Convert a text encoder of CLIP's layout, or of OpenCLIP's, which has a prefix of its own."""
     if any(name.startswith(open_clip) for name in checkpoint):
         converted = single_file.convert_open_clip_checkpoint(module, checkpoint, prefix=open_clip)
@@ -233,7 +233,7 @@ def _text_encoder(checkpoint: Weights, module: Any, open_clip: str) -> Weights:
     return {name.removeprefix(prefix): tensor for name, tensor in converted.items()}
 
 
-CONVERSIONS: dict[str, Callable[[Weights, Any], Weights]] = {
+CONVERSIONS: dict[str, Callable[[StateDict, Any], StateDict]] = {
     "UNet2DConditionModel": _unet,
     "UNet2DModel": _unconditional_unet,
     "AutoencoderKL": _autoencoder,

@@ -18,7 +18,7 @@ from amed_lightning.denoisers.diffusers_network import LatentDecoder, LatentNetw
 from amed_lightning.denoisers.diffusers_text import TextConditioning
 from amed_lightning.denoisers.guidance import OPEN_CLASS, Manner, classifier_free, require_unused
 from amed_lightning.denoisers.preconditioning import OfTable, Preconditioned
-from amed_lightning.denoisers.prompts import PromptLists, Source, prompt_lists
+from amed_lightning.denoisers.prompts import PromptLists, PromptSource, prompt_lists
 from amed_lightning.denoisers.thresholding import Clipped
 from amed_lightning.flow.model import DiffusionModel
 
@@ -49,7 +49,7 @@ def latent_diffusion(path: str, config: str | None = None, variant: str | None =
 def stable_diffusion(
     path: str,
     guidance: float = 7.5,
-    prompts: dict[str, Source] | None = None,
+    prompts: dict[str, PromptSource] | None = None,
     config: str | None = None,
     variant: str | None = None,
     negative: str = "",

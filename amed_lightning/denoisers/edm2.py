@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from amed_lightning.denoisers.layers import MEAN, Maps, Resample, Vectors, attention
+from amed_lightning.denoisers.layers import MEAN, Embedding, FeatureMap, Resample, attention
 from amed_lightning.denoisers.topology import Planned, Topology
 from amed_lightning.denoisers.unet import Outputs, one_hot
 from amed_lightning.flow.model import Condition, Features
@@ -67,7 +67,7 @@ def blend(a: Tensor, b: Tensor, t: float) -> Tensor:
     return a.lerp(b, t) / math.hypot(1 - t, t)
 
 
-def join(a: Maps, b: Maps, t: float) -> Maps:
+def join(a: FeatureMap, b: FeatureMap, t: float) -> FeatureMap:
     """Put the channels of b behind those of a, t the share of b in the variance's root, scaled to keep it."""
     whole = math.sqrt(a.shape[1] + b.shape[1]) / math.hypot(1 - t, t)
     return torch.cat([a * (whole * (1 - t) / math.sqrt(a.shape[1])), b * (whole * t / math.sqrt(b.shape[1]))], 1)
@@ -84,7 +84,7 @@ class Code(nn.Module):
         self.register_buffer("freqs", 2 * math.pi * torch.randn(count))
         self.register_buffer("phases", 2 * math.pi * torch.rand(count))
 
-    def forward(self, code: Float[Tensor, "batch"]) -> Vectors:
+    def forward(self, code: Float[Tensor, "batch"]) -> Embedding:
         """Return numbers of unit variance for each level's code."""
         angles = code[:, None] * self.freqs.to(code.dtype) + self.phases.to(code.dtype)
         return angles.cos() * math.sqrt(2)
@@ -135,7 +135,7 @@ class MPBlock(nn.Module):
         if heads:
             self.attn_qkv, self.attn_proj = _conv(after, 3 * after, 1), _conv(after, after, 1)
 
-    def forward(self, x: Maps, embedding: Vectors) -> Maps:
+    def forward(self, x: FeatureMap, embedding: Embedding) -> FeatureMap:
         """Return the block's output."""
         x = self.resample(x)
         x = scaled(self.conv_skip(x)) if self.encodes else x
@@ -145,7 +145,7 @@ class MPBlock(nn.Module):
         x = blend(x, self._attend(x), self.attn_balance) if self.heads else x
         return x if self.clip_act is None else x.clamp(-self.clip_act, self.clip_act)
 
-    def _attend(self, x: Maps) -> Maps:
+    def _attend(self, x: FeatureMap) -> FeatureMap:
         triples = self.attn_qkv(x)
         split = triples.unflatten(1, (self.heads, -1, 3))
         projected: Tensor = self.attn_proj(attention(scaled(split, 2).reshape(triples.shape), self.heads))
@@ -227,7 +227,7 @@ class EDM2(nn.Module):
         """Run the network, see :class:`~amed_lightning.denoisers.unet.UNet`."""
         embedding = self.embed(c_noise, labels, x)
         x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-        seen: dict[str, Maps] = {}
+        seen: dict[str, FeatureMap] = {}
         for name, module in self.enc.items():
             seen[name] = x = module(x, embedding) if isinstance(module, MPBlock) else module(x)
         skips = list(seen.values())
@@ -235,7 +235,7 @@ class EDM2(nn.Module):
             x = module(join(x, skips.pop(), self.concat_balance) if "_block" in name else x, embedding)
         return self.out_gain * self.out_conv(x), seen[self.bottleneck].mean(1).flatten(1)
 
-    def embed(self, c_noise: Float[Tensor, "batch"], labels: Condition | None, like: Images) -> Vectors:
+    def embed(self, c_noise: Float[Tensor, "batch"], labels: Condition | None, like: Images) -> Embedding:
         """Return the embedding of the level's code and the label; an open class is a label of zeros."""
         embedding: Tensor = self.emb_noise(self.emb_fourier(c_noise))
         if self.emb_label is not None:

@@ -176,5 +176,5 @@ def load_model(path: Path) -> DiffusionModel:
 
 
 def without_labels(model: DiffusionModel) -> DiffusionModel:
-    """Describe a model that also learnt without labels as an unconditional one."""
+    """Describe a model that also learned without labels as an unconditional one."""
     return replace(model, num_classes=0, digest=digest([model.digest, "without labels"]))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Vectors = Float[Tensor, "batch _"]
-Maps = Float[Tensor, "batch _ _ _"]
+Embedding = Float[Tensor, "batch _"]
+FeatureMap = Float[Tensor, "batch _ _ _"]
 Direction: TypeAlias = Literal["up", "down"]
 
 MAX_GROUPS = 32
@@ -37,7 +37,7 @@ def conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
-def silent(convolution: nn.Conv2d) -> nn.Conv2d:
+def zero_init(convolution: nn.Conv2d) -> nn.Conv2d:
     """Start a residual branch at zero, so that an untrained network is the identity around it."""
     nn.init.zeros_(convolution.weight)
     assert convolution.bias is not None
@@ -62,7 +62,7 @@ class Resample(nn.Module):
         self.padding = (len(taps) - 1) // 2 if padding is None else padding
         self.register_buffer("taps", kernel(taps), persistent=False)
 
-    def forward(self, x: Maps) -> Maps:
+    def forward(self, x: FeatureMap) -> FeatureMap:
         """Return the image at the new resolution."""
         down = self.direction == "down"
         if self.takes_means:
@@ -95,7 +95,7 @@ class ResampledConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, size, padding=size // 2)
         self.resample = Resample(direction, taps) if direction else nn.Identity()
 
-    def forward(self, input: Maps) -> Maps:
+    def forward(self, input: FeatureMap) -> FeatureMap:
         """Return the image at the new resolution."""
         return super().forward(self.resample(input))
 
@@ -114,13 +114,13 @@ class FilteredConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, padding=1 + (len(taps) - 1) // 2)
         self.resample = Resample("down", taps, padding=0)
 
-    def forward(self, input: Maps) -> Maps:
+    def forward(self, input: FeatureMap) -> FeatureMap:
         """Return the image at half the resolution."""
         halved: Tensor = self.resample(super().forward(input))
         return halved
 
 
-def attention(triples: Maps, heads: int) -> Maps:
+def attention(triples: FeatureMap, heads: int) -> FeatureMap:
     """Let every pixel look at all pixels.
 
     The softmax is taken in single precision whatever the precision of the rest. Fused kernels want each head's numbers

@@ -18,7 +18,7 @@ from amed_lightning.denoisers.captions import checked, read_captions
 from amed_lightning.flow.model import Condition
 from amed_lightning.seeds import Seeds, Stream
 
-Source: TypeAlias = str | list[str]
+PromptSource: TypeAlias = str | list[str]
 """A file of prompts, or the prompts themselves."""
 KINDS = ("training", "evaluation")
 
@@ -62,7 +62,7 @@ class PromptLists:
         return prompts
 
 
-def prompt_lists(sources: Mapping[str, Source]) -> PromptLists:
+def prompt_lists(sources: Mapping[str, PromptSource]) -> PromptLists:
     """Read the prompts of a model.
 
     Args:
@@ -83,7 +83,7 @@ def prompt_lists(sources: Mapping[str, Source]) -> PromptLists:
     return lists
 
 
-def _read(kind: str, source: Source) -> tuple[str, ...]:
+def _read(kind: str, source: PromptSource) -> tuple[str, ...]:
     if not isinstance(source, list):
         return read_captions(Path(source))
     try:
@@ -92,7 +92,7 @@ def _read(kind: str, source: Source) -> tuple[str, ...]:
         raise InputError(f"prompts: {_name(source, kind)}: {error}") from error
 
 
-def _name(source: Source, kind: str) -> str:
+def _name(source: PromptSource, kind: str) -> str:
     return f"the {kind} list" if isinstance(source, list) else str(source)
 
 

@@ -21,7 +21,7 @@ from amed_lightning.denoisers.diffusers_models import clipped_at, report_cut
 from amed_lightning.denoisers.encoded_prompts import EncodedPrompts
 from amed_lightning.denoisers.guidance import Manner, classifier_free, require_unused
 from amed_lightning.denoisers.preconditioning import Preconditioned
-from amed_lightning.denoisers.prompts import Source, prompt_lists
+from amed_lightning.denoisers.prompts import PromptSource, prompt_lists
 from amed_lightning.denoisers.transformer import Conditioning
 from amed_lightning.denoisers.transformer_family import Asked, Family
 from amed_lightning.flow.model import DiffusionModel
@@ -43,7 +43,7 @@ FAMILIES: dict[str, Callable[["Folder", Asked], Family]] = {
 def transformer(
     path: str,
     guidance: float | None = None,
-    prompts: dict[str, Source] | None = None,
+    prompts: dict[str, PromptSource] | None = None,
     negative: str = "",
     resolution: int | None = None,
     interval: tuple[float, float] | None = None,

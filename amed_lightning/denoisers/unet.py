@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from amed_lightning.denoisers.layers import (
     MEAN,
     Direction,
-    Maps,
+    Embedding,
+    FeatureMap,
     Resample,
     ResampledConv2d,
-    Vectors,
     attention,
     conv3,
     group_norm,
-    silent,
+    zero_init,
 )
 from amed_lightning.flow.model import Condition, Features
 from amed_lightning.tensors import Images
@@ -91,14 +91,14 @@ class Block(nn.Module):
         self.affine = nn.Linear(embedding, (1 + style.scale_shift) * out_channels)
         self.norm1 = style.norm(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv1 = silent(conv3(out_channels, out_channels))
+        self.conv1 = zero_init(conv3(out_channels, out_channels))
         self.skip = style.skip(in_channels, out_channels, resample)
         if heads:
             self.norm2 = style.norm(out_channels)
             self.qkv = nn.Conv2d(out_channels, 3 * out_channels, 1)
-            self.proj = silent(nn.Conv2d(out_channels, out_channels, 1))
+            self.proj = zero_init(nn.Conv2d(out_channels, out_channels, 1))
 
-    def forward(self, x: Maps, embedding: Vectors) -> Maps:
+    def forward(self, x: FeatureMap, embedding: Embedding) -> FeatureMap:
         """Return the block's output; ``embedding`` already ends in SiLU."""
         y = self.conv0(F.silu(self.norm0(x)))
         parameters = self.affine(embedding)[:, :, None, None]
@@ -110,7 +110,7 @@ class Block(nn.Module):
         y = (self.conv1(self.dropout(F.silu(y))) + self.skip(x)) * self.style.residual_scale
         return (y + self._attend(y)) * self.style.residual_scale if self.heads else y
 
-    def _attend(self, y: Maps) -> Maps:
+    def _attend(self, y: FeatureMap) -> FeatureMap:
         projected: Tensor = self.proj(attention(self.qkv(self.norm2(y)), self.heads))
         return projected
 

@@ -270,7 +270,7 @@ class AmedPlacedScheduler(Stepping):
         return take(seen, output, interval)
 
     def _first(self, seen: Tensor, output: Tensor, interval: int) -> Tensor:
-        """Take the answer at an interval's start, and go to where the predictor places the next question."""
+        """Take the answer at an interval's start, and go to where the predictor places the next query."""
         q = seen.new_full((1, 1, 1, 1), self.config.sigmas[interval])
         self.start = seen * scale_of(q)
         self.slopes.append((self.start - self._image(self.start, output, q)) / q)

@@ -1,4 +1,4 @@
-"""The examiner: a detector, the real images as it sees them, and the scores to compute."""
+"""The evaluator: a detector, the real images as it sees them, and the scores to compute."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,14 +86,14 @@ PLACES = ("model", "path", "sha256", "detector", "reference")
 
 
 @dataclass(frozen=True)
-class Examiner:
+class Evaluator:
     """A detector, the real images as it sees them, and the metrics, some of which have others of their own.
 
     Attributes:
         detector: looks at images.
         reference: the real images.
         digest: identifies the detector, the real images and the metrics: the sums that were made for another digest do
-            not serve this examiner.
+            not serve this evaluator.
         measures: the metrics by name, with what each looks with and at.
     """
 
@@ -102,8 +102,8 @@ class Examiner:
     digest: str
     measures: Mapping[str, Measure]
 
-    def to(self, device: torch.device) -> "Examiner":
-        """Move all detectors, in place, and return this examiner; scores follow the images that they are shown."""
+    def to(self, device: torch.device) -> "Evaluator":
+        """Move all detectors, in place, and return this evaluator; scores follow the images that they are shown."""
         for detector in (self.detector, *(measure.detector for measure in self.measures.values())):
             if isinstance(detector, torch.nn.Module):
                 detector.to(device)
@@ -157,7 +157,7 @@ class Examiner:
     def caveats(self, total: int) -> list[str]:
         """Say what is doubtful about scores of ``total`` images, because they or the real ones are few.
 
-        >>> examiner({"name": "digits"}, {"name": "digits"}).caveats(100)
+        >>> build_evaluator({"name": "digits"}, {"name": "digits"}).caveats(100)
         []
         """
         return [text for measure in self.measures.values() if (text := _caveat(measure, total))]
@@ -173,13 +173,13 @@ def _caveat(measure: Measure, total: int) -> str:
     return f"{metric.title} of {' and '.join(few)} images: {reason}" if few else ""
 
 
-def examiner(
+def build_evaluator(
     detector: Spec,
     dataset: Spec,
     metrics: Sequence[str | Spec] = USUAL,
     device: torch.device | None = None,
     reference: Reference = looked_at,
-) -> Examiner:
+) -> Evaluator:
     """Load the detectors, and the real images or their statistics.
 
     Args:
@@ -204,7 +204,7 @@ def examiner(
         name if name in USUAL or specs[name] == {"name": name} else [_options(specs[name]), *views[name].digests]
         for name in sorted({*USUAL} ^ specs.keys())
     ]
-    return Examiner(common.detector, common.real, digest([*common.digests, unusual]), measures)
+    return Evaluator(common.detector, common.real, digest([*common.digests, unusual]), measures)
 
 
 @dataclass(frozen=True)

@@ -31,17 +31,17 @@ EQUIDISTANT = (
     (23 / 12, -16 / 12, 5 / 12),
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
-"""Weights of orders 1 to 4 on an equidistant grid, newest answer first."""
+"""Weights of orders 1 to 4 on an equidistant grid, newest evaluation first."""
 PAPER = "Zhang and Chen 2023, [2204.13902](https://arxiv.org/abs/2204.13902)"
 """Of iPNDM, iPNDM-v and DEIS."""
 NOMINAL = (1, 2, 3, 4)
 
 
-def weighted(weights: Sequence[Level | float], answers: Sequence[Evaluation]) -> Images:
+def weighted(weights: Sequence[Level | float], evaluations: Sequence[Evaluation]) -> Images:
     """Return the weighted sum of derivatives, newest first."""
-    slope = weights[0] * answers[0].derivative
-    for weight, answer in zip(weights[1:], answers[1:], strict=True):
-        slope = slope + weight * answer.derivative
+    slope = weights[0] * evaluations[0].derivative
+    for weight, evaluation in zip(weights[1:], evaluations[1:], strict=True):
+        slope = slope + weight * evaluation.derivative
     return slope
 
 
@@ -61,10 +61,10 @@ class Equidistant(Rule):
     variants: ClassVar = (Variant(NOMINAL, deviation="an equidistant grid's weights on every grid", most_elsewhere=2),)
 
     def __call__(
-        self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
+        self, x: Images, evaluations: Sequence[Evaluation], sigma_next: Level, updates_left: int
     ) -> tuple[Images, Images]:
         """Return (x, the step times the weighted derivatives)."""
-        return x, (sigma_next - answers[0].sigma) * weighted(EQUIDISTANT[len(answers) - 1], answers)
+        return x, (sigma_next - evaluations[0].sigma) * weighted(EQUIDISTANT[len(evaluations) - 1], evaluations)
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,14 @@ class VariableStep(Rule):
     )
 
     def __call__(
-        self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
+        self, x: Images, evaluations: Sequence[Evaluation], sigma_next: Level, updates_left: int
     ) -> tuple[Images, Images]:
         """Return (x, the weighted derivatives, whose weights contain the step)."""
-        levels = [answer.sigma for answer in answers]
+        levels = [evaluation.sigma for evaluation in evaluations]
         if self.form == "textbook":
-            return x, weighted(extrapolation_weights(levels, sigma_next), answers)
+            return x, weighted(extrapolation_weights(levels, sigma_next), evaluations)
         weights = _published_weights([newer - older for newer, older in pairwise((sigma_next, *levels))])
-        return x, (sigma_next - levels[0]) * weighted(weights, answers)
+        return x, (sigma_next - levels[0]) * weighted(weights, evaluations)
 
 
 def _published_weights(steps: Sequence[Level]) -> list[Level | float]:

@@ -2,7 +2,7 @@ r"""DEIS (Zhang and Chen 2023, ICLR): Adams-Bashforth exponential integrators, o
 
 The noise that the network sees, here the derivative d, is extrapolated by a polynomial and integrated over the step:
 ``tAB`` takes the polynomial in the time t of the variance-preserving SDE and integrates it against dsigma/dt, ``rhoAB``
-in sigma itself, which needs no quadrature and is textbook iPNDM-v. Orders count answers.
+in sigma itself, which needs no quadrature and is textbook iPNDM-v. Orders count evaluations.
 
 The published tables integrated tAB with a left sum of 10,000 points, both ends counted, and took the SDE's betas for
 levels from 0.002 to 80 whatever the model was. Exact quadrature moves the published samples by up to 1e-3; it is also
@@ -56,19 +56,19 @@ class DEIS(Rule):
     )
 
     def __call__(
-        self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
+        self, x: Images, evaluations: Sequence[Evaluation], sigma_next: Level, updates_left: int
     ) -> tuple[Images, Images]:
         """Return (x, the weighted derivatives, whose weights contain the step)."""
-        levels = [answer.sigma for answer in answers]
+        levels = [evaluation.sigma for evaluation in evaluations]
         if len(levels) == 1:
-            return x, (sigma_next - levels[0]) * answers[0].derivative
+            return x, (sigma_next - levels[0]) * evaluations[0].derivative
         if self.variable == "rhoAB":
             weights = extrapolation_weights(levels, sigma_next)
         else:
             weights = (
                 _exact_weights(levels, sigma_next) if self.form == "textbook" else _summed_weights(levels, sigma_next)
             )
-        return x, weighted(weights, answers)
+        return x, weighted(weights, evaluations)
 
 
 def _exact_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:

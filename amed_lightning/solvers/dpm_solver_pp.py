@@ -64,16 +64,16 @@ class DPMSolverPlusPlus(Rule):
     )
 
     def __call__(
-        self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
+        self, x: Images, evaluations: Sequence[Evaluation], sigma_next: Level, updates_left: int
     ) -> tuple[Images, Images]:
         """Return (the scaled state, the network's terms)."""
-        order = usable_order(len(answers), self.order, updates_left, self.lower_order_final, self.form)
-        sigma = answers[0].sigma
+        order = usable_order(len(evaluations), self.order, updates_left, self.lower_order_final, self.form)
+        sigma = evaluations[0].sigma
         step = (sigma / sigma_next).log()
-        lags = [(older.sigma / newer.sigma).log() / step for newer, older in pairwise(answers)]
+        lags = [(older.sigma / newer.sigma).log() / step for newer, older in pairwise(evaluations)]
         if self.prediction == "data":
-            return (sigma_next / sigma) * x, -self._expansion(-step, lags, [a.denoised for a in answers[:order]])
-        return x, -sigma_next * self._expansion(step, lags, [a.derivative for a in answers[:order]])
+            return (sigma_next / sigma) * x, -self._expansion(-step, lags, [a.denoised for a in evaluations[:order]])
+        return x, -sigma_next * self._expansion(step, lags, [a.derivative for a in evaluations[:order]])
 
     def _expansion(self, signed_step: Level, lags: Sequence[Level], predictions: Sequence[Images]) -> Images:
         """Sum phi_k times the k-th divided difference of the predictions.

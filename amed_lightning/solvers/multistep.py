@@ -30,7 +30,7 @@ class OneEvaluation(Method):
     @property
     @abstractmethod
     def memory(self) -> int:
-        """Number of past answers that it uses."""
+        """Number of past evaluations that it uses."""
 
     @abstractmethod
     def update(
@@ -50,7 +50,7 @@ class OneEvaluation(Method):
 
     @property
     def updates_below_order(self) -> int:
-        """Updates of a lower order than its own: those before there are enough answers, and a fall-back at the end."""
+        """Updates of a lower order than its own: before there are enough evaluations, and a fall-back at the end."""
         return self.memory
 
     @property
@@ -70,16 +70,16 @@ class OneEvaluation(Method):
         """Advance by one interval."""
         return self.update(flow, state, sigma_next)
 
-    def remembered(self, answers: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
-        """Keep of all answers, newest last, those that the next update needs."""
-        return answers[max(0, len(answers) - self.memory) :]
+    def remembered(self, evaluations: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
+        """Keep of all evaluations, newest last, those that the next update needs."""
+        return evaluations[max(0, len(evaluations) - self.memory) :]
 
 
 class Rule(Method):
-    """One update from the newest answers; its history and its warm-up are :class:`Multistep`'s.
+    """One update from the newest evaluations; its history and its warm-up are :class:`Multistep`'s.
 
     Attributes:
-        order: how many answers it uses once they are there.
+        order: how many evaluations it uses once they are there.
         lower_order_final: whether it falls back to lower orders at the last updates.
     """
 
@@ -88,13 +88,13 @@ class Rule(Method):
 
     @abstractmethod
     def __call__(
-        self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, updates_left: int
+        self, x: Images, evaluations: Sequence[Evaluation], sigma_next: Level, updates_left: int
     ) -> tuple[Images, Images]:
         """Return (carried, increment), whose sum is the state at ``sigma_next``.
 
         Args:
-            x: the state at the newest answer's level.
-            answers: 1 to ``order`` answers, newest first.
+            x: the state at the newest evaluation's level.
+            evaluations: 1 to ``order`` evaluations, newest first.
             sigma_next: the level to reach.
             updates_left: this update and those after it.
         """
@@ -116,7 +116,7 @@ class Multistep(OneEvaluation):
 
     @property
     def memory(self) -> int:
-        """Number of past answers that the rule uses."""
+        """Number of past evaluations that the rule uses."""
         return self.rule.order - 1
 
     @property
@@ -129,10 +129,10 @@ class Multistep(OneEvaluation):
     ) -> SolverState:
         """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""
         here, nfe = state.evaluated(flow)
-        answers = (*state.history, here)
-        carried, increment = self.rule(state.x, answers[::-1], sigma_next, state.updates_left)
+        evaluations = (*state.history, here)
+        carried, increment = self.rule(state.x, evaluations[::-1], sigma_next, state.updates_left)
         x = carried + direction_scale * increment
-        return SolverState(x, sigma_next, None, self.remembered(answers), state.updates_left - 1, nfe)
+        return SolverState(x, sigma_next, None, self.remembered(evaluations), state.updates_left - 1, nfe)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Refined(PlacedSolver):
 
     @property
     def warm_up_intervals(self) -> int:
-        """Intervals until there are enough answers, two from each."""
+        """Intervals until there are enough evaluations, two from each."""
         return (self.base.memory + 1) // 2
 
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
@@ -175,7 +175,7 @@ def usable_order(available: int, order: int, updates_left: int, lower_order_fina
     """Return the order of an update.
 
     Args:
-        available: answers that are there, at most ``order``.
+        available: evaluations that are there, at most ``order``.
         order: of the rule.
         updates_left: this update and those after it.
         lower_order_final: fall back to lower orders at the last updates.

@@ -18,7 +18,7 @@ class PlacedSolver(ABC):
     """Two evaluations per interval, the second where ``placer`` says; a :class:`~amed_lightning.solvers.state.Solver`.
 
     Attributes:
-        placer: sees the flow's answer at the interval's start.
+        placer: sees the flow's evaluation at the interval's start.
     """
 
     placer: Placer
@@ -32,7 +32,7 @@ class PlacedSolver(ABC):
     @property
     @abstractmethod
     def warm_up_intervals(self) -> int:
-        """Intervals until there are enough answers."""
+        """Intervals until there are enough evaluations."""
 
     @abstractmethod
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:

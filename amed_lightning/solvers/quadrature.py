@@ -1,4 +1,4 @@
-"""Weights that integrate the Lagrange extrapolation of past answers over the next step."""
+"""Weights that integrate the Lagrange extrapolation of past evaluations over the next step."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -38,7 +38,7 @@ def lagrange_weights(levels: Sequence[Level], points: _Points, measure: _Points)
     """Integrate each level's Lagrange polynomial over quadrature points.
 
     Args:
-        levels: where the answers are, newest first.
+        levels: where the evaluations are, newest first.
         points: where the polynomials are evaluated, in the same variable.
         measure: weight of each point.
     """
@@ -53,5 +53,5 @@ def lagrange_weights(levels: Sequence[Level], points: _Points, measure: _Points)
 
 
 def extrapolation_weights(levels: Sequence[Level], sigma_next: Level) -> list[Level]:
-    """Integrate the polynomial in sigma through up to four answers from the newest level to ``sigma_next``, exactly."""
+    """Integrate the polynomial through up to four evaluations from the newest level to ``sigma_next``, exactly."""
     return lagrange_weights(levels, *points_between(levels[0], sigma_next, count=2))

@@ -1,7 +1,7 @@
 """The solvers that configurations call by name.
 
 Each takes an optional placer. Given one, a rule with a single evaluation becomes AMED-Plugin on that rule, and a
-two-stage rule asks its second question there.
+two-stage rule asks its second query there.
 """
 
 from collections.abc import Callable

@@ -21,8 +21,8 @@ class SolverState:
     Attributes:
         x: samples at level ``sigma``.
         sigma: shape (), or (batch, 1, 1, 1) inside an interval whose end a placer chose per sample.
-        known: the flow's answer at (x, sigma) if there is one already (analytic first step, a stored one).
-        history: past answers, newest last, no more than the rule needs.
+        known: the flow's evaluation at (x, sigma) if there is one already (analytic first step, a stored one).
+        history: past evaluations, newest last, no more than the rule needs.
         updates_left: updates until sigma_min, this interval's included.
         nfe: network runs per sample so far.
     """
@@ -35,7 +35,7 @@ class SolverState:
     nfe: int
 
     def evaluated(self, flow: ProbabilityFlow) -> tuple[Evaluation, int]:
-        """Return the flow's answer here, and the total of network runs with it; a known answer costs nothing."""
+        """Return the flow's evaluation here, and the total of network runs with it; a known one costs nothing."""
         if self.known is not None:
             return self.known, self.nfe
         here = flow(self.x, self.sigma)
@@ -53,8 +53,8 @@ class Solver(Protocol):
     """Advances states along a grid of levels.
 
     Attributes:
-        evaluations_per_interval: answers of the flow that an interval takes.
-        is_multistep: past answers are used; such a solver cannot restart from another state in mid-trajectory.
+        evaluations_per_interval: evaluations of the flow that an interval takes.
+        is_multistep: past evaluations are used; such a solver cannot restart from another state in mid-trajectory.
         warm_up_intervals: so many intervals, or fewer, are all crossed at a lower order than its own.
     """
 
@@ -83,10 +83,10 @@ def trajectory(
 
     Args:
         solver: the update rule.
-        flow: answers for this batch.
+        flow: evaluations for this batch.
         x: samples at the first level.
         sigmas: decreasing levels, in float64.
-        known: the flow's answer at the start, if there is one.
+        known: the flow's evaluation at the start, if there is one.
     """
     sigmas = sigmas.to(x.device)
     state = solver.init(x, sigmas, known)

@@ -1,7 +1,7 @@
 r"""UniPC (Zhao et al. 2023, NeurIPS, algorithm 5): a predictor, and a corrector that costs no evaluation.
 
 In lambda = -ln sigma with step H and ``h = -H`` (data prediction) or ``H`` (noise prediction), ``rho_j = (lambda_j -
-lambda_0) / H`` are the past answers' places, ``rho_o = 1`` the new one's, and ``D_j = (m_j - m_0) / rho_j``:
+lambda_0) / H`` are the past evaluations' places, ``rho_o = 1`` the new one's, and ``D_j = (m_j - m_0) / rho_j``:
 
     base:      ``(sigma'/sigma) x - (e^h - 1) m_0`` (data) or ``x - sigma' (e^h - 1) m_0`` (noise)
     predictor: ``base - C sum_(j<o) p_j D_j``
@@ -11,8 +11,8 @@ with C = B, or sigma' B for noise, ``B = h`` (bh1) or ``e^h - 1`` (bh2). The wei
 k! psi_k / B``, where ``psi_1 = (e^h - 1)/h - 1`` and ``psi_(k+1) = psi_k / h - 1/(k+1)!``; as published, the predictor
 of order 2 and the corrector of order 1 take 1/2 in place of the solution.
 
-The answer m' is the next interval's first; it is never taken again at the corrected state. After the last level there
-is no correction, so N intervals cost N evaluations.
+The evaluation m' is the next interval's first; it is never taken again at the corrected state. After the last level
+there is no correction, so N intervals cost N evaluations.
 """
 
 import math
@@ -62,7 +62,7 @@ class UniPC(OneEvaluation):
 
     @property
     def memory(self) -> int:
-        """Number of past answers that it uses, besides the one at the interval's start."""
+        """Number of past evaluations that it uses, besides the one at the interval's start."""
         return self.order - 1
 
     @property
@@ -75,10 +75,10 @@ class UniPC(OneEvaluation):
     ) -> SolverState:
         """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""
         here, nfe = state.evaluated(flow)
-        answers = (*state.history, here)
-        kept = self.remembered(answers)
-        order = usable_order(len(answers), self.order, state.updates_left, self.lower_order_final, "published")
-        newest_first = answers[::-1][:order]
+        evaluations = (*state.history, here)
+        kept = self.remembered(evaluations)
+        order = usable_order(len(evaluations), self.order, state.updates_left, self.lower_order_final, "published")
+        newest_first = evaluations[::-1][:order]
         carried, increment = self._increment(state.x, newest_first, sigma_next, None)
         predicted = carried + direction_scale * increment
         if state.updates_left == 1:
@@ -89,17 +89,17 @@ class UniPC(OneEvaluation):
         return SolverState(corrected, sigma_next, arrived, kept, state.updates_left - 1, nfe + arrived.cost)
 
     def _increment(
-        self, x: Images, answers: Sequence[Evaluation], sigma_next: Level, arrived: Evaluation | None
+        self, x: Images, evaluations: Sequence[Evaluation], sigma_next: Level, arrived: Evaluation | None
     ) -> tuple[Images, Images]:
-        """Return (carried, increment) of the predictor, or, given the answer at ``sigma_next``, of the corrector."""
-        sigma, order = answers[0].sigma, len(answers)
+        """Return (carried, increment) of the predictor, or, given what is at ``sigma_next``, of the corrector."""
+        sigma, order = evaluations[0].sigma, len(evaluations)
         step = (sigma / sigma_next).log()
         signed_step = -step if self.prediction == "data" else step
         growth = torch.expm1(signed_step)
-        current = self._predicted(answers[0])
-        places = [(sigma / past.sigma).log() / step for past in answers[1:]]
+        current = self._predicted(evaluations[0])
+        places = [(sigma / past.sigma).log() / step for past in evaluations[1:]]
         differences = [
-            (self._predicted(past) - current) / place for past, place in zip(answers[1:], places, strict=True)
+            (self._predicted(past) - current) / place for past, place in zip(evaluations[1:], places, strict=True)
         ]
         if arrived is not None:
             places.append(torch.ones_like(step))
@@ -114,8 +114,8 @@ class UniPC(OneEvaluation):
             return (sigma_next / sigma) * x, -network
         return x, -sigma_next * network
 
-    def _predicted(self, answer: Evaluation) -> Images:
-        return answer.denoised if self.prediction == "data" else answer.derivative
+    def _predicted(self, evaluation: Evaluation) -> Images:
+        return evaluation.denoised if self.prediction == "data" else evaluation.derivative
 
 
 def _weights(signed_step: Level, basis: Level, places: Sequence[Level]) -> list[Level | float]:

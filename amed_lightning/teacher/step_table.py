@@ -138,11 +138,11 @@ class StepTable:
         if nodes == self.nodes:
             return self
         values = torch.cat([self.nodes.weights(place, self.gram[:1]) for place in nodes.placements()])
-        size = self._fixed + len(nodes) * self._questions
+        size = self._fixed + len(nodes) * self._queries
         lift = self.gram.new_zeros(size, self.gram.shape[1])
         lift[: self._fixed, : self._fixed].fill_diagonal_(1.0)
-        for question in range(self._questions):
-            new, old = (self._fixed + question * len(grid) for grid in (nodes, self.nodes))
+        for query in range(self._queries):
+            new, old = (self._fixed + query * len(grid) for grid in (nodes, self.nodes))
             lift[new : new + len(nodes), old : old + len(self.nodes)] = values
         return replace(self, nodes=nodes, gram=lift @ self.gram @ lift.T)
 
@@ -163,7 +163,7 @@ class StepTable:
         return 4 + 2 * self.past.shape[1]
 
     @property
-    def _questions(self) -> int:
+    def _queries(self) -> int:
         """How often a step asks."""
         return (self.gram.shape[1] - self._fixed) // len(self.nodes)
 
@@ -178,10 +178,10 @@ class StepTable:
         return replace(solver.init(x, self.sigmas, known), history=tuple(history))
 
     def _slopes(self, place: Placement) -> Iterator[Images]:
-        """Yield the coordinates of the slope that each question finds."""
+        """Yield the coordinates of the slope that each query finds."""
         values = self.nodes.weights(place, self.gram)
-        for question in range(self._questions):
-            left = self._fixed - 1 + question * len(self.nodes)
+        for query in range(self._queries):
+            left = self._fixed - 1 + query * len(self.nodes)
             right = self.gram.shape[1] - 1 - left - len(self.nodes)
             yield F.pad(values, (left, right))[..., None, None]
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from amed_lightning.denoisers.remembering import Noted, Remembering
+from amed_lightning.denoisers.cached import CachedDenoiser, Noted
 from amed_lightning.flow.model import Condition
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
@@ -42,7 +42,7 @@ class Agreement:
 
 def tabulate(
     solver: PlacedSolver,
-    denoiser: Remembering,
+    denoiser: CachedDenoiser,
     condition: Condition | None,
     start: SolverState,
     sigmas: Grid,
@@ -67,9 +67,9 @@ def tabulate(
         # Where past levels are one per sample, so is this one.
         everywhere = place.per_sample(start.x) if start.history else place
         solver.step_at(ProbabilityFlow(noted, condition), start, sigmas[1], everywhere)
-        asked.append([(q.x - q.answer.image) / (q.sigma / place.time_scale) for q in noted.questions])
+        asked.append([(q.x - q.answer.image) / (q.sigma / place.time_scale) for q in noted.queries])
     answers = [vector for answer in (*start.history, start.known) for vector in (answer.derivative, answer.denoised)]
-    slopes = [slope for question in zip(*asked, strict=True) for slope in question]
+    slopes = [slope for query in zip(*asked, strict=True) for slope in query]
     vectors = (target.double() - start.x.double(), start.x, *answers, *slopes)
     directions = torch.stack([vector.double().flatten(1) for vector in vectors], 1)
     levels = [per_sample(answer.sigma.double(), len(target)) for answer in start.history]
@@ -84,7 +84,7 @@ def tabulate(
 
 def tabulate_until_agreed(
     solver: PlacedSolver,
-    denoiser: Remembering,
+    denoiser: CachedDenoiser,
     condition: Condition | None,
     start: SolverState,
     sigmas: Grid,

@@ -36,7 +36,7 @@ SUPPORT = 4
 
 
 @dataclass(frozen=True)
-class Node:
+class LevelWeights:
     """How one level of a student is made of stored ones.
 
     Attributes:
@@ -50,7 +50,7 @@ class Node:
     answer: Weights
 
 
-def node_at(sigma: float, stored: Sequence[float]) -> Node:
+def node_at(sigma: float, stored: Sequence[float]) -> LevelWeights:
     """Return how a level is made of stored ones.
 
     Args:
@@ -65,7 +65,7 @@ def node_at(sigma: float, stored: Sequence[float]) -> Node:
     last = len(stored) - 1
     right = bisect_left(stored, -sigma, key=lambda level: -level)
     if stored[right] == sigma:
-        return Node({right: 1.0}, {}, {right: 1.0} if right < last else {})
+        return LevelWeights({right: 1.0}, {}, {right: 1.0} if right < last else {})
     left = right - 1
     step = math.log(stored[right] / stored[left])
     u = math.log(sigma / stored[left]) / step
@@ -73,7 +73,7 @@ def node_at(sigma: float, stored: Sequence[float]) -> Node:
     for index, weight in ({right: 1.0} if right < last else _interpolating(stored[last], stored)).items():
         slopes[index] = slopes.get(index, 0.0) + weight * u**2 * (u - 1) * step * stored[right]
     states = {left: (1 + 2 * u) * (1 - u) ** 2, right: u**2 * (3 - 2 * u)}
-    return Node(states, slopes, _interpolating(sigma, stored))
+    return LevelWeights(states, slopes, _interpolating(sigma, stored))
 
 
 def _interpolating(sigma: float, stored: Sequence[float]) -> Weights:

@@ -1,8 +1,8 @@
 """Checkpoints between two batches, and the end of a run that its cluster asks to stop.
 
 Signals only raise a flag (:mod:`amed_lightning.runtime.signals`). After each batch the processes agree on the most
-urgent wish of any of them, so that all save, and all stop, after the same batch. A batch that validation follows is no
-place for that: a run that stopped there would go on without it. The end of the epoch is, or the next batch.
+urgent request of any of them, so that all save, and all stop, after the same batch. A batch that validation follows is
+no place for that: a run that stopped there would go on without it. The end of the epoch is, or the next batch.
 
 A fit that a limit of time or steps ends is saved where it stands, as one that a signal stops is: with a higher limit it
 goes on from there.
@@ -25,7 +25,7 @@ from amed_lightning.training.resuming import Resumable
 from amed_lightning.training.run_directory import STATE, RunDirectory
 
 NOTHING, SAVE = 0, 1
-"""What a process may wish, below the exit codes that it may wish to stop with."""
+"""What a process may request, below the exit codes that it may request to stop with."""
 
 
 class Checkpointing(Checkpoint):
@@ -143,22 +143,22 @@ class Checkpointing(Checkpoint):
         self.batches, self.place = state.get("batches", 0), state.get("place")
 
     def _settle(self, trainer: pl.Trainer) -> None:
-        wish = self._agreed(trainer)
-        if wish == NOTHING:
+        request = self._agreed(trainer)
+        if request == NOTHING:
             return
         self._save(trainer)
-        if wish != SAVE:
-            self._stop(trainer, ExitCode(wish))
+        if request != SAVE:
+            self._stop(trainer, ExitCode(request))
 
     def _agreed(self, trainer: pl.Trainer) -> int:
-        """Return the most urgent wish of any process."""
-        wish = asked() or (SAVE if self._is_due(trainer) else NOTHING)
-        if wish == ExitCode.terminated and self.requeue_on_term:
-            wish = ExitCode.requeue
+        """Return the most urgent request of any process."""
+        request = asked() or (SAVE if self._is_due(trainer) else NOTHING)
+        if request == ExitCode.terminated and self.requeue_on_term:
+            request = ExitCode.requeue
         if trainer.world_size > 1:
-            wishes = torch.tensor(int(wish), device=trainer.strategy.root_device)
-            wish = int(trainer.strategy.reduce(wishes, reduce_op="max"))
-        return wish
+            requests = torch.tensor(int(request), device=trainer.strategy.root_device)
+            request = int(trainer.strategy.reduce(requests, reduce_op="max"))
+        return request
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         batches, moment = self._saved_at

@@ -37,7 +37,7 @@ from amed_lightning.training.distilling import SHOWN, Distilling
 from amed_lightning.training.fine_samples import FineSamples
 from amed_lightning.training.objective import OBJECTIVES, LossForm
 from amed_lightning.training.order import Batches
-from amed_lightning.training.resuming import FromHere
+from amed_lightning.training.resuming import ResumableSampler
 from amed_lightning.training.route import Batch
 from amed_lightning.training.routes import ROUTES
 from amed_lightning.training.source import Source
@@ -118,7 +118,7 @@ class AMEDDistillation(Distilling):
 
     def batches(self, source: Source, seeds: Seeds, batch_size: int, seed: int | None) -> DataLoader[Any]:
         """Return the route's batches, of each of which every process has a slice."""
-        order = FromHere(Batches(len(seeds), batch_size, source.processes, seed))
+        order = ResumableSampler(Batches(len(seeds), batch_size, source.processes, seed))
         return self.route.loader(self.student, source, seeds, order)
 
     @property
@@ -208,7 +208,7 @@ class AMEDDistillation(Distilling):
             self.judge("rmse", self.fine.distance(self.parts.sampler(self.predictor)), made | {"val_loss": loss})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the route has learnt."""
+        """Keep what the route has learned."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["route"] = self.route.state()
 

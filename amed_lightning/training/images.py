@@ -16,7 +16,7 @@ from amed_lightning.data.registry import DATASETS
 from amed_lightning.runtime.memory import free_memory
 from amed_lightning.runtime.progress import progress
 from amed_lightning.tensors import Bytes
-from amed_lightning.training.resuming import FromHere, Resumable
+from amed_lightning.training.resuming import Resumable, ResumableSampler
 
 HELD_OUT_EVERY = 6
 READ_AT_ONCE, VALIDATED_AT_ONCE = 1024, 500
@@ -24,7 +24,7 @@ OPEN = -1
 """The label of an image that has none."""
 
 
-class Draws:
+class RandomSampler:
     """Positions drawn with replacement, a function of the seeds and the epoch.
 
     Args:
@@ -170,8 +170,8 @@ class Images(pl.LightningDataModule):
     def train_dataloader(self) -> Resumable[tuple[Tensor, ...]]:
         """Return the training batches."""
         rank = self.trainer.global_rank if self.trainer else 0
-        draws = Draws(len(self.train_set), self.batch_size, self.steps_per_epoch, self.seed, rank)
-        return Resumable(DataLoader(self.train_set, batch_size=None, sampler=FromHere(draws)))
+        draws = RandomSampler(len(self.train_set), self.batch_size, self.steps_per_epoch, self.seed, rank)
+        return Resumable(DataLoader(self.train_set, batch_size=None, sampler=ResumableSampler(draws)))
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Return the images to validate on, in order."""

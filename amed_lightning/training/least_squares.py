@@ -41,7 +41,7 @@ from amed_lightning.training.normal_equations import (
     normal_equations,
 )
 from amed_lightning.training.order import Blocks
-from amed_lightning.training.resuming import FromHere
+from amed_lightning.training.resuming import ResumableSampler
 from amed_lightning.training.source import Source
 
 TRIED = (0.04, 0.2, 1.0, 8.0)
@@ -138,7 +138,7 @@ class LeastSquares(Distilling):
                     f"{name} is {number}; it must be a multiple of {source.processes.world_size} processes times "
                     f"data.batch_size, {together}"
                 )
-        order = FromHere(Blocks(len(seeds), batch_size, source.processes))
+        order = ResumableSampler(Blocks(len(seeds), batch_size, source.processes))
         return source.loader(self.taught, seeds, order)
 
     @property

@@ -1,4 +1,4 @@
-"""How weights are learnt: their order in memory, and learning rates."""
+"""How weights are learned: their order in memory, and learning rates."""
 
 import lightning.pytorch as pl
 import torch

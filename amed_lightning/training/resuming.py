@@ -24,7 +24,7 @@ class Epochs(Protocol):
     def __len__(self) -> int: ...
 
 
-class FromHere(Sampler[list[int]]):
+class ResumableSampler(Sampler[list[int]]):
     """What another sampler yields, but for the batches of one epoch that were taken before.
 
     Args:
@@ -56,11 +56,11 @@ class Resumable(Generic[Batch]):
     """A loader whose place is part of every checkpoint; the Trainer saves and loads it.
 
     Args:
-        loader: of batches, in the order of a :class:`FromHere`.
+        loader: of batches, in the order of a :class:`ResumableSampler`.
     """
 
     def __init__(self, loader: DataLoader[Batch]) -> None:
-        assert isinstance(loader.sampler, FromHere)
+        assert isinstance(loader.sampler, ResumableSampler)
         self.loader, self.sampler = loader, loader.sampler
         self.taken = 0
 

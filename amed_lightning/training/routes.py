@@ -9,10 +9,10 @@ from amed_lightning.amed.predictor import WHOLE
 from amed_lightning.sampling.sampler import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.trajectories import Trajectories
-from amed_lightning.training.arrivals import ByDifferences, through_network
+from amed_lightning.training.gradients import DifferenceGradient, through_network
 from amed_lightning.training.route import Batch, Order, Route
 from amed_lightning.training.source import Source
-from amed_lightning.training.student import Arrive, Interval, Student
+from amed_lightning.training.student import Gradient, Interval, Student
 from amed_lightning.training.tables import TableRoute
 
 
@@ -62,7 +62,7 @@ def network() -> Route:
 
 def differences(size: float = 3e-3) -> Route:
     """Central differences; ``size`` is their step in ratio and time scale."""
-    return Rollout(_by(ByDifferences(size)))
+    return Rollout(_by(DifferenceGradient(size)))
 
 
 def whole() -> Route:
@@ -70,8 +70,8 @@ def whole() -> Route:
     return Rollout(Student.whole, shares_graph=True)
 
 
-def _by(arrive: Arrive) -> Callable[[Student, Trajectories], Iterator[Interval]]:
-    return lambda student, teacher: (interval for interval, _ in student.intervals(teacher, arrive))
+def _by(gradient: Gradient) -> Callable[[Student, Trajectories], Iterator[Interval]]:
+    return lambda student, teacher: (interval for interval, _ in student.intervals(teacher, gradient))
 
 
 ROUTES: dict[str, Callable[..., Route]] = {

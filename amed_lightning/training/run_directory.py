@@ -29,7 +29,7 @@ from amed_lightning.runtime.foreign import UNREADABLE, read_torch, reason
 from amed_lightning.runtime.lock import DirectoryLock
 from amed_lightning.runtime.unfinished import ENDING
 
-PLACE = re.compile(
+VOLATILE_KEYS = re.compile(
     r"(config|checkpoint|data\.init_args\.(memory_share|((dataset|validation)\.)?root)|model\.init_args\.(export|route\.states_memory)"
     r"|trainer\.(accelerator|default_root_dir|devices|enable_checkpointing|enable_model_summary|enable_progress_bar"
     r"|log_every_n_steps|logger|num_nodes|plugins|profiler|strategy))(\..*)?"
@@ -38,7 +38,7 @@ PLACE = re.compile(
 LENGTH = re.compile(r"trainer\.(max|min)_(epochs|steps|time)")
 """What may change, too, where no learning rate follows it."""
 AVERAGING = "WeightAveraging"
-"""How callbacks end that change what is learnt; others may come and go."""
+"""How callbacks end that change what is learned; others may come and go."""
 CHECKPOINT, PREVIOUS = "last.ckpt", "previous.ckpt"
 RECORD = "run.json"
 PARTS = {"state_dict", "loops", "epoch", "global_step", "pytorch-lightning_version"}
@@ -48,7 +48,7 @@ STATE = "run"
 SEAL, SEAL_LENGTH = b"sha256 ", len("sha256 ") + 64
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoints that replace the one before only once they are on the disk and have been read back."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -92,16 +92,16 @@ class RunDirectory:
         self.config = dict(_flat(config))
 
     @contextmanager
-    def claimed(self, leads: bool) -> Iterator[None]:
+    def claimed(self, is_rank_zero: bool) -> Iterator[None]:
         """Keep other runs out of the directory in this block.
 
         Args:
-            leads: whether this is the run's first process; the others only see that it is not another run's.
+            is_rank_zero: whether this is the run's first process; the others only see that it is not another run's.
 
         Raises:
             InputError: it is.
         """
-        if leads:
+        if is_rank_zero:
             with self.lock.held():
                 yield
         else:
@@ -259,7 +259,7 @@ def _compared(config: Mapping[str, Any], follows_length: bool) -> dict[str, Any]
     kept = {
         key: value
         for key, value in config.items()
-        if not PLACE.fullmatch(key) and (follows_length or not LENGTH.fullmatch(key))
+        if not VOLATILE_KEYS.fullmatch(key) and (follows_length or not LENGTH.fullmatch(key))
     }
     callbacks = kept.pop("trainer.callbacks", None) or []
     averaging = [each for each in callbacks if str(each.get("class_path")).endswith(AVERAGING)]

@@ -12,7 +12,7 @@ from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for
-from amed_lightning.training.reading import loader_for
+from amed_lightning.training.loading import loader_for
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Tables of a multistep student, stage by stage.
 
-Its interval starts where its own earlier steps have brought it. The first interval is tabulated and learnt; then every
-sample is advanced through it with what was learnt, the second is tabulated and learnt beside the first, whose losses
+Its interval starts where its own earlier steps have brought it. The first interval is tabulated and trained; then every
+sample is advanced through it with what was trained, the second is tabulated and trained beside the first, whose losses
 hold its placements where they are; and so on. What each stage ended with is in the recipe of the next table and in the
 checkpoint, so that a resumed run finds the same tables.
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from amed_lightning.denoisers.remembering import Remembering
+from amed_lightning.denoisers.cached import CachedDenoiser
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.seeds import Seeds
@@ -35,7 +35,7 @@ Weights: TypeAlias = dict[str, Tensor]
 
 
 class Stages:
-    """The tables of the intervals that are being learnt.
+    """The tables of the intervals that are being trained.
 
     Args:
         tabulator: makes them.
@@ -46,7 +46,7 @@ class Stages:
 
     Attributes:
         tables: so far; the list grows.
-        learnt: the predictor's weights at the end of each stage that is over.
+        trained: the predictor's weights at the end of each stage that is over.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class Stages:
         self.tabulator, self.folder, self.seeds, self.processes = tabulator, folder, seeds, processes
         self.memory = memory
         self.tables: list[StepTable] = []
-        self.learnt: list[Weights] = []
+        self.trained: list[Weights] = []
         self._reached: dict[Seeds, tuple[int, SolverState]] = {}
 
-    def reach(self, stage: int) -> None:
+    def advance(self, stage: int) -> None:
         """Tabulate the intervals up to that of a stage; the last stage stays."""
         intervals = len(self.tabulator.recipe.sigmas) - 1
         for index in range(len(self.tables), min(stage + 1, intervals)):
-            if index > len(self.learnt):
+            if index > len(self.trained):
                 weights = {name: value.detach().cpu().clone() for name, value in self._placer.state_dict().items()}
-                self.learnt.append(self.processes.broadcast(weights))
-            advanced_by = tuple(_digest(weights) for weights in self.learnt[:index])
+                self.trained.append(self.processes.broadcast(weights))
+            advanced_by = tuple(_digest(weights) for weights in self.trained[:index])
             recipe = replace(self.tabulator.recipe, interval=index, advanced_by=advanced_by)
             file = TableFile(self.folder, recipe)
             file.complete(self.seeds, partial(self._interval, index), self.processes)
@@ -92,7 +92,7 @@ class Stages:
         self._reached.pop(block, None)
         if self.kept_bytes + _bytes(start) <= self.memory:
             self._reached[block] = index, start
-        memory = Remembering(self.tabulator.denoiser)
+        memory = CachedDenoiser(self.tabulator.denoiser)
         return [self.tabulator.interval(teacher, start, index, memory)]
 
     def _advanced(self, block: Seeds, teacher: Trajectories, index: int) -> SolverState:
@@ -102,7 +102,7 @@ class Stages:
         sigmas = student.parts.sigmas.to(self.tabulator.device)
         reached, state = self._reached.get(block) or (0, student.start(teacher))
         for passed in range(reached, index):
-            weights = {name: value.to(self.tabulator.device) for name, value in self.learnt[passed].items()}
+            weights = {name: value.to(self.tabulator.device) for name, value in self.trained[passed].items()}
             sigma_next = sigmas[passed + 1]
             place: Placement = functional_call(self._placer, weights, (state.known, state.sigma, sigma_next))
             end = student.solver.step_at(flow, state, sigma_next, place)

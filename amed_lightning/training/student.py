@@ -42,7 +42,7 @@ class Interval:
 
 
 @runtime_checkable
-class Arrive(Protocol):
+class Gradient(Protocol):
     """Takes a student's step and compares the state with the teacher's."""
 
     def __call__(
@@ -65,7 +65,7 @@ def placed(solver: Solver, spec: Spec) -> PlacedSolver:
         InputError: it places no second evaluation.
     """
     if not isinstance(solver, PlacedSolver):
-        raise InputError(f"solver '{spec['name']}': it places no evaluation, so nothing of it can be learnt")
+        raise InputError(f"solver '{spec['name']}': it places no evaluation, so nothing of it can be learned")
     return solver
 
 
@@ -113,12 +113,12 @@ class Student:
         known = self.sampler.known_at_start(x) if index == 0 else None
         return self.solver.init(x, sigmas, known or teacher.evaluation(index, sigmas[0]))
 
-    def intervals(self, teacher: Trajectories, arrive: Arrive) -> Iterator[tuple[Interval, SolverState]]:
+    def intervals(self, teacher: Trajectories, gradient: Gradient) -> Iterator[tuple[Interval, SolverState]]:
         """Run along the teacher's trajectories.
 
         Args:
             teacher: stored trajectories.
-            arrive: takes the steps.
+            gradient: takes the steps.
 
         Yields:
             Each interval and the state at its end. The next one starts after the caller has come back.
@@ -130,7 +130,7 @@ class Student:
             here, nfe = state.evaluated(flow)
             state = replace(state, known=here, nfe=nfe)
             place = self.placer(here, state.sigma, sigma_next)
-            end, losses = arrive(self.solver, flow, state, sigma_next, place, teacher.states[:, number])
+            end, losses = gradient(self.solver, flow, state, sigma_next, place, teacher.states[:, number])
             yield Interval(number, place, losses), end
             if number < len(sigmas):
                 state = end.detach() if self.is_multistep else self.start(teacher, number)

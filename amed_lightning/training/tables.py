@@ -1,6 +1,6 @@
 """The route without the network: losses from tables of inner products.
 
-A one-step student starts every interval from the teacher, so all its intervals can be tabulated before it has learnt
+A one-step student starts every interval from the teacher, so all its intervals can be tabulated before it has trained
 anything, and every student that asks the network what AMED-Solver asks shares one table: AMED-Solver, DPM-Solver-2 and
 Heun with a placer, AMED-Plugin on Euler, any bound of the direction scale, any predictor. A student that asks something
 else has a table of its own; a multistep student's are made in stages, see :mod:`amed_lightning.training.stages`.
@@ -19,7 +19,7 @@ from amed_lightning.teacher.step_table import StepTable
 from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.tables import TableFile, TableRecipe
 from amed_lightning.teacher.tabulate import Agreement
-from amed_lightning.training.arrivals import through_network
+from amed_lightning.training.gradients import through_network
 from amed_lightning.training.route import Batch, Order
 from amed_lightning.training.source import Source
 from amed_lightning.training.stages import Stages
@@ -104,7 +104,7 @@ class TableRoute:
     def begin_epoch(self, epoch: int) -> None:
         """Go on to a multistep student's next stage when it is due."""
         if self.stages is not None:
-            self.stages.reach(epoch // self.stage_epochs)
+            self.stages.advance(epoch // self.stage_epochs)
 
     def intervals(self, student: Student, batch: Batch) -> Iterator[Interval]:
         """Yield the tabulated intervals; along trajectories, run the student."""
@@ -116,10 +116,10 @@ class TableRoute:
             yield Interval(number, place, table.losses(student.solver, place))
 
     def state(self) -> dict[str, Any]:
-        """Return what the stages that are over have learnt."""
-        return {} if self.stages is None else {"learnt": self.stages.learnt}
+        """Return what the stages that are over have trained."""
+        return {} if self.stages is None else {"trained": self.stages.trained}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's stages."""
         if self.stages is not None:
-            self.stages.learnt = state["learnt"]
+            self.stages.trained = state["trained" if "trained" in state else "learnt"]

@@ -7,9 +7,9 @@ import torch
 
 from amed_lightning.amed.predictor import WHOLE
 from amed_lightning.config import InputError
+from amed_lightning.denoisers.cached import CachedDenoiser, Noted, Query
 from amed_lightning.denoisers.gaussian import gaussian
 from amed_lightning.denoisers.interruptible import Interruptible
-from amed_lightning.denoisers.remembering import Noted, Question, Remembering
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
 from amed_lightning.sampling.sampler import rule_of
@@ -77,7 +77,7 @@ class TableOptions:
                 f"raise it, or leave it out"
             )
         config, solver, sigmas = student.parts.config, student.solver, student.parts.sigmas
-        asks_again = any(len(asked) > 1 for asked in _questions(solver, sigmas))
+        asks_again = any(len(asked) > 1 for asked in _queries(solver, sigmas))
         own = rule_of(config.solver)
         return TableRecipe(
             trajectories=trajectories,
@@ -101,11 +101,11 @@ def is_shared(solver: PlacedSolver, sigmas: Grid) -> bool:
     """Whether a solver asks the network, from the teacher's states, what AMED-Solver asks, in every interval."""
     if solver.is_multistep:
         return False
-    runs = zip(_questions(solver, sigmas), _questions(AMED().solver(None), sigmas), strict=True)
+    runs = zip(_queries(solver, sigmas), _queries(AMED().solver(None), sigmas), strict=True)
     return all(len(own) == len(others) and all(map(_is_same, own, others)) for own, others in runs)
 
 
-def _is_same(own: Question, other: Question) -> bool:
+def _is_same(own: Query, other: Query) -> bool:
     pairs = (own.x, other.x), (own.sigma, other.sigma)
     return all(torch.allclose(a, b, rtol=1e-12, atol=0) for a, b in pairs)
 
@@ -136,13 +136,13 @@ class Tabulator:
         """Tabulate all intervals, each from the teacher's state."""
         teacher, tables = self.read(block), []
         for index in range(len(self.recipe.sigmas) - 1):
-            start, memory = self.student.start(teacher, index), Remembering(self.denoiser)
+            start, memory = self.student.start(teacher, index), CachedDenoiser(self.denoiser)
             if self._knows_the_answers:
                 memory.remember(start.x, teacher.evaluation(index, start.sigma))
             tables.append(self.interval(teacher, start, index, memory))
         return tables
 
-    def interval(self, teacher: Trajectories, start: SolverState, index: int, memory: Remembering) -> StepTable:
+    def interval(self, teacher: Trajectories, start: SolverState, index: int, memory: CachedDenoiser) -> StepTable:
         """Tabulate one interval.
 
         Args:
@@ -174,7 +174,7 @@ def _around_one(bound: float) -> Axis:
     return chebyshev(FIRST_SCALES, 1 - bound, 1 + bound) if bound else (1.0,)
 
 
-def _questions(solver: PlacedSolver, sigmas: Grid) -> list[list[Question]]:
+def _queries(solver: PlacedSolver, sigmas: Grid) -> list[list[Query]]:
     """Return what a solver's steps from known starts ask, interval by interval, watched on four pixels."""
     x = torch.tensor([[[[1.0, -2.0], [0.5, 3.0]]]], dtype=torch.float64)
     asked = []
@@ -182,5 +182,5 @@ def _questions(solver: PlacedSolver, sigmas: Grid) -> list[list[Question]]:
         ahead, noted = sigmas[index:], Noted(gaussian(torch.ones_like(x[0])))
         known = Evaluation(ahead[0], x - ahead[0] * x.square(), x.square(), x.new_zeros(1, 1), 0)
         solver.step_at(ProbabilityFlow(noted), solver.init(x, ahead, known), ahead[1], place)
-        asked.append(noted.questions)
+        asked.append(noted.queries)
     return asked

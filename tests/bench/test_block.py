@@ -64,7 +64,7 @@ class TestSums:
         with untidy():
             bench = bench_of(tmp_path, entry(EULER), num_blocks=1)
             fill(bench, tmp_path)
-        size = bench.examiner.detector.feature_size
+        size = bench.evaluator.detector.feature_size
         stored, _ = read_with_facts(Results(tmp_path).sums(bench.cells[1].key, 0))
         assert size * (size + 1) // 2 in {value.numel() for value in stored.values()}
         assert size * size not in {value.numel() for value in stored.values()}

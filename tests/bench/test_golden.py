@@ -9,10 +9,10 @@ import pytest
 from amed_lightning.bench.golden import (
     Bounds,
     Verdict,
+    check,
     golden_path,
     golden_row,
     golden_text,
-    judge,
     load_golden,
     outcome,
 )
@@ -42,11 +42,11 @@ def write(folder, *rows, hardware=HERE):
 
 def night(folder, *rows, failures=None, hardware=HERE, bounds=None, troubles=()):
     golden = load_golden(folder, hardware, "suite", bounds or Bounds())
-    return judge(rows, failures or {}, golden, troubles)
+    return check(rows, failures or {}, golden, troubles)
 
 
-def wrong(judgements):
-    return {(entry.row, entry.figure): entry.verdict for entry in judgements if entry.verdict != Verdict.fine}
+def wrong(checks):
+    return {(entry.row, entry.figure): entry.verdict for entry in checks if entry.verdict != Verdict.fine}
 
 
 NAME = "digits euler logsnr 5 NFE"
@@ -56,15 +56,15 @@ class TestJudge:
     @pytest.mark.parametrize(("troubles", "verdict"), [((), "regression"), ((NAME,), "undecided")])
     def test_a_cell_that_fails_is_a_regression_unless_the_machine_is_to_blame(self, tmp_path, troubles, verdict):
         write(tmp_path, row())
-        judgements = night(tmp_path, failures={NAME: "no memory left"}, troubles=troubles)
-        assert wrong(judgements) == {(NAME, "row"): verdict}
-        assert outcome(judgements) == verdict
+        checks = night(tmp_path, failures={NAME: "no memory left"}, troubles=troubles)
+        assert wrong(checks) == {(NAME, "row"): verdict}
+        assert outcome(checks) == verdict
 
     def test_the_same_figures_are_fine(self, tmp_path):
         write(tmp_path, row())
-        judgements = night(tmp_path, row())
-        assert {entry.figure for entry in judgements} == {"fid", "is", "rmse", "time"}
-        assert outcome(judgements) == Verdict.fine
+        checks = night(tmp_path, row())
+        assert {entry.figure for entry in checks} == {"fid", "is", "rmse", "time"}
+        assert outcome(checks) == Verdict.fine
 
     @pytest.mark.parametrize(("moved", "verdict"), [(0.9e-3, None), (1.1e-3, "regression"), (-1.1e-3, "regression")])
     def test_a_deterministic_figure_moves_by_its_stated_bound_at_most(self, tmp_path, moved, verdict):
@@ -111,23 +111,23 @@ class TestJudge:
 
     def test_a_failed_cell_is_a_regression(self, tmp_path):
         write(tmp_path, row())
-        judgements = night(tmp_path, failures={NAME: "out of luck"})
-        assert wrong(judgements) == {(NAME, "row"): "regression"}
-        assert "out of luck" in judgements[0].message
-        assert outcome(judgements) == Verdict.regression
+        checks = night(tmp_path, failures={NAME: "out of luck"})
+        assert wrong(checks) == {(NAME, "row"): "regression"}
+        assert "out of luck" in checks[0].message
+        assert outcome(checks) == Verdict.regression
 
     def test_time_is_only_warned_about(self, tmp_path):
         write(tmp_path, row())
-        judgements = night(tmp_path, row(seconds=3.1))
-        assert wrong(judgements) == {(NAME, "time"): "warning"}
-        assert outcome(judgements) == Verdict.fine
+        checks = night(tmp_path, row(seconds=3.1))
+        assert wrong(checks) == {(NAME, "time"): "warning"}
+        assert outcome(checks) == Verdict.fine
 
     @pytest.mark.parametrize("tonight", [row(protocol="bbbb"), row(nfe=6), None], ids=["protocol", "new", "gone"])
     def test_what_cannot_be_compared_is_left_open(self, tmp_path, tonight):
         write(tmp_path, row(), row("heun"))
-        judgements = night(tmp_path, row("heun"), *([] if tonight is None else [tonight]))
-        assert set(wrong(judgements).values()) == {"undecided"}
-        assert outcome(judgements) == Verdict.undecided
+        checks = night(tmp_path, row("heun"), *([] if tonight is None else [tonight]))
+        assert set(wrong(checks).values()) == {"undecided"}
+        assert outcome(checks) == Verdict.undecided
 
     def test_a_regression_outweighs_what_is_open(self, tmp_path):
         write(tmp_path, row())

@@ -1,4 +1,4 @@
-"""A night from the command line: TensorBoard shows it, golden rows judge it, a planted error does not pass."""
+"""A night from the command line: TensorBoard shows it, golden rows check it, a planted error does not pass."""
 
 import json
 import shutil

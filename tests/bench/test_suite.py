@@ -309,7 +309,7 @@ class TestDevice:
         (there,), seen = prepare(suite, Loader(device)), {*looked}
         assert seen == {device}
         (here,) = prepare(suite)
-        assert there.examiner.reference.moments.mean.equal(here.examiner.reference.moments.mean)
+        assert there.evaluator.reference.moments.mean.equal(here.evaluator.reference.moments.mean)
         assert [cell.key for cell in there.cells] == [cell.key for cell in here.cells]
 
 

@@ -16,7 +16,7 @@ from amed_lightning.bench.forecast import estimates
 from amed_lightning.bench.results import Results
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.runtime import progress
 from amed_lightning.runtime.tensor_file import read_with_facts
 from amed_lightning.seeds import Seeds, Stream
@@ -72,7 +72,7 @@ class TestRows:
             assert row["is_reference"] == (cell is bench.reference)
             assert row["dataset"] == "grey"
             assert row["n"] == 48
-            assert row["caveats"] == bench.examiner.caveats(48)
+            assert row["caveats"] == bench.evaluator.caveats(48)
             assert [caveat.split(":")[0] for caveat in row["caveats"]] == [
                 "FID of 48 generated images",
                 "IS of 48 generated images",
@@ -90,7 +90,7 @@ class TestRows:
 
     def test_the_scores_are_those_of_all_images_and_the_errors_those_of_leaving_a_block_out(self, run):
         bench, _, found = run
-        judge, cell = examiner(DATASET["detector"], DATASET["dataset"]), bench.cells[2]
+        evaluator, cell = build_evaluator(DATASET["detector"], DATASET["dataset"]), bench.cells[2]
         images, references = (
             torch.cat(
                 [
@@ -100,9 +100,9 @@ class TestRows:
             )
             for sampler in (bench.sampler(cell), bench.sampler(bench.reference))
         )
-        whole, parts = judge.scores(48), []
+        whole, parts = evaluator.scores(48), []
         for first in (0, 24):
-            part, block = judge.scores(48), slice(first, first + 24)
+            part, block = evaluator.scores(48), slice(first, first + 24)
             for scores in (whole, part):
                 pair = images[block], references[block]
                 scores.update(quantise(images[block]), torch.arange(first, first + 24), pair=pair)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from amed_lightning.data.folder import image_files
 from amed_lightning.data.picture import record_in
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import build_sampler, sample_seeds
 from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
@@ -192,7 +192,7 @@ class TestEvaluate:
             assert f"n = 100, {runs}protocol {row['protocol'][:12]}" in shown
         rows = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("files", "sampler")]
         assert rows[0]["values"] == rows[1]["values"]
-        judge, images = examiner({"name": "digits"}, {"name": "digits"}), read(tmp_path / "images")
+        judge, images = build_evaluator({"name": "digits"}, {"name": "digits"}), read(tmp_path / "images")
         scores = judge.scores(100)
         scores.update(images, torch.arange(100))
         assert rows[0]["values"] == pytest.approx(scores.compute(), rel=1e-4)

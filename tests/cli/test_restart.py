@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import Callback, Timer
 
 from amed_lightning.cli import training as cli_training
 from amed_lightning.training.checkpointing import Checkpointing
-from amed_lightning.training.noise import NoiseByBatch
 from amed_lightning.training.run_directory import is_whole
+from amed_lightning.training.seeding import NoiseByBatch
 
 from ..runtime.commands import commands, enter_job
 from .command import call, refusal, start

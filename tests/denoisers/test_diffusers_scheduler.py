@@ -70,7 +70,7 @@ class TestTable:
 
     @pytest.mark.parametrize("name", VARIANCE_PRESERVING)
     def test_what_a_file_does_not_say_is_what_the_class_takes(self, name):
-        """Heun's betas are others than DDIM's where both are silent."""
+        """Heun's betas are others than DDIM's where both are zero_init."""
         scheduler = getattr(diffusers, name)()
         training = read_training(PATH, {"_class_name": name})
         alphas = scheduler.alphas_cumprod.double()

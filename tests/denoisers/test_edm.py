@@ -157,7 +157,7 @@ class TestRefusal:
             ({"channel_mult": [10**12, 1]}, "network.pkl"),
             ({"label_dim": -3}, "network.pkl"),
             ({"label_dim": 2**60}, "network.pkl"),
-            ({"embedding_type": "learnt"}, "embedding_type"),
+            ({"embedding_type": "learned"}, "embedding_type"),
             ({"width": 3}, "width"),
             ({"resample_filter": [1, 2, 1]}, "its length is even"),
             ({"resample_filter": [1, 3, 3, 1]}, "is not the filter"),

@@ -261,11 +261,11 @@ class TestAsked:
 
     def test_the_consistency_models_order_is_said_too(self, tmp_path, capsys):
         path = str(write_openai(tmp_path / "edm.pt", TINY_CONSISTENCY))
-        silent = consistency(path, **TINY_OPTIONS, attention_order="new")
+        zero_init = consistency(path, **TINY_OPTIONS, attention_order="new")
         assert capsys.readouterr().err == ""
-        assert consistency(path, **TINY_OPTIONS).digest == silent.digest
+        assert consistency(path, **TINY_OPTIONS).digest == zero_init.digest
         assert "read with attention_order new" in capsys.readouterr().err
-        assert consistency(path, **TINY_OPTIONS, attention_order="legacy").digest != silent.digest
+        assert consistency(path, **TINY_OPTIONS, attention_order="legacy").digest != zero_init.digest
 
     @pytest.mark.parametrize(
         ("said", "message"),

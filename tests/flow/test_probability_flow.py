@@ -13,7 +13,7 @@ from ..solvers.problems import Watched, mixture, start
 
 
 class Echo:
-    """A denoiser of another cost that answers with its own question."""
+    """A denoiser of another cost that answers with its own query."""
 
     cost = 2
 

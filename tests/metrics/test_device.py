@@ -6,7 +6,7 @@ import torch
 
 from amed_lightning.data.digits import digits
 from amed_lightning.metrics.inception import inception
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.tensors import dequantise
 
 from ..data.files import pictures
@@ -20,14 +20,14 @@ COUNT, BATCH = 200, 50
 
 def scored(place, counted=nullcontext):
     """The scores of some digits against all, compared with their mirror images; and what a batch of them crossed."""
-    judge = examiner(DIGITS, DIGITS, METRICS, place)
-    images, scores = digits()[0][:COUNT], judge.scores(COUNT)
+    evaluator = build_evaluator(DIGITS, DIGITS, METRICS, place)
+    images, scores = digits()[0][:COUNT], evaluator.scores(COUNT)
     with torch.inference_mode():
         for numbers in torch.arange(COUNT).split(BATCH):
             batch = images[numbers].to(place)
             with counted() as seen:
                 scores.update(batch, numbers, pair=(dequantise(batch), dequantise(batch.flip(3))))
-    return judge.reference.moments, scores.sums(), scores.compute(), seen
+    return evaluator.reference.moments, scores.sums(), scores.compute(), seen
 
 
 def test_statistics_sums_and_scores_are_those_of_the_cpu_bit_for_bit():

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from amed_lightning.config import InputError, build
 from amed_lightning.metrics import efficientnet
 from amed_lightning.metrics.files import DETECTORS
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 
 from ..data.files import pictures, write_folder
 
@@ -58,10 +58,11 @@ def test_a_grey_image_is_one_of_equal_channels_and_batches_are_alike(detector, p
 
 def test_colour_pictures_have_their_fid_and_is(detector, tmp_path):
     real, half = pictures(6, size=32), pictures(6, size=32) // 2
-    judge = examiner({"name": "efficientnet_lite0"}, {"name": "images", "path": str(write_folder(tmp_path, real))})
+    dataset = {"name": "images", "path": str(write_folder(tmp_path, real))}
+    evaluator = build_evaluator({"name": "efficientnet_lite0"}, dataset)
     found = {}
     for name, images in {"same": real, "darker": half}.items():
-        scores = judge.scores(len(images))
+        scores = evaluator.scores(len(images))
         scores.update(images, torch.arange(len(images)))
         found[name] = scores.compute()
     assert abs(found["same"]["fid"]) < 1e-3 < 1 < found["darker"]["fid"]

@@ -26,7 +26,7 @@ from amed_lightning.bench.sweep import run
 from amed_lightning.config import InputError
 from amed_lightning.metrics.cmmd import CLIPDiscrepancy, gaussian_discrepancy
 from amed_lightning.metrics.files import load_detector
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.sampling.images import generate
 from amed_lightning.seeds import Seeds, Stream
 
@@ -104,8 +104,9 @@ class TestDINOv2:
     def test_fd_is_torch_fidelitys_on_these_features(self, dinov2_folder, tmp_path):
         real, generated = pictures(40, size=16), pictures(30, size=16, seed=1) // 2
         reference = {"name": "images", "path": str(write_folder(tmp_path, real))}
-        judge = examiner(DIGITS, DIGITS, [{"name": "fd_dinov2", "model": str(dinov2_folder), "reference": reference}])
-        detector, scores = judge.measures["fd_dinov2"].detector, judge.scores(30)
+        metric = {"name": "fd_dinov2", "model": str(dinov2_folder), "reference": reference}
+        evaluator = build_evaluator(DIGITS, DIGITS, [metric])
+        detector, scores = evaluator.measures["fd_dinov2"].detector, evaluator.scores(30)
         for numbers in torch.arange(30).split(11):
             scores.update(generated[numbers], numbers)
         statistics = [fid_features_to_statistics(detector(each).features.double()) for each in (generated, real)]
@@ -144,12 +145,12 @@ class TestCMMD:
     def test_in_a_sweep_it_keeps_the_embeddings(self, clip_folder, tmp_path):
         real, generated = pictures(12, size=16), pictures(10, size=16, seed=1) // 2
         dataset = {"name": "images", "path": str(write_folder(tmp_path, real))}
-        judge = examiner(
+        evaluator = build_evaluator(
             {"name": "clip", "model": str(clip_folder)}, dataset, [{"name": "cmmd", "model": str(clip_folder)}]
         )
-        scores = judge.scores(10)
+        scores = evaluator.scores(10)
         scores.update(generated, torch.arange(10))
-        features = [judge.detector(each).features for each in (generated, real)]
+        features = [evaluator.detector(each).features for each in (generated, real)]
         assert scores.compute()["cmmd"] == pytest.approx(gaussian_discrepancy(*features), rel=1e-6)
         assert scores.sums()["cmmd.features"].shape == (10, 8)
 
@@ -157,8 +158,8 @@ class TestCMMD:
 class TestCLIPScore:
     def test_it_is_a_hundred_times_the_librarys_cosine(self, clip_folder):
         images = pictures(len(PROMPTS), size=40)
-        judge = examiner(DIGITS, DIGITS, [{"name": "clip_score", "model": str(clip_folder)}])
-        scores = judge.scores(len(PROMPTS))
+        evaluator = build_evaluator(DIGITS, DIGITS, [{"name": "clip_score", "model": str(clip_folder)}])
+        scores = evaluator.scores(len(PROMPTS))
         for numbers in torch.arange(len(PROMPTS)).split(4):
             scores.update(images[numbers], numbers, [PROMPTS[number] for number in numbers])
         parts = (kind.from_pretrained(clip_folder) for kind in (CLIPImageProcessor, CLIPTokenizer))

@@ -14,7 +14,7 @@ from amed_lightning.config import InputError, build, file_digest
 from amed_lightning.metrics import inception as module
 from amed_lightning.metrics.files import DETECTORS
 from amed_lightning.metrics.inception import inception
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 
 from ..data.files import pictures, write_folder
 
@@ -54,12 +54,12 @@ def torch_fidelity_features(weights, images, *names):
 
 @pytest.fixture(scope="module")
 def scored(inception_weights, tmp_path_factory):
-    """A FID through files and the examiner, and the images that it is of."""
+    """A FID through files and the evaluator, and the images that it is of."""
     real, generated = smooth(REAL, seed=0), smooth(GENERATED, seed=1) // 2
     folder = write_folder(tmp_path_factory.mktemp("real"), real)
     spec = {"name": "inception", "path": str(inception_weights), "tap": 64, "logits": False}
-    judge = examiner(spec, {"name": "images", "path": folder}, ["fid"])
-    found = judge.scores(GENERATED)
+    evaluator = build_evaluator(spec, {"name": "images", "path": folder}, ["fid"])
+    found = evaluator.scores(GENERATED)
     for numbers in torch.arange(GENERATED).split(100):
         found.update(generated[numbers], numbers)
     return found.compute()["fid"], real, generated
@@ -222,8 +222,8 @@ class TestAgainstOthers:
     def test_inception_score_equals_torch_fidelitys_without_shuffling(self, inception_weights, tmp_path):
         images = smooth(64, seed=0)
         spec = {"name": "inception", "path": str(inception_weights), "tap": 64}
-        judge = examiner(spec, {"name": "images", "path": write_folder(tmp_path, pictures(2))}, ["is"])
-        found = judge.scores(len(images))
+        evaluator = build_evaluator(spec, {"name": "images", "path": write_folder(tmp_path, pictures(2))}, ["is"])
+        found = evaluator.scores(len(images))
         with torch.inference_mode():
             found.update(images, torch.arange(len(images)))
         expected = calculate_metrics(

@@ -18,7 +18,7 @@ from amed_lightning.bench.table import tables
 from amed_lightning.config import InputError
 from amed_lightning.data.digits import digits
 from amed_lightning.metrics.files import digits_classifier
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 
 from ..bench.suites import CPU, Alone, entry, write_suite
 from ..data.files import write_folder
@@ -29,11 +29,11 @@ ABOVE = {"name": BRIGHTNESS, "above": 7.5}
 
 
 def scored(metrics, count=50, dataset=DIGITS):
-    judge = examiner(DIGITS, dataset, metrics)
-    scores = judge.scores(count)
+    evaluator = build_evaluator(DIGITS, dataset, metrics)
+    scores = evaluator.scores(count)
     for numbers in torch.arange(count).split(20):
         scores.update(digits()[0][numbers], numbers)
-    return judge, scores
+    return evaluator, scores
 
 
 class TestScores:
@@ -57,12 +57,12 @@ class TestScores:
     def test_other_options_and_other_real_images_are_another_examiner(self, tmp_path):
         folder = write_folder(tmp_path, digits()[0][:50])
         specs = [BRIGHTNESS, ABOVE, NEARNESS, {"name": NEARNESS, "reference": {"name": "images", "path": str(folder)}}]
-        assert len({examiner(DIGITS, DIGITS, ["fid", "is", spec]).digest for spec in specs}) == len(specs)
+        assert len({build_evaluator(DIGITS, DIGITS, ["fid", "is", spec]).digest for spec in specs}) == len(specs)
 
     def test_statistics_of_the_common_detector_do_not_serve_its_own(self):
         shipped = {"name": "shipped", "dataset": "fashion_mnist"}
         with pytest.raises(InputError, match=r"statistics of another detector than nearness's own; .* `reference: "):
-            examiner({"name": "fashion_mnist"}, shipped, [NEARNESS])
+            build_evaluator({"name": "fashion_mnist"}, shipped, [NEARNESS])
 
     @pytest.mark.parametrize(
         ("metrics", "message"),
@@ -80,13 +80,13 @@ class TestScores:
     def test_what_is_wrong_is_named_before_anything_is_loaded(self, metrics, message, monkeypatch):
         monkeypatch.setattr("amed_lightning.metrics.reference.load_detector", None)
         with pytest.raises(InputError, match=message):
-            examiner(DIGITS, DIGITS, metrics)
+            build_evaluator(DIGITS, DIGITS, metrics)
 
     def test_what_it_needs_has_to_be_there(self):
-        judge = examiner(DIGITS, DIGITS, ["tests.metrics.own.Captioned"])
-        judge.require_given(prompts=True, pairs=False)
+        evaluator = build_evaluator(DIGITS, DIGITS, ["tests.metrics.own.Captioned"])
+        evaluator.require_given(prompts=True, pairs=False)
         with pytest.raises(InputError, match=r"metric 'tests.metrics.own.Captioned': it needs prompts"):
-            judge.require_given(prompts=False, pairs=True)
+            evaluator.require_given(prompts=False, pairs=True)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from amed_lightning.data.digits import digits
 from amed_lightning.metrics import reference
 from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import digits_classifier, save_detector
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.metrics.statistics import write_statistics
 from amed_lightning.tensors import dequantise
 
@@ -20,8 +20,8 @@ DIGITS = {"name": "digits"}
 
 
 @pytest.fixture(scope="module")
-def judge():
-    return examiner(DIGITS, DIGITS)
+def evaluator():
+    return build_evaluator(DIGITS, DIGITS)
 
 
 class TestDigitsClassifier:
@@ -63,38 +63,38 @@ class TestDigitsClassifier:
 
 
 class TestExaminer:
-    def test_the_moments_are_those_of_all_digits(self, judge):
-        features = judge.detector(digits()[0]).features.double().numpy()
-        moments = judge.reference.moments
+    def test_the_moments_are_those_of_all_digits(self, evaluator):
+        features = evaluator.detector(digits()[0]).features.double().numpy()
+        moments = evaluator.reference.moments
         assert moments.count == len(features) == 1797
         np.testing.assert_allclose(moments.mean, features.mean(0), rtol=0, atol=1e-6)
         np.testing.assert_allclose(moments.covariance, np.cov(features, rowvar=False), rtol=0, atol=1e-5)
         assert moments.covariance.isfinite().all()
 
-    def test_the_digits_have_no_distance_to_themselves_and_noise_has_a_large_one(self, judge):
-        real, scores = digits()[0], judge.scores(1797)
+    def test_the_digits_have_no_distance_to_themselves_and_noise_has_a_large_one(self, evaluator):
+        real, scores = digits()[0], evaluator.scores(1797)
         scores.update(real, torch.arange(1797))
         noise = torch.randint(256, (512, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-        noisy = judge.scores(512)
+        noisy = evaluator.scores(512)
         noisy.update(noise, torch.arange(512))
         assert abs(scores.compute()["fid"]) < 1e-3
         assert noisy.compute()["fid"] > 10 * abs(scores.compute()["fid"]) + 1
         assert scores.compute()["is"] > 5
 
-    def test_other_weights_have_another_digest(self, judge, tmp_path):
+    def test_other_weights_have_another_digest(self, evaluator, tmp_path):
         path = tmp_path / "fresh.safetensors"
         save_detector(path, DigitsClassifier())
-        assert examiner(DIGITS | {"path": str(path)}, DIGITS).digest != judge.digest
+        assert build_evaluator(DIGITS | {"path": str(path)}, DIGITS).digest != evaluator.digest
 
-    def test_images_of_another_shape_are_refused(self, judge):
-        judge.require_shape((1, 8, 8))
+    def test_images_of_another_shape_are_refused(self, evaluator):
+        evaluator.require_shape((1, 8, 8))
         with pytest.raises(InputError, match=r"images of shape \(1, 4, 4\) cannot be scored against \(1, 8, 8\)"):
-            judge.require_shape((1, 4, 4))
+            evaluator.require_shape((1, 4, 4))
 
     @pytest.mark.parametrize("total", [0, 1])
-    def test_so_few_images_have_no_scores(self, judge, total):
+    def test_so_few_images_have_no_scores(self, evaluator, total):
         with pytest.raises(InputError, match=f"FID: at least 2 images are needed, not {total}"):
-            judge.scores(total)
+            evaluator.scores(total)
 
     @pytest.mark.parametrize(
         ("detector", "dataset", "message"),
@@ -109,36 +109,36 @@ class TestExaminer:
     )
     def test_an_unknown_part_is_refused(self, detector, dataset, message):
         with pytest.raises(InputError, match=message):
-            examiner(detector, dataset)
+            build_evaluator(detector, dataset)
 
 
 class TestMetrics:
     @pytest.mark.parametrize("metrics", [[], ["fdi"], ["fid", "is", "psnr"]])
     def test_unknown_ones_are_refused(self, metrics):
         with pytest.raises(InputError, match=r"use (some|one) of fid, is, kid, precision_recall"):
-            examiner(DIGITS, DIGITS, metrics)
+            build_evaluator(DIGITS, DIGITS, metrics)
 
-    def test_other_metrics_are_another_examiner_and_their_order_is_none(self, judge):
+    def test_other_metrics_are_another_examiner_and_their_order_is_none(self, evaluator):
         chosen = (["fid", "is"], ["fid"], ["is"], ["fid", "kid"], ["kid", "fid", "is"], ["precision_recall", "fid"])
-        digests = [examiner(DIGITS, DIGITS, metrics).digest for metrics in chosen]
-        assert digests[0] == examiner(DIGITS, DIGITS, ["is", "fid"]).digest == judge.digest
+        digests = [build_evaluator(DIGITS, DIGITS, metrics).digest for metrics in chosen]
+        assert digests[0] == build_evaluator(DIGITS, DIGITS, ["is", "fid"]).digest == evaluator.digest
         assert len(set(digests)) == len(chosen)
 
     @pytest.mark.parametrize(("metrics", "more"), [(["fid", "is"], []), (["kid", "is", "fid"], ["kid"])])
     def test_results_of_before_there_was_a_registry_are_found_again(self, metrics, more):
-        found = examiner(DIGITS, DIGITS, metrics)
+        found = build_evaluator(DIGITS, DIGITS, metrics)
         assert found.digest == digest([digits_classifier()[1], found.reference.dataset, more])
 
     def test_the_inception_score_needs_logits(self, inception_weights):
         detector = {"name": "inception", "path": str(inception_weights), "tap": 64, "logits": False}
         with pytest.raises(InputError, match="IS needs logits, and the detector gives none; leave it out"):
-            examiner(detector, DIGITS)
+            build_evaluator(detector, DIGITS)
 
     def test_precision_and_recall_need_more_images_than_neighbours(self):
-        judge = examiner(DIGITS, DIGITS, ["precision_recall"])
-        judge.scores(4)
+        evaluator = build_evaluator(DIGITS, DIGITS, ["precision_recall"])
+        evaluator.scores(4)
         with pytest.raises(InputError, match="precision and recall: at least 4 images are needed, not 3"):
-            judge.scores(3)
+            evaluator.scores(3)
 
     @pytest.mark.parametrize(
         ("metrics", "enough", "text"),
@@ -150,15 +150,15 @@ class TestMetrics:
         ],
     )
     def test_scores_of_few_images_are_said_to_be_doubtful(self, metrics, enough, text):
-        judge = examiner(DIGITS, DIGITS, metrics)
-        assert judge.caveats(enough) == []
-        assert judge.caveats(enough - 1) == [text]
+        evaluator = build_evaluator(DIGITS, DIGITS, metrics)
+        assert evaluator.caveats(enough) == []
+        assert evaluator.caveats(enough - 1) == [text]
 
     def test_few_real_images_are_doubtful_too_but_for_the_inception_score(self, tmp_path):
         images, _ = digits()
         dataset = {"name": "images", "path": str(write_folder(tmp_path, images[:50]))}
-        judge = examiner(DIGITS, dataset, ["fid", "is", "kid", "precision_recall"])
-        assert [caveat.split(" images")[0] for caveat in judge.caveats(70)] == [
+        evaluator = build_evaluator(DIGITS, dataset, ["fid", "is", "kid", "precision_recall"])
+        assert [caveat.split(" images")[0] for caveat in evaluator.caveats(70)] == [
             "FID of 50 real",
             "IS of 70 generated",
             "KID of 70 generated and 50 real",
@@ -170,8 +170,8 @@ class TestMetrics:
 def test_on_a_device_scores_are_those_of_the_cpu(device):
     images, values = digits()[0][:500], []
     for place in (torch.device("cpu"), device):
-        judge = examiner(DIGITS, DIGITS, ["fid", "is", "kid", "precision_recall"], place)
-        scores = judge.scores(500)
+        evaluator = build_evaluator(DIGITS, DIGITS, ["fid", "is", "kid", "precision_recall"], place)
+        scores = evaluator.scores(500)
         for numbers in torch.arange(500).split(100):
             batch = images[numbers].to(place)
             scores.update(batch, numbers, pair=(dequantise(batch), torch.zeros(100, 1, 8, 8, device=place)))
@@ -180,18 +180,18 @@ def test_on_a_device_scores_are_those_of_the_cpu(device):
 
 
 class TestShippedStatistics:
-    def test_they_are_read_by_the_name_of_their_set(self, judge, tmp_path, monkeypatch):
-        write_statistics(tmp_path / "train.npz", judge.reference)
+    def test_they_are_read_by_the_name_of_their_set(self, evaluator, tmp_path, monkeypatch):
+        write_statistics(tmp_path / "train.npz", evaluator.reference)
         monkeypatch.setitem(reference.SHIPPED, "digits", tmp_path / "train.npz")
-        found = examiner(DIGITS, {"name": "shipped", "dataset": "digits"})
-        assert found.digest == judge.digest
-        assert found.reference.moments.mean.equal(judge.reference.moments.mean)
+        found = build_evaluator(DIGITS, {"name": "shipped", "dataset": "digits"})
+        assert found.digest == evaluator.digest
+        assert found.reference.moments.mean.equal(evaluator.reference.moments.mean)
 
     def test_those_of_the_clothes_are_their_own_detectors(self):
-        found = examiner({"name": "fashion_mnist"}, {"name": "shipped", "dataset": "fashion_mnist"})
+        found = build_evaluator({"name": "fashion_mnist"}, {"name": "shipped", "dataset": "fashion_mnist"})
         assert (found.reference.moments.count, found.reference.shape) == (60_000, (1, 28, 28))
         assert dict(found.reference.class_counts) == dict.fromkeys(range(10), 6000)
 
     def test_a_set_without_any_is_named(self):
         with pytest.raises(InputError, match="unknown shipped statistics 'cifar10': use one of fashion_mnist"):
-            examiner(DIGITS, {"name": "shipped", "dataset": "cifar10"})
+            build_evaluator(DIGITS, {"name": "shipped", "dataset": "cifar10"})

@@ -13,7 +13,7 @@ from amed_lightning.data.folder import image_files
 from amed_lightning.data.images import ImageSet
 from amed_lightning.denoisers.zoo.card import ZOO
 from amed_lightning.metrics.files import digits_classifier
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.metrics.statistics import read_statistics, statistics_of, write_statistics
 
 from ..data.files import edm_name, pictures, write_folder, write_zip
@@ -224,10 +224,10 @@ class TestAsReference:
     def test_a_file_serves_as_the_images_do(self, folder, file):
         images, judges = digits()[0][:COUNT], []
         for dataset in ({"name": "images", "path": str(folder)}, self.spec(file)):
-            judge = examiner(DIGITS, dataset)
-            scores = judge.scores(COUNT)
+            evaluator = build_evaluator(DIGITS, dataset)
+            scores = evaluator.scores(COUNT)
             scores.update(images, torch.arange(COUNT))
-            judges.append((judge.digest, judge.reference.shape))
+            judges.append((evaluator.digest, evaluator.reference.shape))
             assert scores.compute()["fid"] == pytest.approx(0, abs=1e-3)
         assert judges[0] == judges[1]
 
@@ -236,19 +236,19 @@ class TestAsReference:
         monkeypatch.setenv("AMED_OFFLINE", "1")
         place = tmp_path / "models" / "cifar10" / "cifar10-32x32.npz"
         with pytest.raises(InputError, match=f"place it at {place}"):
-            examiner(DIGITS, {"name": "published", "card": "cifar10"})
+            build_evaluator(DIGITS, {"name": "published", "card": "cifar10"})
         place.parent.mkdir(parents=True)
         file.rename(place)
-        assert examiner(DIGITS, {"name": "published", "card": "cifar10"}).reference.moments.count == COUNT
+        assert build_evaluator(DIGITS, {"name": "published", "card": "cifar10"}).reference.moments.count == COUNT
         with pytest.raises(InputError, match="no card 'cifar11'"):
-            examiner(DIGITS, {"name": "published", "card": "cifar11"})
+            build_evaluator(DIGITS, {"name": "published", "card": "cifar11"})
 
     def test_a_card_without_statistics_is_refused(self, tmp_path):
         card = yaml.safe_load((ZOO / "cifar10.yaml").read_text())
         del card["files"]["reference"]
         (tmp_path / "cifar10.yaml").write_text(yaml.safe_dump(card))
         with pytest.raises(InputError, match="names no reference among its files"):
-            examiner(DIGITS, {"name": "published", "card": str(tmp_path / "cifar10.yaml")})
+            build_evaluator(DIGITS, {"name": "published", "card": str(tmp_path / "cifar10.yaml")})
 
     def test_statistics_of_another_detector_are_refused(self, file):
         with np.load(file) as archive:
@@ -256,30 +256,30 @@ class TestAsReference:
         about = json.loads(str(arrays["metadata"])) | {"detector": "0" * 64}
         np.savez(file, **(arrays | {"metadata": np.array(json.dumps(about))}))
         with pytest.raises(InputError, match=r"stats.npz: made by detector 000000000000, and this is"):
-            examiner(DIGITS, self.spec(file))
+            build_evaluator(DIGITS, self.spec(file))
 
     def test_statistics_of_another_number_of_features_are_refused(self, tmp_path):
         path = edm_file(tmp_path / "stats.npz", mu=np.zeros(65), sigma=np.eye(65))
         with pytest.raises(InputError, match=r"stats.npz: 65 features, and the detector gives 64"):
-            examiner(DIGITS, self.spec(path))
+            build_evaluator(DIGITS, self.spec(path))
 
     def test_a_file_without_a_shape_leaves_it_to_the_detector(self, tmp_path):
-        judge = examiner(DIGITS, self.spec(edm_file(tmp_path / "stats.npz")))
-        judge.require_shape((1, 8, 8))
+        evaluator = build_evaluator(DIGITS, self.spec(edm_file(tmp_path / "stats.npz")))
+        evaluator.require_shape((1, 8, 8))
         with pytest.raises(InputError, match=r"images of shape \(3, 8, 8\) cannot be scored against \(1, 8, 8\)"):
-            judge.require_shape((3, 8, 8))
+            evaluator.require_shape((3, 8, 8))
 
     @pytest.mark.parametrize(("metric", "title"), [("kid", "KID"), ("precision_recall", "precision and recall")])
     def test_what_needs_features_is_refused_by_a_mean_and_a_covariance(self, tmp_path, metric, title):
         path = edm_file(tmp_path / "stats.npz")
         with pytest.raises(InputError, match=rf"stats.npz: holds the features of 0 images, too few for {title};"):
-            examiner(DIGITS, self.spec(path), ["fid", metric])
+            build_evaluator(DIGITS, self.spec(path), ["fid", metric])
 
     def test_features_in_the_file_serve_kid_precision_and_recall(self, file):
         images, found = digits()[0][:COUNT], []
         for dataset in (self.spec(file), DIGITS):
-            judge = examiner(DIGITS, dataset, ["kid", "precision_recall"])
-            scores = judge.scores(COUNT)
+            evaluator = build_evaluator(DIGITS, dataset, ["kid", "precision_recall"])
+            scores = evaluator.scores(COUNT)
             scores.update(images, torch.arange(COUNT))
             found.append(scores.compute())
         assert found[0]["precision"] == found[0]["recall"] == 1

@@ -70,9 +70,9 @@ class TestTable:
 
     def test_what_the_fits_leave_is_what_the_sweep_reads_and_every_cell_is_in_the_table(self, outcomes):
         folder, _ = outcomes["a_table_of_which_a_fit_fails_at_first"].result()
-        learnt = [row for row in (folder / "runs/bench/small/table.md").read_text().splitlines() if "| amed" in row]
-        assert len(learnt) == 2
-        assert not [row for row in learnt if "missing" in row or "failed" in row]
+        learned = [row for row in (folder / "runs/bench/small/table.md").read_text().splitlines() if "| amed" in row]
+        assert len(learned) == 2
+        assert not [row for row in learned if "missing" in row or "failed" in row]
 
 
 @pytest.mark.parametrize("name", ["precompute", "fit", "bench_array", "table", "nightly"])

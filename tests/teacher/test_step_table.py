@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from amed_lightning.denoisers.remembering import Remembering
+from amed_lightning.denoisers.cached import CachedDenoiser
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import FixedPlacement, Placement
@@ -33,7 +33,7 @@ class Problem:
     start: SolverState
     sigmas: torch.Tensor
     target: torch.Tensor
-    memory: Remembering
+    memory: CachedDenoiser
     nodes: Nodes
 
     def table(self, nodes=None):
@@ -56,7 +56,7 @@ def problems(name, **options):
         state = replace(state, known=state.evaluated(flow)[0])
         end = solver.step_at(flow, state, sigma_next, spread(state.known, state.sigma, sigma_next))
         target = end.x + 0.05 * start(seed=index + 1)
-        found.append(Problem(solver, state, SIGMAS[index:], target, Remembering(mixture()), nodes))
+        found.append(Problem(solver, state, SIGMAS[index:], target, CachedDenoiser(mixture()), nodes))
         state = end
     return found
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from amed_lightning.config import InputError, file_digest
-from amed_lightning.denoisers.remembering import Remembering
+from amed_lightning.denoisers.cached import CachedDenoiser
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.runtime import tensor_file
 from amed_lightning.runtime.tensor_file import read_with_facts, write_tensors
@@ -55,7 +55,14 @@ def tabulated(block, bound=0.05):
         own = bound / 50 if block.start == 8 else bound
         tables.append(
             tabulate_until_agreed(
-                SOLVER, Remembering(model.denoiser), None, known, sigmas[index:], 0.9 * x, RECIPE.nodes, Agreement(own)
+                SOLVER,
+                CachedDenoiser(model.denoiser),
+                None,
+                known,
+                sigmas[index:],
+                0.9 * x,
+                RECIPE.nodes,
+                Agreement(own),
             )
         )
     return tables

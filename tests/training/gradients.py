@@ -8,9 +8,9 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from amed_lightning.denoisers.cached import CachedDenoiser
 from amed_lightning.denoisers.files import ModelCard, StoredModel
 from amed_lightning.denoisers.registry import digits
-from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
@@ -24,8 +24,8 @@ from amed_lightning.teacher.step_table import StepTable
 from amed_lightning.teacher.tabulate import tabulate
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories, recipe_for, roll_out
 from amed_lightning.tensors import Images, Level
-from amed_lightning.training.arrivals import through_network
-from amed_lightning.training.student import Arrive, Student
+from amed_lightning.training.gradients import through_network
+from amed_lightning.training.student import Gradient, Student
 
 BATCH = 3
 ENTRIES = ("ratio", "direction_scale", "time_scale")
@@ -80,15 +80,15 @@ class Step:
     def flow(self) -> ProbabilityFlow:
         return ProbabilityFlow(self.student.parts.model.denoiser)
 
-    def by(self, arrive: Arrive) -> tuple[torch.Tensor, ...]:
+    def by(self, gradient: Gradient) -> tuple[torch.Tensor, ...]:
         """Losses and their gradients by a route that runs the network."""
         leaves = Spread.leaves()
         place = Placement(leaves.ratio, leaves.direction_scale, leaves.time_scale)
-        _, losses = arrive(self.student.solver, self.flow, self.start, self.sigma_next, place, self.target)
+        _, losses = gradient(self.student.solver, self.flow, self.start, self.sigma_next, place, self.target)
         return losses.detach(), *torch.autograd.grad(losses.sum(), [getattr(leaves, name) for name in ENTRIES])
 
     def table(self, nodes: Nodes) -> StepTable:
-        memory = Remembering(self.flow.denoiser)
+        memory = CachedDenoiser(self.flow.denoiser)
         with torch.no_grad():
             return tabulate(self.student.solver, memory, None, self.start, self.sigmas, self.target, nodes)
 
@@ -142,9 +142,9 @@ def steps(network: str, solver: str, num_intervals: int = 3) -> Iterator[Step]:
     parts = student.parts
     found: list[Step] = []
 
-    def arrive(solver, flow, start, sigma_next, place, target):
+    def gradient(solver, flow, start, sigma_next, place, target):
         found.append(Step(student, start.detach(), parts.sigmas[len(found) :], target))
         return through_network(solver, flow, start, sigma_next, place, target)
 
-    for _ in student.intervals(teacher, arrive):
+    for _ in student.intervals(teacher, gradient):
         yield found[-1]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from amed_lightning.amed.predictor import AMEDPredictor
+from amed_lightning.denoisers.cached import CachedDenoiser
 from amed_lightning.denoisers.gaussian import gaussian
-from amed_lightning.denoisers.remembering import Remembering
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import FixedPlacement, Placement
@@ -42,7 +42,7 @@ class Interval:
 
     def table(self, ratios=FINE):
         """The table that serves every solver that asks like AMED-Solver."""
-        memory, nodes = Remembering(mixture()), Nodes(ratios)
+        memory, nodes = CachedDenoiser(mixture()), Nodes(ratios)
         return tabulate(amed(), memory, None, self.start, self.sigmas, self.target, nodes)
 
     def towards(self, place, first=0.0, noise=0.0):
@@ -163,7 +163,7 @@ class TestWithoutEffect:
     def test_parallel_derivatives_share_what_one_of_them_would_do(self):
         flow, x = ProbabilityFlow(gaussian(torch.ones(1, 4, 4, dtype=torch.float64))), start()
         state = replace(amed().init(x, SIGMAS), known=flow(x, SIGMAS[0]))
-        table = tabulate(amed(), Remembering(flow.denoiser), None, state, SIGMAS, 0.8 * x, Nodes(FINE))
+        table = tabulate(amed(), CachedDenoiser(flow.denoiser), None, state, SIGMAS, 0.8 * x, Nodes(FINE))
         found, losses = best_factors("coefficients", amed(), table, torch.full((1,), 0.5, dtype=torch.float64))
         assert found.isfinite().all()
         assert float(losses) == pytest.approx(0, abs=1e-12)

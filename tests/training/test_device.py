@@ -35,7 +35,7 @@ SYNCS = {
     # name: how often the host waits in a batch; the gradient is looked at before every optimiser step
     "network": INTERVALS,
     "plugin by network": INTERVALS,
-    # which of four questions an interval's first has been already is a comparison of numbers
+    # which of four queries an interval's first has been already is a comparison of numbers
     "differences": 5 * INTERVALS,
     "table of AMED-Solver": INTERVALS,
     "stages": INTERVALS,

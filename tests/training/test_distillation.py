@@ -25,10 +25,10 @@ from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.trajectories import TeacherConfig, recipe_for, roll_out
 from amed_lightning.training import distilling as distilling_module
-from amed_lightning.training.arrivals import through_network
 from amed_lightning.training.distillation import AMEDDistillation
+from amed_lightning.training.gradients import through_network
+from amed_lightning.training.loading import InMemory
 from amed_lightning.training.order import Batches
-from amed_lightning.training.reading import InMemory
 from amed_lightning.training.student import Student
 from amed_lightning.training.tables import TableRoute
 from amed_lightning.training.tabulator import is_shared

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from amed_lightning.training.noise import NoiseByBatch
+from amed_lightning.training.seeding import NoiseByBatch
 
 from .runs import trainer
 
@@ -45,7 +45,7 @@ def test_each_seed_epoch_batch_and_process_has_noise_of_its_own(monkeypatch):
 def test_a_trainer_seeds_every_batch_of_every_epoch(tmp_path):
     noise = []
 
-    class Draws(pl.LightningModule):
+    class RandomSampler(pl.LightningModule):
         def __init__(self):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.ones(()))
@@ -58,6 +58,6 @@ def test_a_trainer_seeds_every_batch_of_every_epoch(tmp_path):
             return torch.optim.SGD(self.parameters(), 0.1)
 
     run = trainer(tmp_path, max_epochs=2, callbacks=[NoiseByBatch()])
-    run.fit(Draws(), DataLoader(torch.arange(3), batch_size=1))
+    run.fit(RandomSampler(), DataLoader(torch.arange(3), batch_size=1))
     expected = [drawn(epoch, batch) for epoch, batch in product((0, 1), (0, 1, 2))]
     assert torch.stack(noise).equal(torch.stack(expected))

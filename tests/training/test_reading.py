@@ -10,7 +10,7 @@ from amed_lightning.config import InputError
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import SHARD_SIZE, TeacherConfig, recipe_for, roll_out
 from amed_lightning.training import reading
-from amed_lightning.training.reading import InMemory, ReadAhead, Streamed, loader_for, place_for
+from amed_lightning.training.loading import InMemory, ReadAhead, Streamed, loader_for, place_for
 
 from ..sampling.models import mixture
 from ..teacher.stores import CPU, fill, parts_of, teacher, training
@@ -196,13 +196,13 @@ class TestDevice:
             torch.testing.assert_close(getattr(there, name), getattr(here, name), rtol=1e-4, atol=1e-4)
 
     def test_a_fit_that_streams_learns_what_a_fit_from_device_memory_learns(self, tmp_path, device):
-        learnt = []
+        learned = []
         for share in (0.5, 0.0):
             torch.manual_seed(0)
             module = distillation(tmp_path)
             trainer(tmp_path, accelerator=device.type, devices=1).fit(
                 module, trajectories(tmp_path, memory_share=share)
             )
-            learnt.append({name: weights.cpu() for name, weights in module.predictor.state_dict().items()})
-        for name, weights in learnt[0].items():
-            torch.testing.assert_close(weights, learnt[1][name])
+            learned.append({name: weights.cpu() for name, weights in module.predictor.state_dict().items()})
+        for name, weights in learned[0].items():
+            torch.testing.assert_close(weights, learned[1][name])

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from amed_lightning.training.images import Draws
+from amed_lightning.training.images import RandomSampler
+from amed_lightning.training.loading import ReadAhead
 from amed_lightning.training.order import Batches
-from amed_lightning.training.reading import ReadAhead
-from amed_lightning.training.resuming import FromHere, Resumable
+from amed_lightning.training.resuming import Resumable, ResumableSampler
 
 from ..teacher.stores import Member, Team
 
@@ -17,7 +17,7 @@ SIZE, BATCH = 24, 4
 def loader(kind=DataLoader, order=None, **options):
     order = order or Batches(SIZE, BATCH, Member(Team(1), 0), 5)
     dataset = TensorDataset(torch.arange(SIZE))
-    return Resumable(kind(dataset, batch_size=None, sampler=FromHere(order), **options))
+    return Resumable(kind(dataset, batch_size=None, sampler=ResumableSampler(order), **options))
 
 
 def epoch(loader, number):
@@ -52,7 +52,7 @@ def test_a_place_counts_from_the_epochs_beginning_also_after_a_restart():
 
 class TestDraws:
     def draws(self, *seeds, number=0):
-        order = Draws(SIZE, BATCH, 6, *seeds)
+        order = RandomSampler(SIZE, BATCH, 6, *seeds)
         order.set_epoch(number)
         return list(order)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from amed_lightning.metrics.reference import examiner
+from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
@@ -19,7 +19,7 @@ SPREAD = 1.2
 
 def fid(path: Path) -> float:
     config = SamplerConfig({"name": "file", "path": str(path)}, {"name": "heun"}, {"name": "polynomial"}, 39)
-    sampler, judge = build_sampler(config), examiner({"name": "digits"}, {"name": "digits"})
+    sampler, judge = build_sampler(config), build_evaluator({"name": "digits"}, {"name": "digits"})
     scores, done = judge.scores(len(SEEDS)), 0
     for state in sample_seeds(sampler, SEEDS, 256, torch.device("cpu")):
         with torch.inference_mode():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from amed_lightning.tensors import squared_distance
-from amed_lightning.training.arrivals import ByDifferences, through_network
+from amed_lightning.training.gradients import DifferenceGradient, through_network
 from amed_lightning.training.student import Student
 
 from .gradients import ENTRIES, Spread, nodes_around, steps, whole
@@ -43,7 +43,7 @@ class TestAgreement:
     def test_differences_are_too_to_their_second_order(self, intervals):
         for step in intervals:
             exact = step.by(through_network)
-            wide, narrow = (distance(step.by(ByDifferences(size)), exact) for size in (8e-3, 4e-3))
+            wide, narrow = (distance(step.by(DifferenceGradient(size)), exact) for size in (8e-3, 4e-3))
             assert narrow < 1e-3
             assert wide / narrow == pytest.approx(4, rel=0.05)
 

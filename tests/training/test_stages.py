@@ -1,4 +1,4 @@
-"""Every stage of a multistep student's tables starts where its sampler is with what the stages before have learnt."""
+"""Every stage of a multistep student's tables starts where its sampler is with what the stages before have trained."""
 
 import json
 from dataclasses import replace
@@ -20,20 +20,20 @@ SOLVER, PLACE = {"name": "ipndm", "order": 3}, Placement(0.37, 0.99)
 def staged(folder, **changes):
     """A distillation whose stages are over, and the weights that its predictor had at the end of each."""
     module, data = prepared(folder, solver=SOLVER, **changes)
-    learnt = []
+    trained = []
     for stage in range(INTERVALS):
         module.route.begin_epoch(stage * module.route.stage_epochs)
-        learnt.append(disturb(module.predictor, stage))
-    return module, data, learnt
+        trained.append(disturb(module.predictor, stage))
+    return module, data, trained
 
 
-def sampled(module, data, learnt):
+def sampled(module, data, trained):
     """The flow, the sampler's states before each interval with its answers there, and the teacher's states."""
     parts, solver = module.parts, module.student.solver
     teacher = roll_out(parts.model, data.store(parts).recipe, data.train_seeds, CPU)
     flow, x = ProbabilityFlow(parts.model.denoiser), teacher.states[:, 0]
     state, states = solver.init(x, parts.sigmas, module.student.sampler.known_at_start(x)), []
-    for weights, sigma_next in zip(learnt, parts.sigmas[1:], strict=True):
+    for weights, sigma_next in zip(trained, parts.sigmas[1:], strict=True):
         module.predictor.load_state_dict(weights)
         state = replace(state, known=state.evaluated(flow)[0])
         states.append(state)
@@ -44,8 +44,8 @@ def sampled(module, data, learnt):
 
 @pytest.mark.parametrize("afs", [False, True], ids=["evaluated start", "analytic start"])
 def test_each_is_of_the_sampler_s_own_state_and_history(tmp_path, afs):
-    module, data, learnt = staged(tmp_path, afs=afs, route={"agreement": 1e-2})
-    flow, states, targets = sampled(module, data, learnt)
+    module, data, trained = staged(tmp_path, afs=afs, route={"agreement": 1e-2})
+    flow, states, targets = sampled(module, data, trained)
     sigmas, solver, tables = module.parts.sigmas, module.student.solver, module.route.stages.tables
     for number, (table, state) in enumerate(zip(tables, states, strict=True), start=1):
         assert table.sigmas.equal(sigmas[number - 1 :])
@@ -58,22 +58,22 @@ def test_each_is_of_the_sampler_s_own_state_and_history(tmp_path, afs):
         torch.testing.assert_close(table.losses(solver, PLACE), expected, rtol=1e-2, atol=1e-4)
 
 
-def gone_on(folder, learnt):
-    """The tables of another run in the same place that has learnt something before."""
+def gone_on(folder, trained):
+    """The tables of another run in the same place that has trained something before."""
     module, _ = prepared(folder, solver=SOLVER)
-    module.route.restore({"learnt": learnt})
+    module.route.restore({"trained": trained})
     module.route.begin_epoch((INTERVALS - 1) * module.route.stage_epochs)
     return module.route.stages.tables
 
 
 def test_a_run_that_goes_on_reads_its_tables_or_makes_them_again_and_another_run_has_others(tmp_path):
     module, *_ = staged(tmp_path)
-    learnt, tables = module.route.state()["learnt"], list(module.route.stages.tables)
+    trained, tables = module.route.state()["trained"], list(module.route.stages.tables)
     (last,) = (
         path for path in tmp_path.rglob("tables/*.json") if json.loads(path.read_bytes())["recipe"]["interval"] == 2
     )
     last.unlink()
-    for one, other in zip(gone_on(tmp_path, learnt), tables, strict=True):
+    for one, other in zip(gone_on(tmp_path, trained), tables, strict=True):
         assert one.past.equal(other.past)
         torch.testing.assert_close(one.gram, other.gram)
     first, *others = gone_on(tmp_path, [disturb(module.predictor, stage) for stage in (7, 8)])

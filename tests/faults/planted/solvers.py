@@ -51,7 +51,7 @@ FAULTS = (
         ("phi_3 lacks its half", "phi_3 = phi_2 / signed_step - 1 / 2", "phi_3 = phi_2 / signed_step"),
         ("the textbook keeps half of the curvature", "factor = 2 if", "factor = 1 if"),
         ("order 2 takes all of the slope", "phi_1 * newer / 2", "phi_1 * newer"),
-        ("the slope is not carried to the newest answer", "(newer + lags[0] * half_curvature)", "newer"),
+        ("the slope is not carried to the newest evaluation", "(newer + lags[0] * half_curvature)", "newer"),
         ("the curvature is over the newer lag alone", "/ (lags[0] + lags[1])", "/ (2 * lags[0])"),
         ("data prediction does not shrink the state", "return (sigma_next / sigma) * x, -self", "return x, -self"),
         ("noise prediction ends at the level before", "-sigma_next * self._expansion", "-sigma * self._expansion"),
@@ -73,7 +73,7 @@ FAULTS = (
             "psi / signed_step - 1 / math.factorial(k + 1)",
             "psi / signed_step - 1 / math.factorial(k)",
         ),
-        ("past answers lie ahead", "(sigma / past.sigma).log() / step", "(past.sigma / sigma).log() / step"),
+        ("past evaluations lie ahead", "(sigma / past.sigma).log() / step", "(past.sigma / sigma).log() / step"),
         ("the powers begin at one", "place ** (k - 1)", "place**k"),
         (
             "the corrector's state is thrown away",
@@ -93,8 +93,8 @@ FAULTS = (
     *in_file(
         "solvers/multistep.py",
         "solvers/test_identities.py::TestAdamsBashforth",
-        ("the oldest answer counts as the newest", "self.rule(state.x, answers[::-1]", "self.rule(state.x, answers"),
-        ("an answer is forgotten", "len(answers) - self.memory)", "len(answers) - self.memory + 1)"),
+        ("the oldest counts as the newest", "self.rule(state.x, evaluations[::-1]", "self.rule(state.x, evaluations"),
+        ("an evaluation is forgotten", "len(evaluations) - self.memory)", "len(evaluations) - self.memory + 1)"),
     ),
     *in_file(
         "solvers/placement.py",
@@ -111,9 +111,9 @@ FAULTS = (
         ("the slope is extrapolated to the end", "weight = 1 / (2 * ratio)", "weight = 1 / ratio"),
         ("AMED takes the mean of two slopes", "return placed\n", "return (start + placed) / 2\n"),
         ("the direction scale is left out", "place.direction_scale * h * slope", "h * slope"),
-        ("the second question ignores the time scale", "flow.scaled(place.time_scale)(", "flow("),
+        ("the second query ignores the time scale", "flow.scaled(place.time_scale)(", "flow("),
         (
-            "the second question is asked at the start",
+            "the second query is asked at the start",
             "x_placed = state.x + (sigma_placed - state.sigma) * here.derivative",
             "x_placed = state.x",
         ),
@@ -122,7 +122,7 @@ FAULTS = (
         "solvers/multistep.py",
         "solvers/test_identities.py::TestRefined",
         ("the second update is not scaled", "sigma_next, place.direction_scale)", "sigma_next)"),
-        ("the plugin's second question ignores the time scale", "halfway.evaluated(scaled)", "halfway.evaluated(flow)"),
+        ("the plugin's second query ignores the time scale", "halfway.evaluated(scaled)", "halfway.evaluated(flow)"),
     ),
     *in_file(
         "solvers/multistep.py",

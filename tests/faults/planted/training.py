@@ -58,8 +58,8 @@ FAULTS = (
         ("rules with a history go to an interval's ends", "INNER = (0.1, 0.9)", "INNER = (0.0, 1.0)"),
     ),
     *in_file(
-        "training/arrivals.py",
-        "training/test_arrivals.py",
+        "training/gradients.py",
+        "training/test_gradients.py",
         ("differences keep their size at the ends", "4 * ratio * (1 - ratio) * self.size", "self.size"),
         ("differences are of one side's width", "(ahead - behind) / (2 * size)", "(ahead - behind) / size"),
         ("the gradient of a square lacks its two", "2 * (residual * slope)", "(residual * slope)"),
@@ -79,7 +79,7 @@ FAULTS = (
         ),
     ),
     *in_file(
-        "training/noise.py",
+        "training/seeding.py",
         "training/test_noise.py",
         ("every process draws the same noise", "batch_idx, trainer.global_rank]", "batch_idx, 0]"),
         ("every epoch draws the same noise", "trainer.current_epoch, batch_idx", "0, batch_idx"),

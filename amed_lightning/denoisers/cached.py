@@ -1,7 +1,7 @@
 """A denoiser that asks another only what it has not been asked before.
 
-Steps of a solver that differ in a placement's scale ask the same questions; so does the node of a table that lies at an
-interval's start, where the teacher knows the answer. Which questions are the same is decided by comparing them, bit for
+Steps of a solver that differ in a placement's scale ask the same queries; so does the node of a table that lies at an
+interval's start, where the teacher knows the answer. Which queries are the same is decided by comparing them, bit for
 bit, and not by knowing the solver.
 """
 
@@ -18,7 +18,7 @@ from amed_lightning.tensors import Images, Level
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Query:
     """What was asked, and the answer.
 
     Attributes:
@@ -32,7 +32,7 @@ class Question:
     answer: Denoised
 
     def may_ask(self, x: Images, sigma: Level) -> bool:
-        """Whether this may be the question about ``x`` at ``sigma``, by shapes and precisions."""
+        """Whether this may be the query about ``x`` at ``sigma``, by shapes and precisions."""
         return _alike(self.sigma, sigma) and _alike(self.x, x)
 
     def asks(self, x: Images, sigma: Level) -> Bool[Tensor, ""]:
@@ -41,7 +41,7 @@ class Question:
 
 
 @dataclass
-class Remembering(Around):
+class CachedDenoiser(Around):
     """A denoiser with a memory.
 
     Attributes:
@@ -50,22 +50,22 @@ class Remembering(Around):
     """
 
     denoiser: Denoiser
-    known: list[Question] = field(default_factory=list)
+    known: list[Query] = field(default_factory=list)
 
     def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Answer from memory, or ask."""
         answers = self._remembered(x, sigma)
         if not answers:
             answers = [self.denoiser(x, sigma, condition)]
-            self.known.append(Question(x, sigma, answers[0]))
+            self.known.append(Query(x, sigma, answers[0]))
         return answers[0]
 
     def remember(self, x: Images, here: Evaluation) -> None:
         """Take note of what the flow has said at ``x``."""
-        self.known.append(Question(x, here.sigma, Denoised(here.denoised, here.features)))
+        self.known.append(Query(x, here.sigma, Denoised(here.denoised, here.features)))
 
     def _remembered(self, x: Images, sigma: Level) -> list[Denoised]:
-        """Return the answers to this question. All are compared before the device is asked, once, which are equal."""
+        """Return the answers to this query. All are compared before the device is asked, once, which are equal."""
         alike = [past for past in self.known if past.may_ask(x, sigma)]
         equal = torch.stack([past.asks(x, sigma) for past in alike]).tolist() if alike else []
         return [past.answer for past, is_equal in zip(alike, equal, strict=True) if is_equal]
@@ -77,16 +77,16 @@ class Noted(Around):
 
     Attributes:
         denoiser: answers.
-        questions: in order, repetitions included.
+        queries: in order, repetitions included.
     """
 
     denoiser: Denoiser
-    questions: list[Question] = field(default_factory=list)
+    queries: list[Query] = field(default_factory=list)
 
     def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Ask, and take note."""
         answer = self.denoiser(x, sigma, condition)
-        self.questions.append(Question(x, sigma, answer))
+        self.queries.append(Query(x, sigma, answer))
         return answer
 
 

@@ -9,7 +9,7 @@ from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.solvers.multistep import Refined
 from amed_lightning.solvers.placement import FixedPlacement, Placement
 from amed_lightning.solvers.registry import SOLVERS
-from amed_lightning.training.arrivals import ByDifferences, through_network
+from amed_lightning.training.gradients import DifferenceGradient, through_network
 
 from ..solvers.problems import mixture, start
 
@@ -32,7 +32,7 @@ def leaf(value, batch=2):
     return torch.full((batch, 1, 1, 1), value, dtype=torch.float64, requires_grad=True)
 
 
-def arrive(how, solver, place):
+def gradient(how, solver, place):
     flow, x = ProbabilityFlow(mixture()), start(batch=2)
     state = solver.init(x, SIGMAS)
     known = replace(state, known=state.evaluated(flow)[0])
@@ -42,7 +42,7 @@ def arrive(how, solver, place):
 @pytest.mark.parametrize("ratio", [0.5, 0.9, 1e-4, 1 - 1e-4])
 def test_the_step_in_ratio_shrinks_as_the_nearer_end_and_stays_inside(ratio):
     solver = Noted(SOLVERS["euler"](), FixedPlacement(0.5))
-    arrive(ByDifferences(SIZE), solver, Placement(leaf(ratio), leaf(1.0), leaf(1.02)))
+    gradient(DifferenceGradient(SIZE), solver, Placement(leaf(ratio), leaf(1.0), leaf(1.02)))
     entries = ("ratio", "direction_scale", "time_scale")
     taken = torch.stack(
         [torch.stack([getattr(place, name)[0, 0, 0, 0] for name in entries]) for place in solver.places]
@@ -61,14 +61,14 @@ def test_the_step_in_ratio_shrinks_as_the_nearer_end_and_stays_inside(ratio):
 @pytest.mark.parametrize("ratio", [2e-3, 1 - 2e-3])
 def test_next_to_an_end_the_gradient_is_reverse_mode_s(name, ratio):
     solver, gradients = SOLVERS[name](FixedPlacement(0.5)), []
-    for how in (ByDifferences(3e-3), through_network):
+    for how in (DifferenceGradient(3e-3), through_network):
         place = leaf(ratio)
-        _, losses = arrive(how, solver, Placement(place, 1.01))
+        _, losses = gradient(how, solver, Placement(place, 1.01))
         gradients.append(torch.autograd.grad(losses.sum(), place)[0])
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
 
 
 def test_an_entry_that_wants_no_gradient_costs_no_step():
     solver = Noted(SOLVERS["euler"](), FixedPlacement(0.5))
-    arrive(ByDifferences(SIZE), solver, Placement(0.4, leaf(1.0)))
+    gradient(DifferenceGradient(SIZE), solver, Placement(0.4, leaf(1.0)))
     assert len(solver.places) == 3

@@ -3,7 +3,7 @@ r"""Taking a student's step so that its loss has a gradient in the placement, wi
 :func:`through_network` is reverse mode through the frozen network: two network runs' time per step, and the memory of
 every activation.
 
-:class:`ByDifferences` takes the step, and central differences of its *output* in ratio and time scale, without a
+:class:`DifferenceGradient` takes the step, and central differences of its *output* in ratio and time scale, without a
 graph through the network: three network runs per step (five with a time scale), a fraction of the memory, and nothing
 is asked of the operators. The loss itself would not do: ``|x_teacher - x|^2`` is up to a million times the loss, whose
 difference has no digits left in float32. The direction scale costs no run where the network's answers do not depend on
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from amed_lightning.denoisers.remembering import Remembering
+from amed_lightning.denoisers.cached import CachedDenoiser
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
@@ -36,7 +36,7 @@ def through_network(
 
 
 @dataclass(frozen=True)
-class ByDifferences:
+class DifferenceGradient:
     """Take the step, and take it again on both sides of the placement.
 
     Attributes:
@@ -56,7 +56,7 @@ class ByDifferences:
         target: Images,
     ) -> tuple[SolverState, Losses]:
         """Return the state, and losses whose gradient in the placement is that of the differences."""
-        flow = replace(flow, denoiser=Remembering(flow.denoiser))
+        flow = replace(flow, denoiser=CachedDenoiser(flow.denoiser))
         with torch.no_grad():
             end = solver.step_at(flow, start, sigma_next, place)
             residual = end.x - target
