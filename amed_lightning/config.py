@@ -38,7 +38,7 @@ Spec = dict[str, Any]
 
 LARGEST = 16 << 20
 """Bytes of a JSON, unless its reader knows better; the largest that is written here has a few hundred thousand."""
-LARGEST_YAML = 128 << 10
+_LARGEST_YAML = 128 << 10
 """Bytes of a YAML, which takes ten seconds per megabyte to read."""
 IMPORTING = "class_path"
 """The key by which jsonargparse imports; a part here is named by ``name``."""
@@ -155,7 +155,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         InputError: the file is missing, is not YAML, does not hold a mapping, or has a number that is not finite; or it
             is larger, deeper or, by its aliases, longer than any configuration.
     """
-    text = content_of(path, LARGEST_YAML)
+    text = content_of(path, _LARGEST_YAML)
     try:
         content = read_yaml(text.decode())
         require_shallow(content)

@@ -29,11 +29,11 @@ from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
 
-NUMERICS = 1
+_NUMERICS = 1
 """Version of the code's numbers. Whoever changes what any cell's scores come out as raises it: every key is another
 then, and a row of before never stands in a table of rows of after."""
 Made = TypeVar("Made")
-QUANTISATION = "clip(127.5 x + 128, 0, 255), truncated"
+_QUANTISATION = "clip(127.5 x + 128, 0, 255), truncated"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Protocol:
     batch_sizes: tuple[int, ...]
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
     conditions: str | None = None
-    quantisation: str = QUANTISATION
+    quantisation: str = _QUANTISATION
 
     @property
     def total(self) -> int:
@@ -104,7 +104,7 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """Everything that the scores depend on; of the code, the version of its numbers."""
         context = {"dataset": self.planned.dataset, "protocol": self.protocol, "reference": self.reference}
-        return self.sampling | context | {"numerics": NUMERICS}
+        return self.sampling | context | {"numerics": _NUMERICS}
 
     @cached_property
     def key(self) -> str:
@@ -189,7 +189,7 @@ class Loader:
             processes: this process among those of its job.
             device: where detectors look at real images.
         """
-        return cls(device, KeptReferences(folder / "references", processes, NUMERICS))
+        return cls(device, KeptReferences(folder / "references", processes, _NUMERICS))
 
 
 @dataclass(frozen=True)

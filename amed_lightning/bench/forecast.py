@@ -26,7 +26,7 @@ from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 
 FEATURES = {name: classifier.feature_size for name, classifier in CLASSIFIERS.items()}
-INCEPTION_FEATURES = 2048
+_INCEPTION_FEATURES = 2048
 """Of a detector that is not among ``FEATURES``."""
 SECONDS_PER_HOUR = 3600.0
 
@@ -112,7 +112,7 @@ def _estimate(
 
 def _sum_bytes(suite: Suite, dataset: Dataset) -> int:
     """Return the size of a cell's sums; those that metrics share count once."""
-    size, shared, own = FEATURES.get(dataset.detector["name"], INCEPTION_FEATURES), dict[str, int](), 0
+    size, shared, own = FEATURES.get(dataset.detector["name"], _INCEPTION_FEATURES), dict[str, int](), 0
     for metric in metrics_of(suite.metrics).values():
         if metric.detector is None:
             shared |= metric.sizes(suite.block_size, size)

@@ -24,7 +24,7 @@ from amed_lightning.config import InputError, checked, content_of, load_dataclas
 from amed_lightning.metrics.scores import SCORES
 from amed_lightning.runtime.json_text import parse_json
 
-TOLERANCES = {name: score.tolerance for name, score in SCORES.items() if score.tolerance is not None}
+_TOLERANCES = {name: score.tolerance for name, score in SCORES.items() if score.tolerance is not None}
 CURE = "run `amed-lightning bench nightly` with --update-golden and commit what it writes"
 
 
@@ -38,7 +38,7 @@ class Bounds:
         slowdown: ratio of the seconds per image above which a warning is printed; None does not look at time.
     """
 
-    relative: dict[str, float] = field(default_factory=TOLERANCES.copy)
+    relative: dict[str, float] = field(default_factory=_TOLERANCES.copy)
     standard_errors: float = 3.0
     slowdown: float | None = 1.5
 

@@ -36,16 +36,16 @@ from amed_lightning.tensors import Bytes
 
 FORMATS = (".png", ".pdf", ".svg")
 """Endings of pictures."""
-PANELS = 2
+_PANELS = 2
 """Scores that are drawn."""
 COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C9")
 """Of the best curves; the rest is grey."""
 GREY = "0.75"
 LEARNED = (*WORDS.values(), *TABLES)
 """Words of the labels of what was learned."""
-MARGIN = 1.2
+_MARGIN = 1.2
 """Factor between the extreme values of a distance and the panel's ends."""
-TO_ZERO = 0.1
+_TO_ZERO = 0.1
 """An error bar that ends below this part of its value counts as one that reaches zero, which no logarithm shows."""
 WIDTH, HEIGHT = 13.0, 4.5
 """Of a dataset's row of panels, in inches."""
@@ -123,14 +123,14 @@ def plot(rows: Iterable[Row], path: Path, schedule: str | None = None) -> None:
         schedule: see :func:`curves`.
     """
     rows = list(rows)
-    scores, by_dataset = drawn_scores(rows), of_datasets(rows)
+    scores, by_dataset = drawn_scores(rows), _of_datasets(rows)
     size = (WIDTH, HEIGHT * len(by_dataset))
     figure, grid = plt.subplots(len(by_dataset), len(scores), figsize=size, layout="constrained", squeeze=False)
     for panels, (dataset, its_rows) in zip(grid, by_dataset.items(), strict=True):
         for panel, (name, score) in zip(panels, scores.items(), strict=True):
             draw(panel, its_rows, name, score, schedule)
             panel.set_title(dataset)
-        panels[-1].legend(*legend_of(panels[-1]), fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
+        panels[-1].legend(*_legend_of(panels[-1]), fontsize="small", loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.suptitle(f"{what_is_drawn(schedule)}; bars: standard errors")
     save(figure, path)
 
@@ -146,7 +146,7 @@ def colour_of(number: int) -> str:
     return to_hex(COLOURS[number] if number < len(COLOURS) else GREY)
 
 
-def of_datasets(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def _of_datasets(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Return the rows of each dataset."""
     found = defaultdict[str, list[Row]](list)
     for row in rows:
@@ -156,7 +156,7 @@ def of_datasets(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def drawn_scores(rows: Sequence[Row]) -> dict[str, Score]:
     """Return the scores that are drawn."""
-    return dict(list(scores_of(rows).items())[:PANELS])
+    return dict(list(scores_of(rows).items())[:_PANELS])
 
 
 def save(figure: Figure, path: Path, **options: Any) -> None:
@@ -194,13 +194,13 @@ def draw(panel: Any, rows: Sequence[Row], name: str, score: Score, schedule: str
         panel.set_xticks(nfes)
     ends = [end for row in [*references, *chain(*(curve.rows.values() for curve in shown))] for end in _ends(row, name)]
     if score.better == "lower" and ends and min(ends) > 0:
-        panel.set(yscale="log", ylim=(min(ends) / MARGIN, max(ends) * MARGIN))
+        panel.set(yscale="log", ylim=(min(ends) / _MARGIN, max(ends) * _MARGIN))
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def legend_of(panel: Any) -> tuple[list[Any], list[str]]:
+def _legend_of(panel: Any) -> tuple[list[Any], list[str]]:
     """Return what a legend shows, the curves before plain lines."""
     pairs = sorted(zip(*panel.get_legend_handles_labels(), strict=True), key=lambda pair: isinstance(pair[0], Line2D))
     return [handle for handle, _ in pairs], [label for _, label in pairs]
@@ -211,7 +211,7 @@ def _ends(row: Row, score: str) -> list[float]:
     value, error = row.values.get(score), row.values.get(f"{score}_error", 0.0)
     if value is None:
         return []
-    return [value, value + error, *([value - error] if value - error > TO_ZERO * value else [])]
+    return [value, value + error, *([value - error] if value - error > _TO_ZERO * value else [])]
 
 
 def _draw_curve(panel: Any, number: int, curve: Curve, score: str) -> None:
@@ -225,7 +225,7 @@ def _draw_curve(panel: Any, number: int, curve: Curve, score: str) -> None:
     panel.errorbar(nfes, values, errors, marker="o", markersize=4, capsize=3, elinewidth=1.2, **look)
 
 
-INCHES_PER_IMAGE = 0.8
+_INCHES_PER_IMAGE = 0.8
 
 
 @AS_WRITTEN
@@ -236,7 +236,7 @@ def write_grids(rows: Sequence[Row], results: Results, schedule: str | None = No
         The pictures' paths.
     """
     written = []
-    for dataset, its_rows in of_datasets(rows).items():
+    for dataset, its_rows in _of_datasets(rows).items():
         for nfe, strips in strips_of(its_rows, results, schedule).items():
             path = results.folder / f"samples-{dataset}-{nfe}.png"
             _write(path, f"{dataset}: the same seeds at {nfe} network runs", strips)
@@ -263,7 +263,7 @@ def _title(row: Row) -> str:
 def _write(path: Path, title: str, strips: dict[str, Bytes]) -> None:
     """Draw a strip of images per title."""
     columns = max(map(len, strips.values()))
-    size = (INCHES_PER_IMAGE * columns + 2, INCHES_PER_IMAGE * len(strips) + 0.5)
+    size = (_INCHES_PER_IMAGE * columns + 2, _INCHES_PER_IMAGE * len(strips) + 0.5)
     figure, axes = plt.subplots(len(strips), 1, figsize=size, layout="constrained", squeeze=False)
     for axis, (name, images) in zip(axes[:, 0], strips.items(), strict=True):
         axis.imshow(strip(images).numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")

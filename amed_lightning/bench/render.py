@@ -24,7 +24,7 @@ NAMES = 4
 TIGHT: dict[str, Any] = {"padding": 0, "show_edge": False}
 """One space between columns."""
 STATISTICS = ("", "_error", "_mean", "_min")
-IN_LATEX = {
+_IN_LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"\S{}", "°": r"$^\circ$", "—": "---"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"},
@@ -77,7 +77,7 @@ def _label(dataset: str) -> str:
 
 
 def _escaped(words: str) -> str:
-    return "".join(IN_LATEX.get(character, character) for character in words)
+    return "".join(_IN_LATEX.get(character, character) for character in words)
 
 
 def comma_separated(lines: Iterable[Line], published: Published = NOTHING) -> str:

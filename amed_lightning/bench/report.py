@@ -37,7 +37,7 @@ from amed_lightning.bench.table import Table, ordered, scores_of, tables
 from amed_lightning.metrics.metric import Score
 from amed_lightning.tensors import Bytes
 
-TEMPLATES = Path(__file__).parents[1] / "assets" / "report"
+_TEMPLATES = Path(__file__).parents[1] / "assets" / "report"
 SIZE = (4.8, 4.4)
 """Of a picture, in inches: its text is read on a telephone too."""
 SHOWN = 8
@@ -75,9 +75,9 @@ def page(results: Results, published: Published = NOTHING, schedule: str | None 
     lines = lines_of(results)
     shown = [_dataset(table, lines, results, schedule) for table in tables(lines, published)]
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    script = (_TEMPLATES / "sort.js").read_text(encoding="utf-8")
     facts = {
         "suite": results.folder.name,
         "datasets": shown,

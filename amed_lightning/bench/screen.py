@@ -25,9 +25,9 @@ from amed_lightning.metrics.scores import MAIN
 
 IMAGES = 2000
 """Of a screening, or a part of the suite's where those are few."""
-PART = 4
+_PART = 4
 BLOCKS = 8
-RESAMPLINGS = 10_000
+_RESAMPLINGS = 10_000
 DOUBT = 0.001
 """Share of the resamplings in which a beaten cell may come out as the better one."""
 
@@ -38,7 +38,7 @@ def screening(suite: Suite) -> Suite:
     Args:
         suite: to screen; its micro-batches are shortened where a block of a screening is no multiple of them.
     """
-    size = max(2, min(IMAGES, suite.num_blocks * suite.block_size // PART) // BLOCKS)
+    size = max(2, min(IMAGES, suite.num_blocks * suite.block_size // _PART) // BLOCKS)
     sizes = {dataset.name: suite.batch_size_for(dataset) for dataset in suite.datasets}
     datasets = [replace(each, reference=None, batch_size=_fitting(size, sizes[each.name])) for each in suite.datasets]
     return replace(
@@ -114,7 +114,7 @@ def doubt(difference: Estimate) -> float:
         return 1.0
     left_out = torch.tensor(difference.leave_one_out, dtype=torch.float64)
     pseudo_values = count * difference.value - (count - 1) * left_out
-    drawn = torch.randint(count, (RESAMPLINGS, count), generator=torch.Generator().manual_seed(0))
+    drawn = torch.randint(count, (_RESAMPLINGS, count), generator=torch.Generator().manual_seed(0))
     return float((pseudo_values[drawn].mean(1) <= 0).double().mean())
 
 

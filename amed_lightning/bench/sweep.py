@@ -38,7 +38,7 @@ from amed_lightning.runtime.work import made, share
 from amed_lightning.sampling.images import generate
 from amed_lightning.tensors import Bytes, Images, sent
 
-NUM_SAMPLES = 16
+_NUM_SAMPLES = 16
 """Images of a cell's first seeds that stay for grids."""
 
 
@@ -88,7 +88,7 @@ def _compute(
 ) -> None:
     seeds, size = cell.protocol.block(block), facts["batch_size"]
     compared = None if cell.reference is None else read_block(results.images, cell.reference, block)[0]["images"]
-    num_kept = len(seeds) if results.keeps_images else NUM_SAMPLES if block == 0 else 0
+    num_kept = len(seeds) if results.keeps_images else _NUM_SAMPLES if block == 0 else 0
     scores, prompts = bench.evaluator.scores(cell.protocol.total), bench.model.texts_of(seeds)
     kept: list[Bytes] = []
     generated: list[Images] = []
@@ -112,14 +112,14 @@ def _compute(
     record = Record("bench", cell.identity | {"nfe": cell.nfe}, [0, cell.protocol.total], facts)
     facts = facts | {"seconds": time.monotonic() - started, "nfe": cell.nfe, "block": block_name(cell.key, block)}
     if results.keeps_images:
-        write_pictures(results, cell.key, seeds.start, torch.cat(kept), record)
+        _write_pictures(results, cell.key, seeds.start, torch.cat(kept), record)
     if cell.planned.is_reference:
         write_tensors(results.images(cell.key, block), {"images": torch.cat(generated)}, {"block": facts["block"]})
-    samples = {"samples": torch.cat(kept)[:NUM_SAMPLES]} if block == 0 else {}
+    samples = {"samples": torch.cat(kept)[:_NUM_SAMPLES]} if block == 0 else {}
     write_sums(results.sums(cell.key, block), sums | samples, facts)
 
 
-def write_pictures(results: Results, key: str, first_seed: int, images: Bytes, record: Record) -> None:
+def _write_pictures(results: Results, key: str, first_seed: int, images: Bytes, record: Record) -> None:
     """Write images as PNG files, which say what made them."""
     for seed, image in enumerate(images, first_seed):
         path = results.picture(key, seed)
@@ -128,7 +128,7 @@ def write_pictures(results: Results, key: str, first_seed: int, images: Bytes, r
 
 
 GIB = 2**30
-OF_A_BLOCK = ("commit", "dirty", "source", "device")
+_OF_A_BLOCK = ("commit", "dirty", "source", "device")
 """What may differ between the blocks of a cell, because a sweep went on later or elsewhere."""
 
 
@@ -288,7 +288,7 @@ def _attempt(
     if results.error(cell.key).is_file():
         return
     bar.advance(0, str(cell.planned.id))
-    where = block, results, device, {name: source[name] for name in OF_A_BLOCK}
+    where = block, results, device, {name: source[name] for name in _OF_A_BLOCK}
     with _errors_of(cell, results):
         try:
             compute_block(bench, cell, *where)

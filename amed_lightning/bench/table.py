@@ -69,7 +69,7 @@ def _untold(rivals: Sequence[Row], score: str, better: Callable[..., Estimate]) 
     return [row for row in rivals if not (estimate(row, score) - top).is_told_from_zero]
 
 
-NOTHING_YET = "scores"
+_NOTHING_YET = "scores"
 """Heads the one column of a table without a row."""
 WARM_UP, UNLIKE, UNTHRESHOLDED, SECONDARY, GAP = "†", "‡", "§", "°", "—"
 
@@ -149,7 +149,7 @@ def _table(lines: Sequence[Line], published: Published) -> Table:
     for line, beside in zip(lines, figures, strict=True):
         cell = _named(line, usual) + _scored(line, scores, best, notes)
         texts.append(cell + ([Text(_published(beside, notes))] if has_figures else []))
-    titles = [score.title for score in scores.values()] or [NOTHING_YET]
+    titles = [score.title for score in scores.values()] or [_NOTHING_YET]
     header = ["NFE", "solver", "schedule", "AFS", *titles]
     return Table(
         lines[0].id.dataset,

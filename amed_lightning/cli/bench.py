@@ -39,7 +39,7 @@ from amed_lightning.runtime.shipped import shipped
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-FITTED = 80
+_FITTED = 80
 """Columns of a sweep's table where there is no terminal; more only for what names a cell and its first score."""
 
 
@@ -189,7 +189,7 @@ def _tabulate(results: Results, published: Published) -> None:
     for ending, text in texts.items():
         write_atomically(results.folder / f"table.{ending}", text.encode())
     for table in shown:
-        _print(terminal(table, shutil.get_terminal_size((FITTED, 0)).columns))
+        _print(terminal(table, shutil.get_terminal_size((_FITTED, 0)).columns))
     gaps = Counter(line.gap for line in lines if line.gap in ("missing", "failed"))
     if gaps:
         kinds = ", ".join(f"{count} {gap}" for gap, count in gaps.items())

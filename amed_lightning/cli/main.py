@@ -28,7 +28,7 @@ from amed_lightning.runtime.wording import meant
 OUTPUT = "standard output"
 NIGHT = ["bench", "nightly"]
 """Whose exit code 1 blames the code, which the machine's trouble does not."""
-INTERRUPTIBLE = ("fit", "precompute", "schedule", "sample", "bench")
+_INTERRUPTIBLE = ("fit", "precompute", "schedule", "sample", "bench")
 """Verbs that look at the signals which ask them to stop; the others end at once."""
 
 VERBS = {
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         verb, *rest = rest or ["--help"]
     before, threading.excepthook = threading.excepthook, _of_a_thread
     try:
-        with listening() if verb in INTERRUPTIBLE else nullcontext():
+        with listening() if verb in _INTERRUPTIBLE else nullcontext():
             code = _ended(verb, rest)
     finally:
         threading.excepthook = before

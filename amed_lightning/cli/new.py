@@ -8,7 +8,7 @@ from amed_lightning.config import InputError
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.shipped import shipped
 
-STARTER = {
+_STARTER = {
     "configs": ("amed.yaml", "plugin.yaml", "union.yaml", "digits.yaml", "digits/*.yaml"),
     "benchmarks": ("digits.yaml",),
     "slurm": ("*",),
@@ -24,7 +24,7 @@ def run(options: Namespace) -> int:
     """
     copies = {
         options.folder / name / file.relative_to(shipped(name)): file
-        for name, patterns in STARTER.items()
+        for name, patterns in _STARTER.items()
         for pattern in patterns
         for file in sorted(shipped(name).glob(pattern))
         if file.is_file()

@@ -22,7 +22,7 @@ from amed_lightning.runtime.provenance import provenance
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-EXIT_CODES = {
+_EXIT_CODES = {
     Verdict.fine: ExitCode.done,
     Verdict.regression: ExitCode.failed,
     Verdict.undecided: ExitCode.undecided,
@@ -89,4 +89,4 @@ def _conclude(night: NightlyRun, checks: Sequence[Check]) -> ExitCode:
     print(
         f"charts: tensorboard --reload_multifile true --reload_multifile_inactive_secs -1 --logdir {night.config.board}"
     )
-    return EXIT_CODES[result]
+    return _EXIT_CODES[result]

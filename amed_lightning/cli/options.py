@@ -29,8 +29,8 @@ from amed_lightning.teacher.wanted import ScheduleSearch
 
 CONFIG = "--config"
 SHORT = "-c"
-EXAMPLES = {CONFIGS: "digits/amed-5", "benchmarks": "digits", "bench nightly": "nightly"}
-LISTING = "list"
+_EXAMPLES = {CONFIGS: "digits/amed-5", "benchmarks": "digits", "bench nightly": "nightly"}
+_LISTING = "list"
 """The verb that does nothing without an action."""
 CONFIG_OF = dict.fromkeys(("fit", "validate", "precompute", "sample", "evaluate", "reference", "schedule"), CONFIGS)
 CONFIG_OF |= dict.fromkeys(
@@ -90,7 +90,7 @@ def _action(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
     if first in actions:
         return first, rest
     near = meant(first, actions) if not Path(first).is_file() else ""
-    if near or (verb == LISTING and not first.startswith("-")):
+    if near or (verb == _LISTING and not first.startswith("-")):
         raise InputError(f"{verb} {first}: use one of {', '.join(f'{verb} {action}' for action in actions)}{near}")
     return actions[0], [*arguments]
 
@@ -128,7 +128,7 @@ def _located(command: str, arguments: Sequence[str]) -> list[str]:
         else:
             located.append(word)
     if command.startswith((*TRAINING, "bench")) and not {*located} & {CONFIG, "--model", ALL}:
-        example = EXAMPLES.get(command, EXAMPLES[CONFIG_OF[command]])
+        example = _EXAMPLES.get(command, _EXAMPLES[CONFIG_OF[command]])
         raise InputError(f"{command}: name a YAML file, like `amed-lightning {command} {example}`")
     return located
 

@@ -15,7 +15,7 @@ from amed_lightning.runtime.yaml_text import NAME, NAMELESS, PARTS
 
 PLAIN_WIDTH = 160
 """Columns of a table where there is no terminal."""
-SEED_RANGE = re.compile("([0-9]{1,20})(?:-([0-9]{1,20}))?")
+_SEED_RANGE = re.compile("([0-9]{1,20})(?:-([0-9]{1,20}))?")
 ENVIRONMENT = "AMED_"
 
 
@@ -148,7 +148,7 @@ def seed_range(seeds: object) -> range:
     """
     from amed_lightning.seeds import SEEDS_PER_STREAM  # brings torch, which not every verb needs
 
-    written = SEED_RANGE.fullmatch(str(seeds))
+    written = _SEED_RANGE.fullmatch(str(seeds))
     first, last = (int(seed) for seed in (written[1], written[2] or written[1])) if written else (1, 0)
     if last < first:
         raise InputError(f"--seeds {seeds}: write a first and a last seed, like 0-63")

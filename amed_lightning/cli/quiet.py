@@ -3,8 +3,8 @@
 import logging
 import warnings
 
-SPEAKERS = tuple(f"lightning.{part}" for part in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero"))
-SPEAKERS += ("lightning.fabric.utilities.seed",)
+_SPEAKERS = tuple(f"lightning.{part}" for part in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero"))
+_SPEAKERS += ("lightning.fabric.utilities.seed",)
 LEFT_OUT = (
     "GPU available: ",
     "TPU available: ",
@@ -17,7 +17,7 @@ LEFT_OUT = (
 
 def quieten_lightning() -> None:
     """Leave these lines out, and what Lightning itself calls that will be renamed; all else it says stays."""
-    for name in SPEAKERS:
+    for name in _SPEAKERS:
         logging.getLogger(name).addFilter(_is_news)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
 

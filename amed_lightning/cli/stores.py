@@ -24,7 +24,7 @@ from amed_lightning.cli.options import configurations
 from amed_lightning.config import InputError, digest
 
 ENDINGS = (".json", ".yaml", ".yml")
-ONE_LINE = 10_000
+_ONE_LINE = 10_000
 """Columns of what is no terminal: paths are not broken."""
 Needs = Mapping[str, list[str]]
 """Who needs trajectories, by the digest of their recipe."""
@@ -86,7 +86,7 @@ def _list(kept: Sequence[Kept], needs: Needs) -> None:
     for item in kept:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.last_used))
         table.add_row(item.paths[0].name, item.recipe, item.holds, f"{_megabytes(item):.1f}", used, _who(item, needs))
-    Console(width=None if sys.stdout.isatty() else ONE_LINE).print(table)
+    Console(width=None if sys.stdout.isatty() else _ONE_LINE).print(table)
 
 
 def _prune(kept: Sequence[Kept], needs: Needs, yes: bool) -> None:

@@ -81,7 +81,7 @@ class TrainingCLI(LightningCLI):
         quieten_lightning()
         terminal = sys.stderr.isatty()
         callbacks: list[Callback] = [NoiseByBatch()] if terminal else [NoiseByBatch(), ProgressLines()]
-        with lightning_refusals():
+        with _lightning_refusals():
             super().__init__(
                 pl.LightningModule,
                 pl.LightningDataModule,
@@ -272,7 +272,7 @@ def _began(folder: Path) -> list[str]:
 
 
 @contextmanager
-def lightning_refusals() -> Iterator[None]:
+def _lightning_refusals() -> Iterator[None]:
     """Say in one line what Lightning refuses.
 
     Raises:

@@ -15,15 +15,15 @@ from amed_lightning.tensors import Bytes
 
 NUM_CLASSES = 10
 SHAPE = (1, 8, 8)
-MAX_INK = 16
-INK = Path(__file__).parents[1] / "assets" / "digits" / "images.npz"
+_MAX_INK = 16
+_INK = Path(__file__).parents[1] / "assets" / "digits" / "images.npz"
 
 
 def digits() -> tuple[Bytes, Int[Tensor, "batch"]]:
     """Return all images as bytes (0 for paper, 255 for full ink) and their labels, in the file's order."""
-    with np.load(INK, allow_pickle=False) as data:
+    with np.load(_INK, allow_pickle=False) as data:
         ink, labels = torch.from_numpy(data["ink"])[:, None], torch.from_numpy(data["labels"])
-    return (ink.double() * 255 / MAX_INK).round().to(torch.uint8), labels.long()
+    return (ink.double() * 255 / _MAX_INK).round().to(torch.uint8), labels.long()
 
 
 def digits_set() -> ImageSet:

@@ -17,7 +17,7 @@ from amed_lightning.runtime.json_text import parse_json
 LABELS = "dataset.json"
 BYTES_OF_LETTER, BYTES_OF_LABEL = 6, 256
 """At most, in JSON: a letter of a name written as its number; brackets, indentation and class of an image."""
-MOST_CLASSES = 1 << 31
+_MOST_CLASSES = 1 << 31
 
 
 def image_files(path: Path) -> ImageSet:
@@ -93,7 +93,7 @@ def _labels(path: Path, content: bytes, names: Sequence[str]) -> dict[str, int]:
         raise InputError(f'{path}: expected {{"labels": [[<file>, <class>], ...]}} or null for no labels') from error
     if not all(isinstance(name, str) for name in labels):
         raise InputError(f"{path}: a label is that of a file, which is called by its name")
-    if not all(isinstance(label, int) and label < MOST_CLASSES for label in labels.values()):
+    if not all(isinstance(label, int) and label < _MOST_CLASSES for label in labels.values()):
         raise InputError(f"{path}: a label is the number of a class")
     if len(labels) < len(pairs):
         raise InputError(f"{path}: labels a file twice")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from amed_lightning.config import InputError
 
-UNSIGNED_BYTES = 8
+_UNSIGNED_BYTES = 8
 """What the third byte says where the numbers are bytes."""
 UNREADABLE = (OSError, EOFError, zlib.error)
 PACKED = ".gz"
@@ -34,7 +34,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> tuple[UInt8[Tensor, "..."], 
     Raises:
         InputError: the file cannot be read, is no IDX file of bytes of this shape, or ends early or late.
     """
-    header = bytes([0, 0, UNSIGNED_BYTES, len(shape)]) + np.array(shape, ">u4").tobytes()
+    header = bytes([0, 0, _UNSIGNED_BYTES, len(shape)]) + np.array(shape, ">u4").tobytes()
     expected = len(header) + int(np.prod(shape))
     try:
         with gzip.open(path) if path.name.endswith(PACKED) else path.open("rb") as file:

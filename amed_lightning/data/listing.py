@@ -19,7 +19,7 @@ from PIL import Image
 from amed_lightning.config import InputError
 from amed_lightning.data.picture import FORMATS, LARGEST, UNREADABLE
 
-MACOS = "__MACOSX"
+_MACOS = "__MACOSX"
 Entry: TypeAlias = tuple[str, str]
 """A name, and why nothing can be read there; empty if something can."""
 Open: TypeAlias = Callable[[str], Any]
@@ -126,7 +126,7 @@ def _unpacker(archive: ZipFile) -> Open:
 
 def _with_hidden(entries: Iterable[Entry]) -> Iterator[Entry]:
     for name, kind in entries:
-        hidden = any(part.startswith(".") or part == MACOS for part in PurePosixPath(name).parts)
+        hidden = any(part.startswith(".") or part == _MACOS for part in PurePosixPath(name).parts)
         yield name, "hidden" if hidden else kind
 
 

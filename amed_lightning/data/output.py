@@ -19,7 +19,7 @@ from amed_lightning.runtime.places import require_place
 from amed_lightning.tensors import Bytes
 
 VERB = "sample"
-GRID_COLUMNS = 16
+_GRID_COLUMNS = 16
 
 
 class Samples:
@@ -78,7 +78,7 @@ class Samples:
         """Make the grid of all images."""
         paths = [self._path(seed) for seed in range(*self.record.seeds)]
         images = torch.stack([read_image(path.read_bytes(), str(path))[0] for path in paths])
-        write_image(self.output, make_grid(images, nrow=GRID_COLUMNS, padding=1), self.record)
+        write_image(self.output, make_grid(images, nrow=_GRID_COLUMNS, padding=1), self.record)
 
     def close(self) -> None:
         """Remove what a grid was made of, once it is there, and a folder in which nothing is."""

@@ -30,11 +30,11 @@ from amed_lightning.runtime.unfinished import unfinished
 FORMATS = ("PNG", "BMP", "GIF", "JPEG", "PPM", "TIFF", "WEBP")
 """By Pillow's names. GIF and TIFF are read if they hold one image, PPM stands for its kin (PGM, PBM)."""
 LOSSY = ("JPEG", "WEBP")
-CHANNELS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+_CHANNELS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 """Pillow's modes that hold 8-bit grey or RGB, where nothing is transparent."""
 ORIENTATION, UPRIGHT = 0x0112, 1
-MAX_BYTE = 255
-KEYWORD = "amed-lightning"
+_MAX_BYTE = 255
+_KEYWORD = "amed-lightning"
 LARGEST, MOST_PIXELS = 128 << 20, 1 << 25
 """Bytes of an image's file, and pixels of an image: 5,792 squared."""
 UNREADABLE = (
@@ -72,7 +72,7 @@ def write_image(path: Path, image: Pixels, record: Record | None = None) -> None
     pixels = image.permute(1, 2, 0).cpu().numpy()
     notes = PngInfo()
     if record is not None:
-        notes.add_text(KEYWORD, canonical_json(asdict(record)), zip=True)
+        notes.add_text(_KEYWORD, canonical_json(asdict(record)), zip=True)
     content = BytesIO()  # Pillow does not say why a file cannot be written
     Image.fromarray(pixels[:, :, 0] if len(image) == 1 else pixels).save(content, "PNG", pnginfo=notes)
     with unfinished(path) as temporary:
@@ -111,7 +111,7 @@ def record_in(path: Path) -> Record | None:
 
 
 def _record(picture: Image.Image, name: str) -> Record | None:
-    said = picture.info.get(KEYWORD)
+    said = picture.info.get(_KEYWORD)
     try:
         return None if said is None else _checked(Record(**parse_json(said)))
     except (ValueError, TypeError) as error:
@@ -152,7 +152,7 @@ def _changed_by_reading(picture: Image.Image) -> str | None:
 def _is_cut(codec: str, args: Any) -> bool:
     """Whether a decoder is asked to bring samples to 8 bits: from 16, or from a PPM's own greatest value."""
     stored, *rest = (args,) if isinstance(args, str) else args
-    return ";16" in str(stored) or (codec.startswith("ppm") and rest != [MAX_BYTE])
+    return ";16" in str(stored) or (codec.startswith("ppm") and rest != [_MAX_BYTE])
 
 
 def to_pixels(picture: Image.Image, name: str) -> Pixels:
@@ -161,11 +161,11 @@ def to_pixels(picture: Image.Image, name: str) -> Pixels:
     Raises:
         InputError: it is neither grey nor RGB, has more than eight bits, or is transparent somewhere.
     """
-    if picture.mode not in CHANNELS:
+    if picture.mode not in _CHANNELS:
         raise InputError(f"{name}: an image of mode {picture.mode}; use 8-bit grey or RGB")
     if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise InputError(f"{name}: transparent in places; lay it on a background, in 8-bit grey or RGB")
-    pixels = np.array(picture.convert(CHANNELS[picture.mode]))
+    pixels = np.array(picture.convert(_CHANNELS[picture.mode]))
     if picture.mode == "P" and _has_grey_palette(picture):
         pixels = pixels[:, :, 0]
     return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)

@@ -19,7 +19,7 @@ from amed_lightning.runtime.network import FORBIDDEN, is_offline
 PARTS = ("background", "classes", "fold", "image_set", "partition", "split", "train", "version", "year")
 """What the arguments are called that choose images."""
 FOLDERS = ("DatasetFolder", "ImageFolder")
-UNPICKLING = ("LSUN", "LSUNClass")
+_UNPICKLING = ("LSUN", "LSUNClass")
 """Those whose pickles anybody may have put there; CIFAR's are compared with known digests before."""
 EXPORT = "write its images to a folder or zip and read them as {{name: images, path: {root}}}"
 
@@ -37,7 +37,7 @@ def torchvision_set(dataset: str, root: Path, options: dict[str, Any] | None = N
     """
     if dataset in FOLDERS:
         raise InputError(f"{dataset}: read a folder of your own as {{name: images, path: {root}}}")
-    if dataset in UNPICKLING:
+    if dataset in _UNPICKLING:
         raise InputError(f"{dataset}: torchvision runs a pickle that it finds there; {EXPORT.format(root=root)}")
     if dataset not in torchvision.datasets.__all__:
         raise InputError(f"torchvision has no dataset '{dataset}'; name a class of torchvision.datasets, like CIFAR10")

@@ -32,7 +32,7 @@ from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs, one_hot
 from amed_lightning.flow.model import Condition, Features
 from amed_lightning.tensors import Images
 
-HEAD_CHANNELS = 64
+_HEAD_CHANNELS = 64
 """Channels of a head in EDM's networks."""
 
 
@@ -78,7 +78,7 @@ class Trunk(nn.Module):
         self.model_channels, self.width = model_channels, model_channels * channel_mult_emb
         if head_channels and num_heads:
             raise ValueError(f"head_channels {head_channels} and num_heads {num_heads}; one of them says the heads")
-        self.head_channels, self.num_heads = head_channels or HEAD_CHANNELS, num_heads
+        self.head_channels, self.num_heads = head_channels or _HEAD_CHANNELS, num_heads
         self.dropout, self.resblock_updown, self.dialect = dropout, resblock_updown, dialect
         self.style = BlockStyle(1.0, 1e-5, 4 if dialect == "edm" else 1, scale_shift, projects_resampled=False)
         levels = img_resolution, model_channels, channel_mult, num_blocks, attn_resolutions

@@ -8,7 +8,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from amed_lightning.config import InputError
 
-MOST_PARAMETERS = 20_000
+_MOST_PARAMETERS = 20_000
 """Tensors of a network; the largest here has some 2,000."""
 
 
@@ -22,7 +22,7 @@ def no_larger_than(size: int) -> Iterator[None]:
     Raises:
         InputError: a network of more numbers than bytes, or of too many tensors.
     """
-    tensors, numbers = MOST_PARAMETERS, size
+    tensors, numbers = _MOST_PARAMETERS, size
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal tensors, numbers

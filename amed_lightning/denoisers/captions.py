@@ -27,7 +27,7 @@ from amed_lightning.runtime.json_text import parse_json
 
 COLUMNS = ("caption", "text", "prompt")
 """How a table or an object may call its captions; the published MS-COCO list says ``text``, PartiPrompts ``Prompt``."""
-HEADERS = {*COLUMNS, *(f"{column}s" for column in COLUMNS)}
+_HEADERS = {*COLUMNS, *(f"{column}s" for column in COLUMNS)}
 NAMED = "caption, text or prompt"
 ANNOTATIONS = "annotations"
 Captions: TypeAlias = Iterator[tuple[str, str]]
@@ -94,7 +94,7 @@ def _text(text: str) -> Captions:
 
 def _is_header(line: str) -> bool:
     names = [name.strip(' "').casefold() for name in re.split("[,;]", line)]
-    return not HEADERS.isdisjoint(names) and all(name.isidentifier() for name in names)
+    return not _HEADERS.isdisjoint(names) and all(name.isidentifier() for name in names)
 
 
 def _is_json(text: str) -> bool:

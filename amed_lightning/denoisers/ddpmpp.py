@@ -34,7 +34,7 @@ from amed_lightning.denoisers.unet import Block, BlockStyle, Outputs, one_hot
 from amed_lightning.flow.model import Condition, Features
 from amed_lightning.tensors import Images
 
-RESIDUAL_SCALE = 0.5**0.5
+_RESIDUAL_SCALE = 0.5**0.5
 
 
 class DDPMpp(nn.Module):
@@ -95,7 +95,7 @@ class DDPMpp(nn.Module):
         self.map_layer0 = nn.Linear(noise, width)
         self.map_layer1 = nn.Linear(width, width)
 
-        style = BlockStyle(RESIDUAL_SCALE, 1e-6, 4, scale_shift=False, projects_resampled=True, taps=resample_filter)
+        style = BlockStyle(_RESIDUAL_SCALE, 1e-6, 4, scale_shift=False, projects_resampled=True, taps=resample_filter)
         add = partial(_block, embedding=width, style=style, dropout=dropout)
         self.enc = nn.ModuleDict({f"{img_resolution}x{img_resolution}_conv": conv3(img_channels, model_channels)})
         beside = img_channels
@@ -127,7 +127,7 @@ class DDPMpp(nn.Module):
             elif name.endswith("_aux_skip"):
                 x = skips[-1] = x + module(beside)
             elif name.endswith("_aux_residual"):
-                x = skips[-1] = beside = (x + module(beside)) * RESIDUAL_SCALE
+                x = skips[-1] = beside = (x + module(beside)) * _RESIDUAL_SCALE
             else:
                 x = module(x, embedding) if isinstance(module, Block) else module(x)
                 skips.append(x)

@@ -13,8 +13,8 @@ from amed_lightning.config import InputError
 from amed_lightning.runtime.foreign import reason
 from amed_lightning.runtime.network import FORBIDDEN, is_offline
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.model"]
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_CONFIGURATIONS = ["*.json", "*.txt", "*/*.json", "*/*.txt", "*/*.model"]
 DIFFUSERS = ("diffusion_pytorch_model",)
 TRANSFORMERS = ("model", "pytorch_model")
 """How files of weights are called by either library; the second name is older than safetensors."""
@@ -23,9 +23,9 @@ WEIGHTS = re.compile(
     r"|(?P<of>\w+)\.(?:safetensors|bin)\.index(?:\.(?P<sharded>[^.]+))?\.json"
 )
 """A part's weights, or the index of their shards, with the name of their variant."""
-HALVES = {"BF16": torch.bfloat16, "F16": torch.float16}
+_HALVES = {"BF16": torch.bfloat16, "F16": torch.float16}
 """How safetensors call the precisions below single."""
-SHARD = re.compile(r"(?P<name>\w+)(?:\.(?P<whole>[^.-]+))?-\d+-of-\d+\.safetensors")
+_SHARD = re.compile(r"(?P<name>\w+)(?:\.(?P<whole>[^.-]+))?-\d+-of-\d+\.safetensors")
 """One of the shards; transformers puts the variant before the number, as diffusers does."""
 
 
@@ -41,11 +41,11 @@ def stored_dtype(part: Path, variant: str | None) -> torch.dtype:
     Single precision where they are a pickle, or in none of the three that a network computes in.
     """
     for file in sorted(part.glob("*.safetensors")):
-        match = WEIGHTS.fullmatch(file.name) or SHARD.fullmatch(file.name)
+        match = WEIGHTS.fullmatch(file.name) or _SHARD.fullmatch(file.name)
         if match and match["whole"] == variant:
             with safetensors.safe_open(file, "pt") as weights:
                 kinds = Counter(weights.get_slice(name).get_dtype() for name in list(weights.keys()))
-            return HALVES.get(kinds.most_common(1)[0][0], torch.float32)
+            return _HALVES.get(kinds.most_common(1)[0][0], torch.float32)
     return torch.float32
 
 
@@ -70,10 +70,10 @@ def find_folder(name: str, weights: bool, variant: str | None = None) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
-    if not HUB_ID.fullmatch(name):
+    if not _HUB_ID.fullmatch(name):
         raise InputError(f"{name}: no such folder or file")
     try:
-        folder = _fetched(name, CONFIGURATIONS, ignored=["safety_checker/*", "*.index*.json"])
+        folder = _fetched(name, _CONFIGURATIONS, ignored=["safety_checker/*", "*.index*.json"])
         if weights and variant is not None:
             _fetched(name, _files("*", f".{variant}"), ignored=["safety_checker/*"])
         parts = [file.parent for file in folder.glob("*/config.json") if weights and not variants(file.parent)]

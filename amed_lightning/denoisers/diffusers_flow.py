@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from amed_lightning.denoisers.diffusers_folder import Folder
 
 EULER = "FlowMatchEulerDiscreteScheduler"
-DPM_SOLVER = "DPMSolverMultistepScheduler"
+_DPM_SOLVER = "DPMSolverMultistepScheduler"
 DEFAULTS = {
     "num_train_timesteps": 1000,
     "shift": 1.0,
@@ -30,7 +30,7 @@ DEFAULTS = {
     "max_image_seq_len": 4096,
     "time_shift_type": "exponential",
 }
-LINE = {
+_LINE = {
     "base_shift": "base_shift",
     "max_shift": "max_shift",
     "base_image_seq_len": "base_tokens",
@@ -47,15 +47,15 @@ KEYS: Table = {
     "shift_terminal": Only((None,), "the last level is moved, which is not done here; write null"),
 }
 """Of a ``FlowMatchEulerDiscreteScheduler``."""
-SOLVER_OPTIONS = (
+_SOLVER_OPTIONS = (
     *("algorithm_type", "beta_end", "beta_schedule", "beta_start", "clip_sample", "dynamic_thresholding_ratio"),
     *("euler_at_final", "final_sigmas_type", "lambda_min_clipped", "lower_order_final", "num_train_timesteps"),
     *("rescale_betas_zero_snr", "sample_max_value", "solver_order", "solver_type", "steps_offset", "thresholding"),
     *("timestep_spacing", "trained_betas", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"),
     *("use_lu_lambdas", "variance_type", "flow_shift", "base_shift", "max_shift", "time_shift_type"),
 )
-FLOW_SOLVER_KEYS: Table = {
-    **dict.fromkeys(SOLVER_OPTIONS),
+_FLOW_SOLVER_KEYS: Table = {
+    **dict.fromkeys(_SOLVER_OPTIONS),
     "prediction_type": Only(("flow_prediction",), "a flow predicts flow_prediction; write that"),
     "use_flow_sigmas": Only((True,), "the scheduler is not said to be one of flow matching; write true"),
     "use_dynamic_shifting": Only((None, False), "this scheduler's dynamic shift is not read; write false"),
@@ -100,7 +100,7 @@ def _euler_shift(config: Mapping[str, Any], tokens: int) -> float:
     said = {**DEFAULTS, **{key: value for key, value in config.items() if key in DEFAULTS}}
     if not said["use_dynamic_shifting"]:
         return float(said["shift"])
-    line = {LINE[key]: said[key] for key in LINE}
+    line = {_LINE[key]: said[key] for key in _LINE}
     return dynamic_shift(tokens, **line)
 
 
@@ -108,5 +108,5 @@ def _solver_shift(config: Mapping[str, Any], tokens: int) -> float:
     return float(config.get("flow_shift", 1.0))
 
 
-READERS: dict[str, Any] = {EULER: (KEYS, _euler_shift), DPM_SOLVER: (FLOW_SOLVER_KEYS, _solver_shift)}
+READERS: dict[str, Any] = {EULER: (KEYS, _euler_shift), _DPM_SOLVER: (_FLOW_SOLVER_KEYS, _solver_shift)}
 """By the scheduler's class: what its keys mean, and how its shift is found."""

@@ -41,7 +41,7 @@ from amed_lightning.runtime.json_text import parse_json
 INDEX = "model_index.json"
 ADAPTER = "adapter_config.json"
 """By which transformers, where peft is installed, loads another model than it was asked for."""
-WEIGHTS_ENDINGS = (".safetensors", ".bin")
+_WEIGHTS_ENDINGS = (".safetensors", ".bin")
 TABLES: dict[str, Table] = {
     "UNet2DModel": UNET,
     "UNet2DConditionModel": UNET,
@@ -51,7 +51,7 @@ TABLES: dict[str, Table] = {
     "Gemma2Model": GEMMA,
 }
 """What the keys of a class's configuration mean; the library builds an autoencoder from all that it knows."""
-RENAMED = {"Transformer2DModel": ("DiTTransformer2DModel", "PixArtTransformer2DModel")}
+_RENAMED = {"Transformer2DModel": ("DiTTransformer2DModel", "PixArtTransformer2DModel")}
 """Classes that had one name when the first folders were published."""
 transformers.utils.logging.disable_progress_bar()
 
@@ -123,7 +123,7 @@ class Folder:
         """
         path, config = self.path / part / "config.json", self.config(f"{part}/config.json")
         named = config.get("_class_name") or "".join(config.get("architectures") or [class_name])
-        if named != class_name and class_name not in RENAMED.get(named, ()):
+        if named != class_name and class_name not in _RENAMED.get(named, ()):
             raise InputError(f"{self.path / part}: holds a {named} where a {class_name} is needed")
         library = diffusers if hasattr(diffusers, class_name) else transformers
         part_class = getattr(library, class_name)
@@ -204,7 +204,7 @@ class Folder:
         for file in (self.path / part).iterdir():
             if file.name == ADAPTER:
                 raise InputError(f"{file}: names another model, which would be loaded in its place; move it away")
-            if file.suffix in WEIGHTS_ENDINGS:
+            if file.suffix in _WEIGHTS_ENDINGS:
                 require_bounded(file)
             elif file.is_file() and file.stat().st_size > LARGEST:
                 raise InputError(f"{file}: more than {LARGEST} bytes, which no file of its kind has")

@@ -38,7 +38,7 @@ def _any(keys: str) -> dict[str, None]:
     return dict.fromkeys(keys.split())
 
 
-FLOW = Only((None, False), "flow matching is not sampled here; use a model that was trained on a table of betas")
+_FLOW = Only((None, False), "flow matching is not sampled here; use a model that was trained on a table of betas")
 SCHEDULER: Table = {
     # Honoured: the levels of training, what the network says, and where its image is clipped.
     **_any("beta_start beta_end beta_schedule trained_betas num_train_timesteps prediction_type"),
@@ -52,8 +52,8 @@ SCHEDULER: Table = {
     # Of thresholding and of flows, which are refused below.
     **_any("dynamic_thresholding_ratio sample_max_value flow_shift shift_terminal time_shift_type"),
     "tensor_format": None,  # of arrays, in the first versions
-    "use_flow_sigmas": FLOW,
-    "use_dynamic_shifting": FLOW,
+    "use_flow_sigmas": _FLOW,
+    "use_dynamic_shifting": _FLOW,
     "predict_epsilon": Only(
         (None, True), "an old way to say that the network does not predict the noise; say what, by prediction_type"
     ),

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from amed_lightning.denoisers.diffusers_folder import Folder
     from amed_lightning.denoisers.diffusers_scheduler import Training
 
-UNCONDITIONAL = ("LDMPipeline",)
-TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+_UNCONDITIONAL = ("LDMPipeline",)
+_TEXT_TO_IMAGE = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
 def latent_diffusion(path: str, config: str | None = None, variant: str | None = None) -> DiffusionModel:
@@ -38,7 +38,7 @@ def latent_diffusion(path: str, config: str | None = None, variant: str | None =
         config: for a checkpoint, the folder (or hub id) that has the parts' configurations in that layout.
         variant: of a folder's weights, such as fp16; a part that lacks it has the plain ones.
     """
-    source = _open(path, config, variant, UNCONDITIONAL)
+    source = _open(path, config, variant, _UNCONDITIONAL)
     training = source.training()
     unet = _unet(source, "UNet2DModel")
     part, class_name = ("vqvae", "VQModel") if (source.path / "vqvae").is_dir() else ("vae", "AutoencoderKL")
@@ -72,7 +72,7 @@ def stable_diffusion(
     if guidance == 1:
         require_unused(manner, negative)
     lists = prompt_lists(prompts or {})
-    source = _open(path, config, variant, TEXT_TO_IMAGE)
+    source = _open(path, config, variant, _TEXT_TO_IMAGE)
     training = source.training()
     unet = _unet(source, "UNet2DConditionModel")
     _require_true_size(source, unet.config.sample_size)

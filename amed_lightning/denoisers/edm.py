@@ -37,19 +37,19 @@ from amed_lightning.denoisers.pickles import read_pickle
 from amed_lightning.denoisers.preconditioning import IDDPM, VP
 
 ARCHITECTURES = {"SongUNet": "ddpmpp", "DhariwalUNet": "adm", "UNet": "edm2"}
-BOTTLENECK_RESOLUTION = 8
+_BOTTLENECK_RESOLUTION = 8
 """Where features are taken, or else at the lowest resolution."""
-DEFAULT_LEVELS = range(4)
+_DEFAULT_LEVELS = range(4)
 """A network has as many levels if its arguments do not say."""
-LONGEST = 64
+_LONGEST = 64
 """Entries of a list and letters of a word that an argument can have."""
-NO_NETWORK = "none of EDM's networks (name the model of an AMED predictor)"
-IRRELEVANT = ("use_fp16", "label_dropout", "logvar_channels")
+_NO_NETWORK = "none of EDM's networks (name the model of an AMED predictor)"
+_IRRELEVANT = ("use_fp16", "label_dropout", "logvar_channels")
 """Arguments that do not change the network here."""
 EDM_LEVELS = (0.002, 80.0)
-LAST_CONVOLUTIONS = ("model.out_conv.weight", "_aux_conv.weight")
+_LAST_CONVOLUTIONS = ("model.out_conv.weight", "_aux_conv.weight")
 """How the names of the tensors end that have a row for each output."""
-TABLE_TOLERANCE = 2e-3
+_TABLE_TOLERANCE = 2e-3
 """Relative error of a table of levels; the published one was computed in single precision."""
 
 Numbers = dict[str, Any]
@@ -102,15 +102,15 @@ def _iddpm_tables(coefficients: Numbers) -> dict[str, Tensor]:
     return {"u": IDDPM(**coefficients).u}
 
 
-EDM_DEFAULTS: tuple[Numbers, Numbers] = {"sigma_data": 0.5}, {"sigma_min": 0.0, "sigma_max": math.inf}
+_EDM_DEFAULTS: tuple[Numbers, Numbers] = {"sigma_data": 0.5}, {"sigma_min": 0.0, "sigma_max": math.inf}
 WRAPPERS = {
-    "EDMPrecond": Wrapper("edm", "DhariwalUNet", *EDM_DEFAULTS, _edm),
+    "EDMPrecond": Wrapper("edm", "DhariwalUNet", *_EDM_DEFAULTS, _edm),
     "VPPrecond": Wrapper("edm_vp", "SongUNet", {"beta_d": 19.9, "beta_min": 0.1, "M": 1000}, {"epsilon_t": 1e-5}, _vp),
     "VEPrecond": Wrapper("edm_ve", "SongUNet", {}, {"sigma_min": 0.02, "sigma_max": 100.0}, _ve),
     "iDDPMPrecond": Wrapper(
         "edm_iddpm", "DhariwalUNet", {"C_1": 0.001, "C_2": 0.008, "M": 1000}, {}, _iddpm, _iddpm_tables
     ),
-    "Precond": Wrapper("edm2", "UNet", *EDM_DEFAULTS, _edm, weights=of_unit_length),
+    "Precond": Wrapper("edm2", "UNet", *_EDM_DEFAULTS, _edm, weights=of_unit_length),
 }
 """EDM's table 1, column by column, and EDM2's; the defaults are those of its constructors."""
 
@@ -126,7 +126,7 @@ def read_edm(path: Path) -> StoredModel:
     """
     content = read_pickle(path)
     try:
-        network, kind, state = held(content, "ema", WRAPPERS, NO_NETWORK)
+        network, kind, state = held(content, "ema", WRAPPERS, _NO_NETWORK)
         tensors = WRAPPERS[kind].weights(dict(TensorReader(path.stat().st_size).tensors(network)))
         card = edm_card(_arguments(state), kind, state, _outputs(tensors))
         tables = WRAPPERS[kind].tables(card.preconditioning_options)
@@ -147,14 +147,14 @@ def _arguments(state: dict[str, Any]) -> dict[str, Any]:
         raise InputError("its constructor's arguments are not all named")
     for name, value in arguments.items():
         parts = list(value) if isinstance(value, list | tuple) else [value]
-        if len(parts) > LONGEST or not all(_is_plain(part) for part in [name, *parts]):
+        if len(parts) > _LONGEST or not all(_is_plain(part) for part in [name, *parts]):
             raise InputError(f"its constructor's argument {shown(name)} is not plain")
     return arguments
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value) <= LONGEST and value.isascii() and value.isprintable()
+        return len(value) <= _LONGEST and value.isascii() and value.isprintable()
     return isinstance(value, int | float | None)
 
 
@@ -175,7 +175,7 @@ def edm_card(
     Raises:
         InputError: an unknown network, no resolution, or a coefficient that is no number.
     """
-    options, wrapper = {name: value for name, value in arguments.items() if name not in IRRELEVANT}, WRAPPERS[kind]
+    options, wrapper = {name: value for name, value in arguments.items() if name not in _IRRELEVANT}, WRAPPERS[kind]
     coefficients = {
         name: _number(name, options.pop(name, attributes.get(name, default)), default)
         for name, default in wrapper.coefficients.items()
@@ -186,9 +186,9 @@ def edm_card(
         raise InputError(
             f"a network {shown(model_type)} of no known resolution; expected a {' or '.join(ARCHITECTURES)}"
         )
-    depth = len(options.get("channel_mult", DEFAULT_LEVELS))
+    depth = len(options.get("channel_mult", _DEFAULT_LEVELS))
     resolutions = [options["img_resolution"] >> level for level in range(depth)]
-    bottleneck = BOTTLENECK_RESOLUTION if BOTTLENECK_RESOLUTION in resolutions else resolutions[-1]
+    bottleneck = _BOTTLENECK_RESOLUTION if _BOTTLENECK_RESOLUTION in resolutions else resolutions[-1]
     options["bottleneck_resolution"] = bottleneck
     if outputs is not None and outputs == 2 * options.get("img_channels", 0):
         options["further_outputs"] = outputs - options["img_channels"]
@@ -210,7 +210,7 @@ def _number(name: str, value: Any, default: int | float) -> int | float:
 
 def _outputs(tensors: dict[str, Tensor]) -> int | None:
     """Return how many channels the network says."""
-    return next((len(tensor) for name, tensor in tensors.items() if name.endswith(LAST_CONVOLUTIONS)), None)
+    return next((len(tensor) for name, tensor in tensors.items() if name.endswith(_LAST_CONVOLUTIONS)), None)
 
 
 def _without_tables(tensors: dict[str, Tensor], tables: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -221,7 +221,7 @@ def _without_tables(tensors: dict[str, Tensor], tables: dict[str, Tensor]) -> di
     """
     for name, expected in tables.items():
         found = tensors.get(name, expected)
-        if found.shape != expected.shape or not torch.allclose(found.double(), expected, rtol=TABLE_TOLERANCE, atol=0):
+        if found.shape != expected.shape or not torch.allclose(found.double(), expected, rtol=_TABLE_TOLERANCE, atol=0):
             raise InputError(f"{name!r} is not the table that its constructor's arguments say")
     return {name: tensor for name, tensor in tensors.items() if name not in tables}
 

@@ -31,7 +31,7 @@ from amed_lightning.flow.model import Condition, Features
 from amed_lightning.tensors import Images
 
 EPS = 1e-4
-SILU_DEVIATION = 0.596
+_SILU_DEVIATION = 0.596
 """Root mean square of the SiLU of a standard normal number."""
 NETWORK, UNUSED = "unet.", "logvar_"
 """How the names of the network's tensors begin in a file, and of those that only training's loss needs."""
@@ -59,7 +59,7 @@ def scaled(x: Tensor, dim: int = 1) -> Tensor:
 
 def silu(x: Tensor) -> Tensor:
     """Return SiLU, scaled to keep a unit variance."""
-    return F.silu(x) / SILU_DEVIATION
+    return F.silu(x) / _SILU_DEVIATION
 
 
 def blend(a: Tensor, b: Tensor, t: float) -> Tensor:

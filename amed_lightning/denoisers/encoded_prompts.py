@@ -71,7 +71,7 @@ class Remembered:
         return [found[key] for key in keys]
 
 
-REMEMBERED: WeakValueDictionary[str, Remembered] = WeakValueDictionary()
+_REMEMBERED: WeakValueDictionary[str, Remembered] = WeakValueDictionary()
 """By the identity of encoders, while a model has them."""
 
 
@@ -163,7 +163,7 @@ class EncodedPrompts(nn.Module):
         super().__init__()
         self.encoders, self.answer, self.texts = nn.ModuleList(encoders), answer, list(texts)
         self.cut = {number for encoder in encoders for number in encoder.cut}
-        self.remembered = REMEMBERED.setdefault(identity, Remembered())
+        self.remembered = _REMEMBERED.setdefault(identity, Remembered())
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiler would encode anew at every evaluation
     def forward(self, condition: Condition | None, batch: int) -> tuple[Tensor, ...]:

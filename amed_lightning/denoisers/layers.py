@@ -20,16 +20,16 @@ Embedding = Float[Tensor, "batch _"]
 FeatureMap = Float[Tensor, "batch _ _ _"]
 Direction: TypeAlias = Literal["up", "down"]
 
-MAX_GROUPS = 32
-LONGEST_PERIOD = 10_000.0
-FOURIER_SCALE = 16.0
+_MAX_GROUPS = 32
+_LONGEST_PERIOD = 10_000.0
+_FOURIER_SCALE = 16.0
 MEAN = (1, 1)
 """The filter that takes means and repeats."""
 
 
 def group_norm(channels: int, channels_per_group: int, eps: float) -> nn.GroupNorm:
     """Normalise at most 32 groups, of at least ``channels_per_group`` channels."""
-    return nn.GroupNorm(min(MAX_GROUPS, channels // channels_per_group), channels, eps)
+    return nn.GroupNorm(min(_MAX_GROUPS, channels // channels_per_group), channels, eps)
 
 
 def conv3(in_channels: int, out_channels: int) -> nn.Conv2d:
@@ -144,7 +144,7 @@ def attention(triples: FeatureMap, heads: int) -> FeatureMap:
 
 def frequencies(count: int, steps: int, device: torch.device) -> Float[Tensor, "frequencies"]:
     """Return ``count`` frequencies, ``steps`` of which lead from 1 to 1/10000, rounded to single precision."""
-    return (1 / LONGEST_PERIOD) ** (torch.arange(count, dtype=torch.float32, device=device) / steps)
+    return (1 / _LONGEST_PERIOD) ** (torch.arange(count, dtype=torch.float32, device=device) / steps)
 
 
 def openai_frequencies(count: int, device: torch.device) -> Float[Tensor, "frequencies"]:
@@ -152,7 +152,7 @@ def openai_frequencies(count: int, device: torch.device) -> Float[Tensor, "frequ
 
     Those are fed codes of 1,000 and more, which bring a frequency's last bit into the fourth digit of its angle.
     """
-    return (-math.log(LONGEST_PERIOD) * torch.arange(count, dtype=torch.float32, device=device) / count).exp()
+    return (-math.log(_LONGEST_PERIOD) * torch.arange(count, dtype=torch.float32, device=device) / count).exp()
 
 
 def angles(code: Float[Tensor, "batch"], table: Float[Tensor, "frequencies"]) -> Float[Tensor, "batch frequencies"]:
@@ -179,7 +179,7 @@ class FourierAngles(nn.Module):
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        self.register_buffer("freqs", FOURIER_SCALE * torch.randn(count))
+        self.register_buffer("freqs", _FOURIER_SCALE * torch.randn(count))
 
     def forward(self, code: Float[Tensor, "batch"]) -> Float[Tensor, "batch frequencies"]:
         """Return the angles of each level's code."""

@@ -22,13 +22,13 @@ from amed_lightning.denoisers.untold import TRAINING, Shape, Untold
 from amed_lightning.noise.betas import RESCALED_STEPS
 from amed_lightning.runtime.foreign import read_torch
 
-VP_LEVELS = (0.01048384327441454, 152.16697692871094)
+_VP_LEVELS = (0.01048384327441454, 152.16697692871094)
 """ADM's levels at times 1/1000 and 1, with the rounding errors that the published tables were made with."""
 LINEAR: dict[str, Any] = {"noise_schedule": "linear", "diffusion_steps": 1000}
 """The training that is described in continuous time, as AMED's tool does."""
-UP_SAMPLED = (2, 6)
+_UP_SAMPLED = (2, 6)
 """Channels that an up-sampler sees: those of the noisy image and of the small one, grey or coloured."""
-CONSISTENCY_FUNCTIONS = ("cd_", "ct_")
+_CONSISTENCY_FUNCTIONS = ("cd_", "ct_")
 """How the files of consistency functions are called; their tensors are shaped like those of EDM's denoisers."""
 
 
@@ -104,7 +104,7 @@ def _family(source: Path, state: State) -> str:
     )
     if CLASSIFIER_ALONE not in state:
         sees, says = stem.shape[1], len(state["out.2.weight"])
-        if sees in UP_SAMPLED and says in (sees // 2, sees):
+        if sees in _UP_SAMPLED and says in (sees // 2, sees):
             raise InputError(
                 f"{source}: an up-sampler, which sees a small image too; it is no model of images by itself"
             )
@@ -112,7 +112,7 @@ def _family(source: Path, state: State) -> str:
             raise ValueError(f"{says} outputs for images of {sees} channels")
     if attention.ndim == 3:
         return "guided_diffusion"
-    if source.name.startswith(CONSISTENCY_FUNCTIONS):
+    if source.name.startswith(_CONSISTENCY_FUNCTIONS):
         raise InputError(f"{source}: by its name a consistency function, which is no denoiser; use an edm_*.pt")
     return "consistency"
 
@@ -130,7 +130,7 @@ def _card(source: Path, family: str, network: dict[str, Any], untold: Untold) ->
     architecture = "noisy_classifier" if "num_classes" in network else "adm"
     training = {name: getattr(untold, name) for name in LINEAR}
     if training == LINEAR:
-        return ModelCard(network, 1.0, *VP_LEVELS, architecture=architecture, preconditioning="vp")
+        return ModelCard(network, 1.0, *_VP_LEVELS, architecture=architecture, preconditioning="vp")
     rescaled = untold.diffusion_steps != RESCALED_STEPS and bool(untold.rescale_timesteps)
     options = training | {"rescale_timesteps": rescaled}
     levels = VPDiscrete(**options).levels

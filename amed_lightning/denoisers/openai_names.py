@@ -30,10 +30,10 @@ BLOCK = {
     "conv1": "out_layers.3",
     "skip": "skip_connection",
 }
-ATTENTION = {"norm2": "norm", "qkv": "qkv", "proj": "proj_out"}
-EMBEDDING = {"map_layer0": "time_embed.0", "map_layer1": "time_embed.2"}
+_ATTENTION = {"norm2": "norm", "qkv": "qkv", "proj": "proj_out"}
+_EMBEDDING = {"map_layer0": "time_embed.0", "map_layer1": "time_embed.2"}
 OUTPUT = {"out_norm": "out.0", "out_conv": "out.2"}
-POOL = {"out_norm": "out.0", "pool.qkv": "out.2.qkv_proj", "pool.proj": "out.2.c_proj"}
+_POOL = {"out_norm": "out.0", "pool.qkv": "out.2.qkv_proj", "pool.proj": "out.2.c_proj"}
 CLASSIFIER_ALONE = "out.2.positional_embedding"
 LABELS = "label_emb.weight"
 
@@ -80,7 +80,7 @@ def _by_head_and_coordinate(rows: Tensor, heads: int, by_part: bool) -> Tensor:
 def _modules(topology: Topology, is_classifier: bool) -> dict[str, str]:
     """Return the name there of every module here."""
     stem = f"enc.{topology.img_resolution}x{topology.img_resolution}_conv"
-    names = EMBEDDING | (POOL if is_classifier else OUTPUT) | {stem: "input_blocks.0.0"}
+    names = _EMBEDDING | (_POOL if is_classifier else OUTPUT) | {stem: "input_blocks.0.0"}
     for index, block in enumerate(topology.encoder(), 1):
         names |= _parts(f"enc.{block.name}", f"input_blocks.{index}.0", f"input_blocks.{index}.1")
         names[f"enc.{block.name}"] = f"input_blocks.{index}.0.op"
@@ -108,4 +108,4 @@ def _decoder(topology: Topology) -> dict[str, str]:
 def _parts(here: str, there: str, attention: str = "none") -> dict[str, str]:
     """Return the name there of every module of a block here; what a block lacks is named in vain."""
     block = {f"{here}.{ours}": f"{there}.{theirs}" for ours, theirs in BLOCK.items()}
-    return block | {f"{here}.{ours}": f"{attention}.{theirs}" for ours, theirs in ATTENTION.items()}
+    return block | {f"{here}.{ours}": f"{attention}.{theirs}" for ours, theirs in _ATTENTION.items()}

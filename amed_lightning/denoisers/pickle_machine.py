@@ -40,7 +40,7 @@ NAMES = frozenset(
 """What EDM's, EDM2's and AMED's pickles name, as far as it is known."""
 SAMPLER = re.compile(r"solvers_amed\.\w+_sampler")
 """AMED's loss names its student's and its teacher's function."""
-MAPPINGS = {"collections.OrderedDict", "dnnlib.util.EasyDict"}
+_MAPPINGS = {"collections.OrderedDict", "dnnlib.util.EasyDict"}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Machine:
         function, arguments = self.pop(2)
         _require(function, Name)
         _require(arguments, tuple)
-        is_mapping = function.path in MAPPINGS and not arguments
+        is_mapping = function.path in _MAPPINGS and not arguments
         self.stack.append({} if is_mapping else Record(function.path, arguments))
 
     def build(self) -> None:

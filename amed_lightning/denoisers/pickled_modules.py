@@ -26,9 +26,9 @@ MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 LENGTH = struct.Struct("<q")
 MAX_DEPTH, MAX_MODULES = 32, 20_000
 """Modules inside one another, and in all; one that a pickle names twice counts twice."""
-INSTRUCTIONS_OF_STORAGE = 100
+_INSTRUCTIONS_OF_STORAGE = 100
 """Of each of the five pickles before a storage's numbers, which have ten or so."""
-DTYPES = {
+_DTYPES = {
     "torch.BFloat16Storage": torch.bfloat16,
     "torch.DoubleStorage": torch.float64,
     "torch.FloatStorage": torch.float32,
@@ -125,17 +125,17 @@ class TensorReader:
         if self.left < 0:
             raise InputError("tensors that take more room than the file")
         stream = io.BytesIO(saved)
-        magic, version, _, reference, _ = (interpret(stream, INSTRUCTIONS_OF_STORAGE) for _ in range(5))
+        magic, version, _, reference, _ = (interpret(stream, _INSTRUCTIONS_OF_STORAGE) for _ in range(5))
         start = stream.tell() + LENGTH.size
         match reference:
             case Record(name="persistent", arguments=(("storage", Name(path=kind), _, _, int() as count, None),)) if (
                 (magic, version) == (MAGIC, VERSION)
-                and kind in DTYPES
+                and kind in _DTYPES
                 and count > 0
-                and len(saved) == start + count * DTYPES[kind].itemsize
+                and len(saved) == start + count * _DTYPES[kind].itemsize
                 and LENGTH.unpack_from(saved, start - LENGTH.size) == (count,)
             ):
-                return torch.frombuffer(bytearray(saved), dtype=DTYPES[kind], offset=start, count=count)
+                return torch.frombuffer(bytearray(saved), dtype=_DTYPES[kind], offset=start, count=count)
         raise InputError("a damaged storage of a tensor")
 
 

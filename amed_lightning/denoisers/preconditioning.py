@@ -62,7 +62,7 @@ Network: TypeAlias = Callable[[Images, Float[Tensor, "batch"], Condition | None]
 Moving: TypeAlias = Callable[[Tensor], Tensor]
 """What a module does to its tensors where it is moved or converted."""
 Prediction: TypeAlias = Literal["epsilon", "v_prediction", "sample"]
-SKIP_AND_OUT: dict[Prediction, Callable[[Level], tuple[Level | float, Level]]] = {
+_SKIP_AND_OUT: dict[Prediction, Callable[[Level], tuple[Level | float, Level]]] = {
     "epsilon": lambda sigma: (1.0, -sigma),
     "v_prediction": lambda sigma: (1 / (1 + sigma.square()), -sigma / (1 + sigma.square()).sqrt()),
     "sample": lambda sigma: (0.0, torch.ones_like(sigma)),
@@ -158,7 +158,7 @@ class VariancePreserving(OfUnitVariance):
 
     def coefficients(self, sigma: Level) -> Coefficients:
         """Return what surrounds the network at level ``sigma``."""
-        skip, out = SKIP_AND_OUT[self.prediction](sigma)
+        skip, out = _SKIP_AND_OUT[self.prediction](sigma)
         return Coefficients(skip, out, (1 + sigma.square()).sqrt(), self.step(sigma))
 
     @abstractmethod

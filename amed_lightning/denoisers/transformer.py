@@ -24,7 +24,7 @@ Conditioning: TypeAlias = Callable[[Condition | None, int], Told]
 """Gives it for a batch's conditions and its size."""
 Ask: TypeAlias = Callable[[Any, Images, Float[Tensor, "batch"], Told], Outputs]
 """Calls a transformer with latents of its own precision, times and what it is told."""
-LARGEST_GRID = 8
+_LARGEST_GRID = 8
 
 
 class Transformer(nn.Module):
@@ -54,7 +54,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.transformer, self.shape, self.ask, self.conditioning = transformer, shape, ask, conditioning
         self.grid = (shape[1] // patch, shape[2] // patch)
-        self.pooled = (min(self.grid[0], LARGEST_GRID), min(self.grid[1], LARGEST_GRID))
+        self.pooled = (min(self.grid[0], _LARGEST_GRID), min(self.grid[1], _LARGEST_GRID))
         self.feature_size = self.pooled[0] * self.pooled[1]
         observe(transformer.get_submodule(middle))
 

@@ -28,7 +28,7 @@ T5_LENGTH = 512
 GUIDANCE = 3.5
 SIDE = 128
 """Of a latent: the file does not say it, and the published pipeline makes images of 1024."""
-PATCH = 2
+_PATCH = 2
 
 
 def read(source: "Folder", asked: Asked) -> Family:
@@ -45,15 +45,15 @@ def read(source: "Folder", asked: Asked) -> Family:
         raise InputError(f"{path}: guidance_embeds is false: this model is told no guidance; leave `guidance` out")
     if config.in_channels != (config.out_channels or config.in_channels):
         raise InputError(f"{path}: in_channels is {config.in_channels}: the network is given more than latents")
-    side = asked.side(SIDE, downscaling(source), PATCH)
-    shape = (config.in_channels // PATCH**2, side, side)
-    noise_range = read_flow(source, (side // PATCH) ** 2)
+    side = asked.side(SIDE, downscaling(source), _PATCH)
+    shape = (config.in_channels // _PATCH**2, side, side)
+    noise_range = read_flow(source, (side // _PATCH) ** 2)
     conditioning = _prompts(source, asked.texts)
     scale = asked.scale(GUIDANCE) if config.guidance_embeds else None
     source.read["guidance"] = digest(scale)
     middle = middle_of(network, "transformer_blocks", "single_transformer_blocks")
     return Family(
-        Transformer(network, shape, PATCH, middle, asking(scale), conditioning),
+        Transformer(network, shape, _PATCH, middle, asking(scale), conditioning),
         FlowMatching(),
         noise_range,
         read_decoder(source, "vae", "AutoencoderKL", shape),
@@ -68,18 +68,18 @@ def asking(scale: float | None) -> Ask:
     def ask(transformer: Any, x: Images, time: Float[Tensor, "batch"], told: Told) -> Images:
         tokens, pooled = told
         batch, channels, height, width = x.shape
-        patches = x.reshape(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
+        patches = x.reshape(batch, channels, height // _PATCH, _PATCH, width // _PATCH, _PATCH)
         output = transformer(
-            patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * PATCH**2),
+            patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * _PATCH**2),
             encoder_hidden_states=tokens,
             pooled_projections=pooled,
             timestep=time.to(x.dtype) / FLOW_STEPS,
-            img_ids=_places(height // PATCH, width // PATCH, x),
+            img_ids=_places(height // _PATCH, width // _PATCH, x),
             txt_ids=x.new_zeros(tokens.shape[1], 3),
             guidance=None if scale is None else torch.full_like(time, scale),
             return_dict=False,
         )[0]
-        patches = output.reshape(batch, height // PATCH, width // PATCH, channels, PATCH, PATCH)
+        patches = output.reshape(batch, height // _PATCH, width // _PATCH, channels, _PATCH, _PATCH)
         return patches.permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
 
     return ask

@@ -42,7 +42,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "consistency": {"attention_order": "new"},
 }
 """By family. guided-diffusion's are those of its scripts, and the consistency models' attention has no other order."""
-ASKED = {
+_ASKED = {
     Shape(192, 3, (1, 2, 3, 4), True): Asked(
         "guided-diffusion's 64x64_diffusion.pt: new, cosine", ("attention_order", "noise_schedule")
     ),
@@ -59,7 +59,7 @@ ASKED = {
 }
 """Published networks with other options than the defaults."""
 ORDINARY = Asked("", ())
-LIKE_IMPROVED_DIFFUSION = Asked("improved-diffusion's: ImageNet and CIFAR-10 cosine, LSUN linear", ("noise_schedule",))
+_LIKE_IMPROVED_DIFFUSION = Asked("improved-diffusion's: ImageNet and CIFAR-10 cosine, LSUN linear", ("noise_schedule",))
 """Any other network that resamples by convolutions."""
 
 
@@ -153,7 +153,7 @@ class Untold:
             InputError: an option is asked for and nobody has said it.
         """
         taken = {name: value for name, value in DEFAULTS[shape.family].items() if name not in self.given}
-        asked = ASKED.get(shape, ORDINARY if shape.resblock_updown else LIKE_IMPROVED_DIFFUSION)
+        asked = _ASKED.get(shape, ORDINARY if shape.resblock_updown else _LIKE_IMPROVED_DIFFUSION)
         if missing := [name for name in asked.options if name in taken]:
             raise _question(source, shape.family, missing, f" (it is shaped like {asked.published})")
         full = replace(self, **taken)

@@ -12,7 +12,7 @@ from amed_lightning.export.network import inside, table_for
 from amed_lightning.sampling.sampler import Sampler
 
 MODULE, NUMBERS, PACKAGE = "amed_sampler.py", "sampler.json", "__init__.py"
-INIT = b'''"""A few-step sampler, see amed_sampler.py."""
+_INIT = b'''"""A few-step sampler, see amed_sampler.py."""
 
 from .amed_sampler import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
@@ -37,4 +37,4 @@ def comfyui_numbers(sampler: Sampler) -> dict[str, Any]:
 def for_comfyui(sampler: Sampler) -> dict[str, bytes]:
     """Return the files of a node's folder, by name."""
     numbers = json.dumps(comfyui_numbers(sampler), indent=2).encode() + b"\n"
-    return {PACKAGE: INIT, MODULE: files(__package__).joinpath(MODULE).read_bytes(), NUMBERS: numbers}
+    return {PACKAGE: _INIT, MODULE: files(__package__).joinpath(MODULE).read_bytes(), NUMBERS: numbers}

@@ -26,10 +26,10 @@ def scheduler_config(sampler: Sampler) -> dict[str, Any]:
     Raises:
         InputError: the sampler or its model does what no scheduler can be told.
     """
-    return placed_config(sampler) if isinstance(sampler.placer, AMEDPredictor) else table_config(sampler)
+    return _placed_config(sampler) if isinstance(sampler.placer, AMEDPredictor) else _table_config(sampler)
 
 
-def table_config(sampler: Sampler) -> dict[str, Any]:
+def _table_config(sampler: Sampler) -> dict[str, Any]:
     """Return a table, and what surrounds the network at each run.
 
     Raises:
@@ -49,7 +49,7 @@ def table_config(sampler: Sampler) -> dict[str, Any]:
     }
 
 
-def placed_config(sampler: Sampler) -> dict[str, Any]:
+def _placed_config(sampler: Sampler) -> dict[str, Any]:
     """Return levels, a predictor and a network's table of alphas.
 
     Raises:

@@ -34,7 +34,7 @@ from amed_lightning.tensors import Bytes, not_finite
 
 AT_ONCE = 64
 """Images; more are no faster."""
-DESCRIPTIONS = ["*.json", "*.txt"]
+_DESCRIPTIONS = ["*.json", "*.txt"]
 WEIGHTS = ["model*.safetensors", "pytorch_model*.bin"]
 """Files of weights, the better first; a pickle is read for its tensors alone."""
 ADAPTER = "adapter_config.json"
@@ -169,7 +169,7 @@ def _folder(model: str) -> Path:
     try:
         for weights in WEIGHTS:
             folder = Path(
-                snapshot_download(model, allow_patterns=[*DESCRIPTIONS, weights], local_files_only=is_offline())
+                snapshot_download(model, allow_patterns=[*_DESCRIPTIONS, weights], local_files_only=is_offline())
             )
             if any(folder.glob(weights)):
                 return folder

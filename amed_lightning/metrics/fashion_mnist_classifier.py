@@ -6,9 +6,9 @@ from torch import nn
 
 from amed_lightning.metrics.image_classifier import ImageClassifier
 
-WIDTHS = (24, 48, 96)
+_WIDTHS = (24, 48, 96)
 """Channels at 28, 14 and 7 pixels."""
-GROUP = 12
+_GROUP = 12
 """Channels that are normalised together."""
 
 
@@ -19,7 +19,7 @@ class FashionMNISTClassifier(ImageClassifier):
 
     def layers(self) -> nn.Sequential:
         """Build what makes features of images in [-1, 1]."""
-        first, second, third = WIDTHS
+        first, second, third = _WIDTHS
         return nn.Sequential(
             *_convolution(1, first),
             *_convolution(first, second, stride=2),
@@ -33,5 +33,5 @@ class FashionMNISTClassifier(ImageClassifier):
 
 def _convolution(in_channels: int, out_channels: int, stride: int = 1) -> Iterator[nn.Module]:
     yield nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
-    yield nn.GroupNorm(out_channels // GROUP, out_channels)
+    yield nn.GroupNorm(out_channels // _GROUP, out_channels)
     yield nn.SiLU()

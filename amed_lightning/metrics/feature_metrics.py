@@ -25,7 +25,7 @@ KID_DEGREE, KID_CONSTANT = 3, 1
 KID_SUBSETS, KID_SUBSET_SIZE, KID_SEED = 100, 1000, 2020
 NEIGHBOURS = 3
 ROWS_AT_ONCE = 1000
-FEW_FOR_SHARES = 1000
+_FEW_FOR_SHARES = 1000
 """Images below which a share is said to be doubtful: it is known to ±0.016."""
 
 
@@ -108,4 +108,4 @@ class PrecisionRecall(FeatureMetric):
 
     def enough(self, fewest: int, size: int) -> tuple[int, str]:
         """Say the standard error of a share of one half."""
-        return FEW_FOR_SHARES, f"a share is known to ±{0.5 / fewest**0.5:.3f}"
+        return _FEW_FOR_SHARES, f"a share is known to ±{0.5 / fewest**0.5:.3f}"

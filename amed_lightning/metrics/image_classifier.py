@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from amed_lightning.metrics.detector import Detection
 from amed_lightning.tensors import Bytes, dequantise
 
-DROPOUT = 0.3
+_DROPOUT = 0.3
 
 
 class ImageClassifier(nn.Module, ABC):
@@ -28,7 +28,7 @@ class ImageClassifier(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = self.layers()
-        self.dropout = nn.Dropout(DROPOUT)
+        self.dropout = nn.Dropout(_DROPOUT)
         self.head = nn.Linear(self.feature_size, self.num_classes)
 
     @abstractmethod

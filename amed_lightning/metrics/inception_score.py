@@ -22,7 +22,7 @@ Probabilities = Float[Tensor, "splits classes"]
 Entropies = Float[Tensor, "splits"]
 
 
-def split_sums(
+def _split_sums(
     logits: Float[Tensor, "batch classes"], indices: Int[Tensor, "batch"], total: int
 ) -> tuple[Counts, Probabilities, Entropies]:
     """Sum by split.
@@ -66,7 +66,7 @@ class InceptionScore(Metric):
 
     def sums(self, seen: Seen) -> Sums:
         """Add up by split."""
-        return dict(zip(self.added, split_sums(seen.detection.logits, seen.numbers, seen.total), strict=True))
+        return dict(zip(self.added, _split_sums(seen.detection.logits, seen.numbers, seen.total), strict=True))
 
     def compute(self, sums: Sums, real: Statistics) -> dict[str, float]:
         """Return the score over splits and on one split."""

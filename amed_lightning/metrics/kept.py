@@ -65,7 +65,7 @@ class KeptReferences:
 
     def _look_up(self, key: str, place: Path, job: str, images: ImageSet, look: Callable[[], Statistics]) -> None:
         """Write which pixels the images have, and the file of these if there is none."""
-        pixels = pixels_of(images) if any(self.folder.glob(f"{key}-*.npz")) else ""
+        pixels = _pixels_of(images) if any(self.folder.glob(f"{key}-*.npz")) else ""
         if not _is_there(self._file(key, pixels), pixels):
             statistics = look()
             pixels = statistics.dataset
@@ -93,7 +93,7 @@ def _is_there(file: Path, pixels: str) -> bool:
         return False
 
 
-def pixels_of(images: ImageSet) -> str:
+def _pixels_of(images: ImageSet) -> str:
     """Return the digest of a set's pixels, which statistics of it have too."""
     seen = Inventory()
     with progress("reference", images.count, "images") as advance:

@@ -26,7 +26,7 @@ from amed_lightning.metrics.statistics import (
 from amed_lightning.runtime.cache import fetch
 
 
-def published_statistics(card: str) -> Statistics:
+def _published_statistics(card: str) -> Statistics:
     """Return the statistics that the card of a published model names, which are fetched if they are not in the cache.
 
     Args:
@@ -41,7 +41,7 @@ def published_statistics(card: str) -> Statistics:
     return read_statistics(fetch(model.files["reference"], model.folder))
 
 
-def shipped_statistics(dataset: str) -> Statistics:
+def _shipped_statistics(dataset: str) -> Statistics:
     """Return statistics that come with the package, made by the detector of the same name: no images are needed.
 
     Args:
@@ -58,8 +58,8 @@ SHIPPED = {"fashion_mnist": ASSETS / "fashion_mnist" / "train.npz"}
 REFERENCES: dict[str, Callable[..., ImageSet | Statistics]] = {
     **DATASETS,
     "statistics": read_statistics,
-    "published": published_statistics,
-    "shipped": shipped_statistics,
+    "published": _published_statistics,
+    "shipped": _shipped_statistics,
     "spatial_statistics": read_spatial_statistics,
 }
 """What real images can be given as: themselves, or the statistics that a detector made of them."""

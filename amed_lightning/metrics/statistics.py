@@ -27,11 +27,11 @@ from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.signals import stop_if_asked
 from amed_lightning.tensors import is_finite, not_finite
 
-ARRAYS = ("mu", "sigma", "metadata", "features")
+_ARRAYS = ("mu", "sigma", "metadata", "features")
 """What is read of a file; OpenAI's have gigabytes of images in them too."""
-ASYMMETRY = 1e-6
-PLAIN = dict(zip(ARRAYS, ARRAYS, strict=True))
-SPATIAL = {"mu": "mu_s", "sigma": "sigma_s"}
+_ASYMMETRY = 1e-6
+PLAIN = dict(zip(_ARRAYS, _ARRAYS, strict=True))
+_SPATIAL = {"mu": "mu_s", "sigma": "sigma_s"}
 """What is read, and what it is called in the file."""
 UNREADABLE = (*zips.UNREADABLE, TypeError, AttributeError, ArithmeticError, MemoryError, SyntaxError, struct.error)
 """What NumPy raises for a file that is damaged, is a bare array, or holds Python objects."""
@@ -161,7 +161,7 @@ def read_spatial_statistics(path: Path) -> Statistics:
     Raises:
         InputError: a file that is missing, damaged, or without them.
     """
-    return _read(Path(path), SPATIAL)
+    return _read(Path(path), _SPATIAL)
 
 
 def _read(path: Path, called: Mapping[str, str]) -> Statistics:
@@ -216,7 +216,7 @@ def _moments(path: Path, arrays: Mapping[str, Any], count: int | None, called: M
     if mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise InputError(f"{path}: mu {mean.shape} and sigma {covariance.shape} are no mean and covariance")
     _require_finite(path, mu=torch.from_numpy(mean), sigma=torch.from_numpy(covariance))
-    if np.abs(covariance - covariance.T).max() > ASYMMETRY * np.abs(covariance).max():
+    if np.abs(covariance - covariance.T).max() > _ASYMMETRY * np.abs(covariance).max():
         raise InputError(f"{path}: sigma is not symmetric; the file is damaged")
     return Moments(count, torch.from_numpy(mean), torch.from_numpy(covariance))
 

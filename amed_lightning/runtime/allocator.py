@@ -12,7 +12,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """``mallopt``'s numbers of them."""
 KEPT = (1 << 31) - 1
 """Bytes that may lie idle at the end of the heap; all that ``mallopt``'s whole number can say."""
-MAPPED = 1 << 30, 1 << 25
+_MAPPED = 1 << 30, 1 << 25
 """Bytes from which a block is mapped: the most that is taken; glibc before 2.35 takes no more than 32 MiB."""
 OWN = "MALLOC_", "GLIBC_TUNABLES"
 """How the names of environment variables begin by which a user says it."""
@@ -30,4 +30,4 @@ def keep_large_blocks() -> bool:
         mallopt: Any = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library; TypeError is Windows'
         return False
-    return bool(mallopt(TRIM_THRESHOLD, KEPT)) and any(mallopt(MMAP_THRESHOLD, size) for size in MAPPED)
+    return bool(mallopt(TRIM_THRESHOLD, KEPT)) and any(mallopt(MMAP_THRESHOLD, size) for size in _MAPPED)

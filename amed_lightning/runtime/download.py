@@ -38,7 +38,7 @@ SLOWEST, SECONDS_OF_LITTLE = 1 << 10, 60.0
 """A transfer of fewer bytes per second, over so many seconds, has failed; an attempt of fewer was in vain."""
 MOST_UNTOLD = 32 << 30
 """Bytes of a file whose size nobody tells; never more than half of what the disk has room for."""
-BUSY = (408, 425, 429, 500, 502, 503, 504)
+_BUSY = (408, 425, 429, 500, 502, 503, 504)
 """HTTP statuses that may be another a moment later."""
 BLOCK = 1 << 20
 MEGABYTE = 1_000_000
@@ -193,7 +193,7 @@ def _refused(error: urllib.error.HTTPError, part: Path) -> None:
             return
         part.unlink()
         raise TransferError("it is shorter than the part that was here", again=True) from error
-    raise TransferError(f"HTTP {error.code} {error.reason}", again=error.code in BUSY) from error
+    raise TransferError(f"HTTP {error.code} {error.reason}", again=error.code in _BUSY) from error
 
 
 def _receive(answer: http.client.HTTPResponse, file: RemoteFile, part: Path) -> None:

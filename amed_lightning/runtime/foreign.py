@@ -23,7 +23,7 @@ from amed_lightning.runtime.zips import require_stored
 LARGEST_HEADER = 4 << 20
 """Bytes of the header of safetensors; one of 2,500 tensors, as SDXL's, has 0.3 MB."""
 LENGTH = struct.Struct("<Q")
-ZIPPED = b"PK\x03\x04"
+_ZIPPED = b"PK\x03\x04"
 """How PyTorch tells its own zips, and so what is to be checked as one."""
 Named = Sequence[Callable[..., Any] | tuple[Callable[..., Any], str]]
 UNREADABLE = (
@@ -48,7 +48,7 @@ def require_bounded(path: Path) -> bool:
         raise InputError(f"{path}: no such file")
     with path.open("rb") as file:
         start = file.read(LENGTH.size)
-    if start.startswith(ZIPPED):
+    if start.startswith(_ZIPPED):
         require_stored(path)
         return True
     if path.suffix == ".safetensors" and len(start) == LENGTH.size and LENGTH.unpack(start)[0] > LARGEST_HEADER:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-DEEPEST = 64
+_DEEPEST = 64
 """Mappings and lists inside one another."""
 TOO_DEEP = "nested too deeply"
 
@@ -29,7 +29,7 @@ def parse_json(text: str | bytes, number: Callable[[str], Any] | None = finite) 
         number: reads what is no whole number; none takes NaN and the infinities for what they are.
 
     Raises:
-        ValueError: it is none, has a NaN or an infinity, or is nested deeper than ``DEEPEST``.
+        ValueError: it is none, has a NaN or an infinity, or is nested deeper than ``_DEEPEST``.
 
     >>> parse_json('{"a": [1]}')
     {'a': [1]}
@@ -39,19 +39,19 @@ def parse_json(text: str | bytes, number: Callable[[str], Any] | None = finite) 
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     brackets = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
-    if brackets > DEEPEST:  # fewer are no deeper, and quickly counted
+    if brackets > _DEEPEST:  # fewer are no deeper, and quickly counted
         require_shallow(content)
     return content
 
 
 def require_shallow(content: Any) -> None:
-    """Refuse mappings and lists more than ``DEEPEST`` deep.
+    """Refuse mappings and lists more than ``_DEEPEST`` deep.
 
     Raises:
         ValueError: they are.
     """
     level = [content]
-    for _ in range(DEEPEST):
+    for _ in range(_DEEPEST):
         level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
         if not level:
             return

@@ -55,7 +55,7 @@ class Holder:
         return (self.job, self.restart, self.step) == (other.job, other.restart, other.step)
 
 
-BEGINNING = '{"job": '
+_BEGINNING = '{"job": '
 """Of every lock."""
 NOBODY = Holder(job=None, restart=0, step=None, host="an unknown host", process=0, since="an unknown time")
 """Whom a lock without its content names."""
@@ -200,13 +200,13 @@ def _look(path: Path) -> tuple[Holder, bool] | None:
 def _named(path: Path, written: str) -> Holder | None:
     """Return whom a lock's content names; None if it is not whole."""
     try:
-        if written.startswith(BEGINNING):
+        if written.startswith(_BEGINNING):
             return Holder(**json.loads(written))
     except ValueError:
         return None
     except TypeError:
         pass  # of another version
-    if BEGINNING.startswith(written):
+    if _BEGINNING.startswith(written):
         return None
     raise InputError(f"{path}: not a lock of this program; name another folder, or delete it if nobody works here")
 

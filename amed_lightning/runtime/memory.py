@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-LEAST = 1 << 30
+_LEAST = 1 << 30
 """Bytes that are taken to be free on Windows, which Python does not tell."""
 
 
@@ -38,7 +38,7 @@ def uncollected() -> Iterator[None]:
 def _available(meminfo: Path) -> int:
     """Read the available memory; where the kernel does not tell, take all that is built in, or what any machine has."""
     if not hasattr(os, "sysconf"):
-        return LEAST
+        return _LEAST
     if not meminfo.exists():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())

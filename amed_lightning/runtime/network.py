@@ -16,7 +16,7 @@ from typing import Any
 from amed_lightning.config import InputError
 
 FORBIDDEN = "AMED_OFFLINE"
-HUB_FORBIDDEN = "HF_HUB_OFFLINE"
+_HUB_FORBIDDEN = "HF_HUB_OFFLINE"
 NEAR = ("localhost", "0.0.0.0", "::", "::1", "")
 """Names and addresses of this machine, beside 127.0.0.0/8 and its own name."""
 
@@ -42,7 +42,7 @@ def offline() -> Iterator[None]:
 def keep_offline() -> None:
     """Hold libraries to it, if the user forbids the network; to be called before they are imported."""
     if is_offline():
-        os.environ[HUB_FORBIDDEN] = "1"
+        os.environ[_HUB_FORBIDDEN] = "1"
         _watch()
 
 

@@ -17,13 +17,13 @@ from types import FrameType
 
 from amed_lightning.runtime.exit_codes import ExitCode
 
-MEANINGS = {
+_MEANINGS = {
     "SIGUSR1": ExitCode.requeue,
     "SIGINT": ExitCode.interrupted,
     "SIGTERM": ExitCode.terminated,
     "SIGHUP": ExitCode.terminated,
 }
-ENDINGS = {signal.Signals[name]: code for name, code in MEANINGS.items() if hasattr(signal, name)}
+ENDINGS = {signal.Signals[name]: code for name, code in _MEANINGS.items() if hasattr(signal, name)}
 """Windows has two of them."""
 _IGNORED = [number for number in ENDINGS if signal.getsignal(number) is signal.SIG_IGN]
 """By whoever started the process, as ``nohup`` does."""

@@ -7,24 +7,24 @@ import traceback
 from collections.abc import Iterator
 
 MORE_MEMORY = "take a smaller batch, or ask for more memory"
-SOMETHING_ELSE = "something else is there: move it away, or name another place"
-MORE_ROOM = "make room there"
-NO_RIGHT = "name a place that this user may use"
-MORE_FILES = "raise the limit on open files (ulimit -n)"
+_SOMETHING_ELSE = "something else is there: move it away, or name another place"
+_MORE_ROOM = "make room there"
+_NO_RIGHT = "name a place that this user may use"
+_MORE_FILES = "raise the limit on open files (ulimit -n)"
 CURES = {
-    errno.ENOSPC: MORE_ROOM,
-    errno.EDQUOT: MORE_ROOM,
+    errno.ENOSPC: _MORE_ROOM,
+    errno.EDQUOT: _MORE_ROOM,
     errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
-    errno.EACCES: NO_RIGHT,
-    errno.EPERM: NO_RIGHT,
-    errno.EROFS: NO_RIGHT,
-    errno.ENOTDIR: SOMETHING_ELSE,
-    errno.EISDIR: SOMETHING_ELSE,
-    errno.EEXIST: SOMETHING_ELSE,
-    errno.ENOTEMPTY: SOMETHING_ELSE,
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: _NO_RIGHT,
+    errno.ENOTDIR: _SOMETHING_ELSE,
+    errno.EISDIR: _SOMETHING_ELSE,
+    errno.EEXIST: _SOMETHING_ELSE,
+    errno.ENOTEMPTY: _SOMETHING_ELSE,
     errno.ENOENT: "it is gone, or its folder is",
-    errno.EMFILE: MORE_FILES,
-    errno.ENFILE: MORE_FILES,
+    errno.EMFILE: _MORE_FILES,
+    errno.ENFILE: _MORE_FILES,
     errno.ENAMETOOLONG: "use shorter names",
     errno.ELOOP: "a link leads to itself",
     errno.ENOMEM: MORE_MEMORY,

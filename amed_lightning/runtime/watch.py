@@ -21,12 +21,12 @@ from amed_lightning.runtime.signals import is_orphan
 
 SECONDS_BETWEEN_LOOKS = 5.0
 LOOKS_OF_PATIENCE = 8
-SECONDS_TO_LEAVE = 10.0
-SECONDS_TO_ANSWER = 5.0
+_SECONDS_TO_LEAVE = 10.0
+_SECONDS_TO_ANSWER = 5.0
 """For the store."""
-KEEPER = 0
+_KEEPER = 0
 """The process that keeps the store."""
-LOST = re.compile("(connection|socket|peer).*(closed|reset|refused)|connection was likely closed|broken pipe", re.I)
+_LOST = re.compile("(connection|socket|peer).*(closed|reset|refused)|connection was likely closed|broken pipe", re.I)
 """What gloo, NCCL and the store say where a process has gone."""
 AGAIN = "this one ends too; the same command goes on"
 
@@ -66,7 +66,7 @@ def leave(code: object) -> None:
         return
     leaving = threading.Thread(target=group.destroy_process_group, daemon=True)
     leaving.start()
-    leaving.join(SECONDS_TO_LEAVE)
+    leaving.join(_SECONDS_TO_LEAVE)
     if leaving.is_alive():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -75,7 +75,7 @@ def leave(code: object) -> None:
 
 def is_of_a_lost_process(error: Exception) -> bool:
     """Whether a collective has failed because another process is gone."""
-    return isinstance(error, RuntimeError) and _group() is not None and bool(LOST.search(" ".join(str(error).split())))
+    return isinstance(error, RuntimeError) and _group() is not None and bool(_LOST.search(" ".join(str(error).split())))
 
 
 def is_of_a_meeting(error: Exception) -> bool:
@@ -99,12 +99,12 @@ def _watch(ended: threading.Event, code: ExitCode) -> None:
             others = Others(group.distributed_c10d._get_default_store(), group.get_rank(), group.get_world_size())
         if others is not None and look.is_alive():  # the store does not answer
             silent += 1
-            others.missed = {rank: missed + (rank == KEEPER) for rank, missed in others.missed.items()}
+            others.missed = {rank: missed + (rank == _KEEPER) for rank, missed in others.missed.items()}
         elif others is not None:
             look, silent = threading.Thread(target=others.look, daemon=True), 0
             look.start()
         is_alone = max(silent, alone) >= LOOKS_OF_PATIENCE
-        gone = KEEPER if is_alone else None if others is None else others.gone
+        gone = _KEEPER if is_alone else None if others is None else others.gone
         if gone is not None and not ended.is_set():
             print(f"process {gone} of this job is gone; {AGAIN}", file=sys.stderr, flush=True)
             os._exit(code)
@@ -136,7 +136,9 @@ class Others:
             counts = {rank: store.get(_key(rank)) if store.check([_key(rank)]) else b"" for rank in self.seen}
         except RuntimeError:
             counts = dict.fromkeys(self.seen, b"")
-            counts |= {rank: self.seen[rank] + b"?" for rank in self.seen if rank != KEEPER}  # nothing is known of them
+            counts |= {
+                rank: self.seen[rank] + b"?" for rank in self.seen if rank != _KEEPER
+            }  # nothing is known of them
         for rank, count in counts.items():
             self.missed[rank] = self.missed[rank] + 1 if count in (b"", self.seen[rank]) else 0
             self.seen[rank] = count
@@ -147,7 +149,7 @@ class Others:
         """Return a connection of the looks' own, which a keeper that hangs leaves without an answer from the start."""
         if self.own is None:
             own = self.store.clone()
-            own.set_timeout(timedelta(seconds=SECONDS_TO_ANSWER))
+            own.set_timeout(timedelta(seconds=_SECONDS_TO_ANSWER))
             self.own = own
         return self.own
 

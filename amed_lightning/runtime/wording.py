@@ -31,16 +31,16 @@ def _choices(found: re.Match[str]) -> str:
     return f"expected one of {found[1]}".replace("'", "")
 
 
-A_CLASS = "amed_lightning.training.distillation.AMEDDistillation"
-POSITIVE = r"Not of type PositiveInt: (?:invalid .*: )?'?(.*?)'?(?: does not conform.*)?$"
-REWRITTEN: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+_A_CLASS = "amed_lightning.training.distillation.AMEDDistillation"
+_POSITIVE = r"Not of type PositiveInt: (?:invalid .*: )?'?(.*?)'?(?: does not conform.*)?$"
+_REWRITTEN: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"Parser key \"([^\"]+)\":", r"\1:"),
-    (POSITIVE, r"expected a whole number above 0, got \1"),
+    (_POSITIVE, r"expected a whole number above 0, got \1"),
     (r"Expected an? <class '(?:\w+\.)*(\w+)'>", _kind),
     (r"Expected an? typing\.Literal\[([^]]*)\]", _choices),
     (r"Not of type (\w+): .*?(?= Given value:|$)", _kind),
     (r"\.? (?:Got|Given) value: ", ", got "),
-    (r"Expected a dot import path string: (\w+)", r"no class '\1': write its import path, like " + A_CLASS),
+    (r"Expected a dot import path string: (\w+)", r"no class '\1': write its import path, like " + _A_CLASS),
     (r"argument (\S+): expected one argument", r"\1: a value is missing"),
     (r"argument (\S+): invalid choice: ('[^']*') \(choose from (.*?)\)", r"\1: \2 is none of \3"),
     (r"[Tt]he following arguments are required: ", "missing: "),
@@ -81,7 +81,7 @@ def worded(message: str, keys: Iterable[str] = (), prefix: str = "") -> str:
     takes = [key.removeprefix(prefix) for key in keys]
     if classes := CLASS.findall(text):
         takes, text = _options_of(classes[-1]), CLASS.sub("", text)
-    for pattern, words in REWRITTEN:
+    for pattern, words in _REWRITTEN:
         text = re.sub(pattern, words, text)
     if (unknown := UNKNOWN.search(text)) is not None:
         group = (unknown["group"] or "").removeprefix(prefix[:-1])

@@ -96,7 +96,7 @@ class Writer(yaml.SafeDumper):
     """PyYAML's, which also quotes a text that the reader would take for a number."""
 
 
-def write_yaml(data: Any) -> str:
+def _write_yaml(data: Any) -> str:
     """Write a document that reads as ``data``."""
     return yaml.dump(data, Dumper=Writer, default_flow_style=False, allow_unicode=True, sort_keys=False)
 
@@ -105,7 +105,7 @@ Reader.add_constructor(INT, Reader.construct_whole_number)
 for tag, form in FORMS.items():
     for either in (Reader, Writer):
         either.add_implicit_resolver(tag, re.compile(f"(?:{form.pattern})$"), list("-+0123456789."))
-jsonargparse.set_dumper("yaml", write_yaml)
+jsonargparse.set_dumper("yaml", _write_yaml)
 # Behind every parser, also where it reads a value inside another, which no public setting reaches.
 _loaders_dumpers.yaml_default_loader = Configuration  # type: ignore[assignment]
 

@@ -18,7 +18,7 @@ from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.teacher.trajectories import TeacherRecipe
 from amed_lightning.tensors import Images
 
-UNTRAINED = {"name": "ipndm", "order": 3}
+_UNTRAINED = {"name": "ipndm", "order": 3}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def accuracy(parts: SamplerParts, recipe: TeacherRecipe, nfe: int, seeds: Seeds,
     def distance(sampler: Sampler) -> float:
         return float((samples(sampler) - fine).square().mean().sqrt())
 
-    plain = replace(parts.config, solver=UNTRAINED, num_intervals=None, nfe=nfe, afs=False, denoise_to_zero=False)
+    plain = replace(parts.config, solver=_UNTRAINED, num_intervals=None, nfe=nfe, afs=False, denoise_to_zero=False)
     try:
         untrained = distance(replace(SamplerParts(plain, parts.model).sampler(None), model=model))
     except InputError:  # levels that are told or were found for another use

@@ -12,22 +12,22 @@ from pathlib import Path
 
 HEADER = struct.Struct("<QHHHH")
 """Of a page: its number, nothing, its kind, and where its list of nodes ends and where its nodes begin."""
-META = struct.Struct("<IIQQ IHH4QQ IHH4QQ QQ")
+_META = struct.Struct("<IIQQ IHH4QQ IHH4QQ QQ")
 """Magic number, version, address and size of the map; two tables; the last page and the transaction.
 
 A table is the size of a page (in the first), flags, depth, four counts, and the page of the root.
 """
 NODE = struct.Struct("<HHHH")
 """Of a record: two halves of its size, flags, and the size of its key; of a branch, three parts of a page's number."""
-NUMBER = struct.Struct("<Q")
+_NUMBER = struct.Struct("<Q")
 BRANCH, LEAF, OVERFLOW, META_PAGE = 1, 2, 4, 8
 MAGIC, VERSION = 0xBEEFC0DE, 1
-WHOLE_KEYS = 8
+_WHOLE_KEYS = 8
 """The flag that LMDB gives its list of free pages, which is the first table."""
-OWN_PAGES = 1
+_OWN_PAGES = 1
 """The flag of a record that has pages of its own."""
 NONE = 2**64 - 1
-MOST_DEEP = 32
+_MOST_DEEP = 32
 
 
 def require_sound(path: Path) -> None:
@@ -53,7 +53,7 @@ def _follow(content: mmap.mmap) -> None:
     """Follow the tree of the later meta page, level by level."""
     pages, seen = len(content) // mmap.PAGESIZE, set()
     level = [] if (root := max(_meta(content, number) for number in range(2))[1]) == NONE else [root]
-    for _ in range(MOST_DEEP):
+    for _ in range(_MOST_DEEP):
         if not level:
             return
         for page in level:
@@ -72,11 +72,11 @@ def _meta(content: mmap.mmap, page: int) -> tuple[int, int]:
     """
     at = page * mmap.PAGESIZE
     _, _, kind, _, _ = HEADER.unpack_from(content, at)
-    magic, version, _, _, *tables, last, transaction = META.unpack_from(content, at + HEADER.size)
+    magic, version, _, _, *tables, last, transaction = _META.unpack_from(content, at + HEADER.size)
     page_size, free_flags, flags, root = tables[0], tables[1], tables[9], tables[15]
     if (kind, magic, version, page_size) != (META_PAGE, MAGIC, VERSION, mmap.PAGESIZE):
         raise ValueError(f"meta page {page} is damaged")
-    if (free_flags, flags) != (WHOLE_KEYS, 0) or (last + 1) * mmap.PAGESIZE > len(content):
+    if (free_flags, flags) != (_WHOLE_KEYS, 0) or (last + 1) * mmap.PAGESIZE > len(content):
         raise ValueError(f"meta page {page} says what is not so")
     return transaction, root
 
@@ -98,8 +98,8 @@ def _below(content: mmap.mmap, page: int) -> Iterator[int]:
             raise ValueError(f"page {page} has a node beyond it")
         if kind == BRANCH:
             yield low | high << 16 | flags << 32
-        elif flags == OWN_PAGES and value + NUMBER.size <= end:
-            (first,) = NUMBER.unpack_from(content, at + value)
+        elif flags == _OWN_PAGES and value + _NUMBER.size <= end:
+            (first,) = _NUMBER.unpack_from(content, at + value)
             _require_own_pages(content, first, low | high << 16)
         elif flags or value + (low | high << 16) > end:
             raise ValueError(f"page {page} has a record beyond it")

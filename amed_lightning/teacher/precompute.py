@@ -15,7 +15,7 @@ from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.store import TrajectoryStore
 from amed_lightning.teacher.trajectories import Trajectories, roll_out
 
-SECONDS_TO_TELL = 5.0
+_SECONDS_TO_TELL = 5.0
 """A shard that takes longer says how long."""
 
 
@@ -49,7 +49,7 @@ def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device
     """
     batches, began = list(shard.blocks(store.recipe.batch_size)), time.monotonic()
     rolled = [roll_out(model, store.recipe, batches[0], device)]
-    if (seconds := (time.monotonic() - began) * len(batches)) > SECONDS_TO_TELL:
+    if (seconds := (time.monotonic() - began) * len(batches)) > _SECONDS_TO_TELL:
         told = f"teacher: {seconds:.0f} s a shard of {len(shard)} trajectories, which a signal loses"
         print(f"{told} (teacher.shard_size {store.recipe.shard_size})", file=sys.stderr, flush=True)
     rolled += [roll_out(model, store.recipe, batch, device) for batch in batches[1:]]

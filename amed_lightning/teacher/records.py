@@ -16,7 +16,7 @@ from torch import Tensor
 from amed_lightning.config import InputError
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories
 
-LABEL_BYTES = 8
+_LABEL_BYTES = 8
 Rows = UInt8[Tensor, "batch bytes"]
 
 
@@ -54,7 +54,7 @@ class Layout:
 
     def is_finite(self, record: memoryview) -> bool:
         """Whether no number of a record is a NaN or an infinity."""
-        numbers = record[: self.record_bytes - LABEL_BYTES * self.has_label]
+        numbers = record[: self.record_bytes - _LABEL_BYTES * self.has_label]
         return bool(np.isfinite(np.frombuffer(numbers, str(self.dtype).removeprefix("torch."))).all())
 
     def pack(self, trajectories: Trajectories) -> Iterator[bytes]:
@@ -112,4 +112,4 @@ class Layout:
         channels, height, width = self.shape
         state = channels * height * width * self.dtype.itemsize
         features = self.feature_size * self.dtype.itemsize
-        return [states * state, answers * state, answers * features, LABEL_BYTES * self.has_label]
+        return [states * state, answers * state, answers * features, _LABEL_BYTES * self.has_label]

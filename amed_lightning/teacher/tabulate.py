@@ -19,9 +19,9 @@ from amed_lightning.teacher.nodes import AXES, Axis, AxisName, Nodes
 from amed_lightning.teacher.step_table import StepTable
 from amed_lightning.tensors import Images, per_sample
 
-PROBES = 32
+_PROBES = 32
 """Ratios at which two sets of nodes are compared; none is a node."""
-TIME_PARTS = (0.3, 0.93)
+_TIME_PARTS = (0.3, 0.93)
 """How far along their axis the time scales are at which they are compared, likewise."""
 TINY = 1e-30
 
@@ -130,8 +130,8 @@ def _mean_losses(table: StepTable, solver: PlacedSolver, places: list[Placement]
 
 def _probes(nodes: Nodes) -> list[Placement]:
     """Return placements between the nodes."""
-    along = product(range(PROBES), TIME_PARTS if len(nodes.time_scale) > 1 else TIME_PARTS[:1])
-    return [Placement(_at(nodes.ratio, (i + 0.5) / PROBES), 1.0, _at(nodes.time_scale, part)) for i, part in along]
+    along = product(range(_PROBES), _TIME_PARTS if len(nodes.time_scale) > 1 else _TIME_PARTS[:1])
+    return [Placement(_at(nodes.ratio, (i + 0.5) / _PROBES), 1.0, _at(nodes.time_scale, part)) for i, part in along]
 
 
 def _at(axis: Axis, part: float) -> float:

@@ -11,7 +11,7 @@ from amed_lightning.tensors import quantise
 from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.exporting import is_trial
 
-LAYOUT = {
+_LAYOUT = {
     "fit": {
         "loss": ["Multiline", [r"(train|val)/loss", r"train/cost"]],
         "distance from the teacher": ["Multiline", [r"val/rmse"]],
@@ -36,7 +36,7 @@ class Charts(pl.Callback):
         """Write the configuration and the layout."""
         for writer in _writers(trainer):
             writer.add_text("configuration", _as_code(self.configuration))
-            writer.add_custom_scalars(LAYOUT)
+            writer.add_custom_scalars(_LAYOUT)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show samples of the student, and the teacher's of the same noise, where the fit has them."""

@@ -44,7 +44,7 @@ from amed_lightning.training.source import Source
 from amed_lightning.training.student import Interval, Student
 from amed_lightning.training.tables import TableRoute
 
-LOGGED = ("ratio", "direction_scale", "time_scale")
+_LOGGED = ("ratio", "direction_scale", "time_scale")
 
 
 class AMEDDistillation(Distilling):
@@ -239,7 +239,7 @@ def _not_finite(what: str, interval: Interval, batch: Batch, stream: str) -> Flo
 
 def _summary(interval: Interval) -> dict[str, Tensor]:
     """Return the means of an interval's losses and of its placement's entries."""
-    entries = {name: getattr(interval.place, name) for name in LOGGED}
+    entries = {name: getattr(interval.place, name) for name in _LOGGED}
     return {"loss": interval.losses.detach().mean()} | {
         name: torch.as_tensor(entry, dtype=torch.float32).detach().mean() for name, entry in entries.items()
     }

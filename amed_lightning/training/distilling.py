@@ -20,7 +20,7 @@ from amed_lightning.tensors import Images
 from amed_lightning.training.exporting import Exporting
 from amed_lightning.training.source import Source
 
-CRITERIA = ("val_loss", "val_rmse")
+_CRITERIA = ("val_loss", "val_rmse")
 """What the best may be told by."""
 SHOWN = 16
 """Samples of a grid in TensorBoard."""
@@ -77,7 +77,7 @@ class Distilling(Exporting, ABC):
     @property
     def outcome(self) -> str:
         """The best value on validation seeds, and when that was."""
-        found = {name.replace("_", "/", 1): value for name, value in self.best.items() if name in CRITERIA}
+        found = {name.replace("_", "/", 1): value for name, value in self.best.items() if name in _CRITERIA}
         return ", ".join(f"{name} {value:.4g} after epoch {self.best['epoch'] + 1}" for name, value in found.items())
 
     def command(self, result: Path) -> str:

@@ -23,7 +23,7 @@ from amed_lightning.solvers.state import SolverState
 from amed_lightning.tensors import Images, Level, squared_distance
 from amed_lightning.training.student import Losses
 
-DIRECTION_STEP = 0.05
+_DIRECTION_STEP = 0.05
 """Of the direction scale; the state is linear in it but for UniPC, so the step may be large."""
 
 
@@ -78,7 +78,7 @@ class DifferenceGradient:
         ratio = torch.as_tensor(place.ratio).detach()
         steps: list[tuple[str, Tensor | float, Tensor | float]] = [
             ("ratio", place.ratio, 4 * ratio * (1 - ratio) * self.size),
-            ("direction_scale", place.direction_scale, DIRECTION_STEP),
+            ("direction_scale", place.direction_scale, _DIRECTION_STEP),
             ("time_scale", place.time_scale, self.size),
         ]
         return [(name, e, size) for name, e, size in steps if isinstance(e, Tensor) and e.requires_grad]

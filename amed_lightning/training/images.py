@@ -18,7 +18,7 @@ from amed_lightning.runtime.progress import progress
 from amed_lightning.tensors import Bytes
 from amed_lightning.training.resuming import Resumable, ResumableSampler
 
-HELD_OUT_EVERY = 6
+_HELD_OUT_EVERY = 6
 READ_AT_ONCE, VALIDATED_AT_ONCE = 1024, 500
 OPEN = -1
 """The label of an image that has none."""
@@ -157,7 +157,7 @@ class Images(pl.LightningDataModule):
             InputError: no such set, or one that cannot be read.
         """
         images, labels = in_memory(build("dataset", DATASETS, self.dataset))
-        held_out = torch.arange(len(images)) % HELD_OUT_EVERY == 0
+        held_out = torch.arange(len(images)) % _HELD_OUT_EVERY == 0
         if self.hold_out:
             self.train_set = LabelledBytes(images[~held_out], labels[~held_out], self.mirror)
         else:

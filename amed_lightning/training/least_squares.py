@@ -44,9 +44,9 @@ from amed_lightning.training.order import Blocks
 from amed_lightning.training.resuming import ResumableSampler
 from amed_lightning.training.source import Source
 
-TRIED = (0.04, 0.2, 1.0, 8.0)
+_TRIED = (0.04, 0.2, 1.0, 8.0)
 """Factors of the damping, a step each."""
-LEAST_DAMPING = 1e-6
+_LEAST_DAMPING = 1e-6
 Trial: TypeAlias = tuple[float, Float[Tensor, "numbers"]]
 """A damping, and the numbers that its step leads to."""
 
@@ -202,7 +202,7 @@ class LeastSquares(Distilling):
     def _propose(self, sums: Tensor) -> float:
         """Keep the equations, plan steps from them, and return the cost of the present numbers."""
         self.equations, equations = sums, NormalEquations(sums)
-        dampings = [max(LEAST_DAMPING, factor * self.damping) for factor in TRIED]
+        dampings = [max(_LEAST_DAMPING, factor * self.damping) for factor in _TRIED]
         self.trials = [(damping, self.table.numbers + equations.step(damping)) for damping in dampings]
         return equations.cost
 
@@ -215,7 +215,7 @@ class LeastSquares(Distilling):
             self.trials = []
             self._draw()
             return float(cost)
-        self.damping *= TRIED[-1] / TRIED[0]
+        self.damping *= _TRIED[-1] / _TRIED[0]
         return self._propose(self.equations)
 
     def _draw(self) -> None:

@@ -22,7 +22,7 @@ from amed_lightning.tensors import Images
 
 DIFFERENCE = 1e-3
 """Step of a number; the largest error is of its order, relative to the derivative."""
-LEAST_CURVATURE = 1e-9
+_LEAST_CURVATURE = 1e-9
 """Of the mean, along a number that changes nothing."""
 
 
@@ -58,7 +58,7 @@ class NormalEquations:
         matrix = self.sums[: numbers**2].reshape(numbers, numbers)
         gradient = self.sums[numbers**2 :][:numbers]
         diagonal = matrix.diagonal()
-        raised = matrix + damping * torch.diag(diagonal + LEAST_CURVATURE * diagonal.mean())
+        raised = matrix + damping * torch.diag(diagonal + _LEAST_CURVATURE * diagonal.mean())
         return -torch.linalg.solve(raised, gradient)
 
 
@@ -148,7 +148,7 @@ def normal_equations(
             other, _ = replay.end(linear.moved(along), answers[: _first_run(along)])
             columns.append(((other - end).double() / DIFFERENCE).flatten(1))
         residual = _residual(end, target)
-        costs = pseudo_huber(residual.square().mean(1), radius)
+        costs = _pseudo_huber(residual.square().mean(1), radius)
         jacobian = torch.stack(columns, 1)
         weight = 1 / ((1 + costs / radius**2) * residual.shape[1])
         sums = (
@@ -176,11 +176,11 @@ def costs_of(
     replay = Replay(denoiser, noise, condition)
     with torch.inference_mode():
         squares = [_residual(replay.end(table, [])[0], target).square().mean(1) for table in tables]
-        sums = [pseudo_huber(square, radius).sum() for square in squares]
+        sums = [_pseudo_huber(square, radius).sum() for square in squares]
         return torch.stack([*sums, *squares[0].new_tensor([len(noise), replay.runs * len(noise)])])
 
 
-def pseudo_huber(square: Float[Tensor, "batch"], radius: float) -> Float[Tensor, "batch"]:
+def _pseudo_huber(square: Float[Tensor, "batch"], radius: float) -> Float[Tensor, "batch"]:
     """Return the losses of samples whose distance has this mean square; half of it, where that is near."""
     return radius**2 * ((1 + square / radius**2).sqrt() - 1)
 

@@ -29,7 +29,7 @@ from amed_lightning.runtime.foreign import UNREADABLE, read_torch, reason
 from amed_lightning.runtime.lock import DirectoryLock
 from amed_lightning.runtime.unfinished import ENDING
 
-VOLATILE_KEYS = re.compile(
+_VOLATILE_KEYS = re.compile(
     r"(config|checkpoint|data\.init_args\.(memory_share|((dataset|validation)\.)?root)|model\.init_args\.(export|route\.states_memory)"
     r"|trainer\.(accelerator|default_root_dir|devices|enable_checkpointing|enable_model_summary|enable_progress_bar"
     r"|log_every_n_steps|logger|num_nodes|plugins|profiler|strategy))(\..*)?"
@@ -37,7 +37,7 @@ VOLATILE_KEYS = re.compile(
 """What may change from one start of a run to the next."""
 LENGTH = re.compile(r"trainer\.(max|min)_(epochs|steps|time)")
 """What may change, too, where no learning rate follows it."""
-AVERAGING = "WeightAveraging"
+_AVERAGING = "WeightAveraging"
 """How callbacks end that change what is learned; others may come and go."""
 CHECKPOINT, PREVIOUS = "last.ckpt", "previous.ckpt"
 RECORD = "run.json"
@@ -259,8 +259,8 @@ def _compared(config: Mapping[str, Any], follows_length: bool) -> dict[str, Any]
     kept = {
         key: value
         for key, value in config.items()
-        if not VOLATILE_KEYS.fullmatch(key) and (follows_length or not LENGTH.fullmatch(key))
+        if not _VOLATILE_KEYS.fullmatch(key) and (follows_length or not LENGTH.fullmatch(key))
     }
     callbacks = kept.pop("trainer.callbacks", None) or []
-    averaging = [each for each in callbacks if str(each.get("class_path")).endswith(AVERAGING)]
+    averaging = [each for each in callbacks if str(each.get("class_path")).endswith(_AVERAGING)]
     return kept | ({"trainer.callbacks": averaging} if averaging else {})
