@@ -27,10 +27,6 @@ def test_the_unplanted_copy_passes(garden, test):
     assert garden.run([test]) == {"code": 0, "raised": {}}
 
 
-def test_no_two_faults_are_called_alike():
-    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_planted_fault_is_caught(garden, fault):
     with garden.planted(fault.file, fault.old, fault.new):

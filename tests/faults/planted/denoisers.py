@@ -102,7 +102,7 @@ FAULTS = (
         ("the features are the open half's", "answer.features.chunk(2)[0]", "answer.features.chunk(2)[1]"),
         ("a guided run counts once", "2 * self.denoiser.cost", "self.denoiser.cost"),
         ("a weak model's runs do not count", "self.denoiser.cost + self.weak.cost", "self.denoiser.cost"),
-        ("the lower end is inside the interval", "(sigma > low) &", "(sigma >= low) &"),
+        ("the lower end is inside the interval", "inside = (sigma > low) &", "inside = (sigma >= low) &"),
         ("a run outside the interval counts twice", "condition), cost=self.denoiser.cost)", "condition), cost=None)"),
         ("the deviation is the weak answer's", "_deviation(strong.image) / ", "_deviation(weak) / "),
         (

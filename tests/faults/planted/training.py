@@ -40,7 +40,7 @@ FAULTS = (
     *in_file(
         "training/tables.py",
         "training/test_stages.py training/test_tables.py",
-        ("every epoch is a stage", "self.stages.reach(epoch // self.stage_epochs)", "self.stages.reach(epoch)"),
+        ("every epoch is a stage", "self.stages.advance(epoch // self.stage_epochs)", "self.stages.advance(epoch)"),
     ),
     *in_file(
         "training/table_batch.py",
