@@ -18,6 +18,7 @@ import inspect
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Collection, Mapping
 from copy import deepcopy
 from dataclasses import asdict, is_dataclass
@@ -173,7 +174,8 @@ def load_dataclass(path: Path, form: type[Part]) -> Part:
 
     Args:
         path: of the file.
-        form: the dataclass; its annotations are what is checked.
+        form: the dataclass; its annotations are what is checked. The keys of its ``RENAMED``, if it has one, were those
+            of an earlier version, and stand for what they are called now.
 
     Raises:
         InputError: a missing file, an unknown or missing key, or a value of another type.
@@ -181,6 +183,10 @@ def load_dataclass(path: Path, form: type[Part]) -> Part:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(form, "content")
     written = spelled_out(load_yaml(path))
+    for old, new in getattr(form, "RENAMED", {}).items():
+        if old in written and new not in written:
+            print(f"note: {path}: '{old}' is called '{new}' now", file=sys.stderr)
+            written[new] = written.pop(old)
     try:
         _require_no_import(written)
         content: Part = parser.instantiate(parser.parse_object({"content": written})).content

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from amed_lightning.bench.nightly import Nightly
 from amed_lightning.config import (
     InputError,
     build,
@@ -16,6 +17,7 @@ from amed_lightning.config import (
     content_of,
     digest,
     file_digest,
+    load_dataclass,
     load_yaml,
     registered,
     write_atomically,
@@ -142,7 +144,10 @@ REQUIRED = {
     "thresholded": {"of": {"name": "digits"}},
     "pooled": {"of": {"name": "digits"}},
     "pretrained": {"card": "cifar10"},
-    **{name: {"path": "a"} for name in ("edm", "consistency", "latent_diffusion", "stable_diffusion", "transformer")},
+    **{
+        name: {"path": "a"}
+        for name in ("edm", "edm2", "consistency", "latent_diffusion", "stable_diffusion", "transformer")
+    },
     "guided_diffusion": {"path": "a", "classifier": "b", "scale": 2.0},
 }
 
@@ -275,6 +280,15 @@ class TestFiles:
     def test_any_other_json_is_what_it_says(self):
         content = {"a": [1, -2.5, 1e-300, None, True], "b": {"c": "NaN"}}
         assert parse_json(json.dumps(content)) == parse_json(json.dumps(content).encode()) == content
+
+    def test_a_key_of_an_earlier_version_stands_for_what_it_is_called_now(self, tmp_path, capsys):
+        path = tmp_path / "night.yaml"
+        path.write_text("suite: s.yaml\nboard: here\n")
+        assert load_dataclass(path, Nightly).tensorboard == Path("here")
+        assert capsys.readouterr().err == f"note: {path}: 'board' is called 'tensorboard' now\n"
+        path.write_text("suite: s.yaml\nboard: here\ntensorboard: there\n")
+        with pytest.raises(InputError, match="unknown key 'board'"):
+            load_dataclass(path, Nightly)
 
     def test_a_configuration_is_read_as_it_stands(self, tmp_path):
         path = tmp_path / "run.yaml"

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
@@ -45,7 +45,7 @@ COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class Board:
+class NightlyCharts:
     """A folder of event files.
 
     Attributes:
@@ -90,7 +90,7 @@ class Board:
 
 
 def run_directory(row: Row) -> str:
-    """Return the run of a row's dataset, protocol and sampler, below the board's folder."""
+    """Return the run of a row's dataset, protocol and sampler, below TensorBoard's folder."""
     steps = "-afs" if row.id.afs else ""
     return f"{row.id.dataset}-{row.protocol[:8]}/{row.id.label.replace(' ', '')}-{row.id.schedule}{steps}"
 
@@ -120,14 +120,16 @@ class Nightly:
     Attributes:
         suite: its YAML file.
         golden: folder of golden rows, ``<hardware>/<suite>.json``, and of ``tolerances.yaml``.
-        board: folder that TensorBoard is pointed at.
+        tensorboard: folder that TensorBoard is pointed at.
         results: folder of all nights' rows and reports.
         bounds: how far a figure may lie from its golden value.
     """
 
+    RENAMED: ClassVar = {"board": "tensorboard"}
+
     suite: Path
     golden: Path = Path("benchmarks/golden")
-    board: Path = Path("runs/nightly/board")
+    tensorboard: Path = Path("runs/nightly/board")
     results: Path = Path("runs/nightly/results")
     bounds: Bounds = field(default_factory=Bounds)
 
@@ -159,7 +161,7 @@ class NightlyRun:
         return load_golden(self.config.golden, self.hardware, self.suite.name, self.config.bounds)
 
     def check(self, cells: Sequence[Cell]) -> list[Check]:
-        """Compare the night's rows, write the reports and the board, and return what was found.
+        """Compare the night's rows, write the reports and the charts, and return what was found.
 
         Args:
             cells: of the suite; each has a row or an error.
@@ -174,10 +176,10 @@ class NightlyRun:
         report = nightly_markdown(title, checks, origin, table)
         write_atomically(self.results.folder / "report.md", report.encode())
         write_atomically(self.results.folder / "junit.xml", junit_xml(self.suite.name, checks))
-        board = Board(self.config.board, self.day, commit_time())
-        board.write_rows(rows)
-        board.write_samples(rows, self.results)
-        board.write_report(report)
+        charts = NightlyCharts(self.config.tensorboard, self.day, commit_time())
+        charts.write_rows(rows)
+        charts.write_samples(rows, self.results)
+        charts.write_report(report)
         return checks
 
     def update_golden(self, cells: Sequence[Cell], source: dict[str, Any]) -> str:

@@ -57,7 +57,7 @@ def _ready(options: Namespace, config: Nightly) -> "Fabric":
     Raises:
         InputError: something is not there.
     """
-    for folder in (config.results, config.board):
+    for folder in (config.results, config.tensorboard):
         require_place(folder, is_folder=True)
     return ready(options.accelerator, options.devices, options.num_nodes)
 
@@ -87,6 +87,7 @@ def _conclude(night: NightlyRun, checks: Sequence[Check]) -> ExitCode:
     result = outcome(checks)
     print(f"{result}: {len(checks)} figures judged; {night.results.folder / 'report.md'}")
     print(
-        f"charts: tensorboard --reload_multifile true --reload_multifile_inactive_secs -1 --logdir {night.config.board}"
+        "charts: tensorboard --reload_multifile true --reload_multifile_inactive_secs -1 "
+        f"--logdir {night.config.tensorboard}"
     )
     return _EXIT_CODES[result]

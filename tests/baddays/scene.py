@@ -49,7 +49,7 @@ FIT: dict[str, Any] = {
     },
 }
 SUITE = PLAIN | {"entries": [entry({"name": "euler"})]}
-NIGHTLY = {"suite": "suite.yaml", "golden": "golden", "board": "board", "results": "nights"}
+NIGHTLY = {"suite": "suite.yaml", "golden": "golden", "tensorboard": "board", "results": "nights"}
 PREDICTOR = "done/run/predictor.json"
 LEARNED = SAMPLER | {"solver": {"name": "amed", "learned": PREDICTOR}}
 CONFIGS = {

@@ -25,7 +25,7 @@ EULER, IPNDM = entry({"name": "euler"}), entry({"name": "ipndm", "order": 2})
 
 def write_config(folder: Path, **changes: object) -> Path:
     """Write a night of the small suite, all of it below ``folder``."""
-    folders = {name: str(folder / name) for name in ("golden", "board", "results")}
+    folders = {name: str(folder / name) for name in ("golden", "tensorboard", "results")}
     suite = write_suite(folder, entries=[EULER, IPNDM])
     path = folder / "nightly.yaml"
     path.write_text(yaml.safe_dump({"suite": str(suite)} | folders | changes))
@@ -42,8 +42,8 @@ def night(folder: Path, *options: str, day: int = FIRST_DAY) -> int:
 
 
 @contextmanager
-def board_server(folder: Path):
-    """Serve a board with TensorBoard, as the project tells its users to; yield the address."""
+def tensorboard_server(folder: Path):
+    """Serve a folder with TensorBoard, as the project tells its users to; yield the address."""
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", "0"]
     command += ["--reload_multifile", "true", "--reload_multifile_inactive_secs", "-1"]
     log = folder.parent / "tensorboard.log"

@@ -15,7 +15,7 @@ from amed_lightning.bench.nightly import run_directory
 from amed_lightning.runtime.hardware import hardware
 
 from .browser import browser, shown
-from .nights import FIRST_DAY, ask, board_server, night, write_config
+from .nights import FIRST_DAY, ask, night, tensorboard_server, write_config
 from .sheets import row
 from .suites import CPU
 
@@ -40,7 +40,7 @@ def golden_of(folder):
     return golden_path(folder / "golden", hardware(CPU), "small")
 
 
-def dataset_on_the_board(folder):
+def dataset_in_tensorboard(folder):
     (protocol,) = {row["protocol"] for row in json.loads(golden_of(folder).read_text())["rows"].values()}
     return f"grey-{protocol[:8]}"
 
@@ -144,7 +144,7 @@ class TestBadInput:
         assert not (tmp_path / "results").exists()
 
 
-class TestBoard:
+class TestTensorBoard:
     def test_scores_of_unlike_protocols_are_no_curve(self):
         nights = [row("amed"), row("amed", protocol="f" * 64), row("amed", fid=9.0)]
         assert [run_directory(night) for night in nights] == [
@@ -152,9 +152,9 @@ class TestBoard:
         ]
 
     def test_tensorboard_serves_two_nights(self, two_nights):
-        folder, tag = dataset_on_the_board(two_nights), "fid/nfe_04"
+        folder, tag = dataset_in_tensorboard(two_nights), "fid/nfe_04"
         run = f"{folder}/ipndm-2-logsnr"
-        with board_server(two_nights / "board") as address:
+        with tensorboard_server(two_nights / "tensorboard") as address:
             points = ask(address, "scalars/scalars", run=run, tag=tag)
             assert [step for _, step, _ in points] == [FIRST_DAY, FIRST_DAY + 1]
             assert len({value for *_, value in points}) == 1
@@ -169,8 +169,8 @@ class TestBoard:
 
     @pytest.mark.slow
     def test_a_person_sees_the_charts_and_the_table_of_two_nights(self, two_nights):
-        chart, run, nights = "nfe_04", f"{dataset_on_the_board(two_nights)}/ipndm-2-logsnr", ("20,000", "20,001")
-        with browser() as window, board_server(two_nights / "board") as address:
+        chart, run, nights = "nfe_04", f"{dataset_in_tensorboard(two_nights)}/ipndm-2-logsnr", ("20,000", "20,001")
+        with browser() as window, tensorboard_server(two_nights / "tensorboard") as address:
             page = shown(window, f"{address}/#timeseries", chart, run)
             assert chart in page
             assert run in page
