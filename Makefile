@@ -10,7 +10,7 @@ VERSION := $(shell $(or $(PYTHON),false) -c 'import sys; print("%d.%d" % sys.ver
 STAMP := .venv/.installed-$(VERSION)
 RUNS := runs/digits
 # The longest first, so that two at a time end together.
-FITS := $(patsubst %,$(RUNS)/%/finished,plugin-6 union-5 amed-9 amed-7 amed-5 amed-3 union-3)
+FITS := $(patsubst %,$(RUNS)/%/finished,union-5 plugin-6 union-3 amed-9 amed-5 amed-7 amed-3)
 SHIPPED := $(patsubst %,%/predictor,amed-3 amed-5 amed-7 amed-9 plugin-6) $(patsubst %,%/table,union-3 union-5)
 MODEL := amed_lightning/assets/digits/denoiser.json
 
@@ -51,13 +51,15 @@ gpu: $(STAMP)
 
 # Distil on the shipped digits model, two fits at a time; sweep; show; compare with docs/digits.md.
 demo: $(STAMP)
-	$(MAKE) --no-print-directory -j2 fits
+	$(MAKE) --no-print-directory -j2 fits $(RUNS)/amed-5/samples.png
 	$(BIN)/lightning bench --config benchmarks/digits.yaml --accelerator cpu --devices 2
-	$(BIN)/lightning sample --config configs/digits/sample.yaml --output $(RUNS)/amed-5/samples.png --overwrite
 	$(BIN)/pytest -m demo tests/demo
 	@echo "Training curves and sample grids: $(BIN)/tensorboard --logdir $(RUNS)"
 
 fits: $(FITS)
+
+$(RUNS)/amed-5/samples.png: $(RUNS)/amed-5/finished
+	$(BIN)/lightning sample --config configs/digits/sample.yaml --output $@ --overwrite
 
 # The same on 28x28 clothes, at five network runs and 1,000 images a cell. What has been stopped goes on.
 CLOTHES := runs/fashion_mnist
