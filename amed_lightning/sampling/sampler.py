@@ -283,14 +283,21 @@ class SamplerParts:
         config: what to build.
         model: the configured model, where it is loaded already.
         placed: whether a placer is still to be learned, which counts for ``nfe``.
+        schedule: of the sampler that these are some levels of, if they are; the configured one else.
 
     Raises:
         InputError: an unknown part or option, or parts that do not fit together.
         ValueError: the given model was told to compute otherwise.
     """
 
-    def __init__(self, config: SamplerConfig, model: DiffusionModel | None = None, placed: bool = False) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: SamplerConfig,
+        model: DiffusionModel | None = None,
+        placed: bool = False,
+        schedule: Spec | None = None,
+    ) -> None:
+        self.config, self.whole_schedule = config, schedule or config.schedule
         self.model = computing(load(config.model) if model is None else model, config.arithmetic)
         self.schedule = build("schedule", SCHEDULES, config.schedule)
         intervals = intervals_of_config(config, self.model.denoiser.cost, placed)

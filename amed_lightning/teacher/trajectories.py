@@ -155,7 +155,7 @@ def _check(parts: SamplerParts, teacher: TeacherConfig) -> None:
 def _kept_grid(parts: SamplerParts, teacher: TeacherConfig) -> SamplerParts:
     if teacher.num_intervals is None:
         return parts
-    schedule = teacher.schedule or parts.config.schedule
+    schedule = teacher.schedule or parts.whole_schedule
     own = replace(parts.config, schedule=schedule, num_intervals=teacher.num_intervals, nfe=None)
     return SamplerParts(own, parts.model)
 

@@ -71,7 +71,7 @@ def ends_of(parts: SamplerParts) -> SamplerParts:
     levels = parts.sigmas[[0, -1]].tolist()
     schedule = {"name": "explicit", "levels": levels}
     config = replace(parts.config, schedule=schedule, num_intervals=1, nfe=None, afs=False)
-    return SamplerParts(config, parts.model)
+    return SamplerParts(config, parts.model, schedule=parts.whole_schedule)
 
 
 def noise_and_samples(batch: Trajectories, parts: SamplerParts) -> tuple[Images, Condition | None, Images]:

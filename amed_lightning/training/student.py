@@ -76,7 +76,7 @@ def _at_levels(parts: SamplerParts, sampler: Sampler) -> SamplerParts:
     levels = [*parts.sigmas[:1].tolist(), *sampler.sigmas[1:].tolist()]
     solver, schedule = rule_of(parts.config.solver), {"name": "explicit", "levels": levels}
     told = replace(parts.config, solver=solver, schedule=schedule, num_intervals=len(levels) - 1, nfe=None, afs=False)
-    return SamplerParts(told, parts.model)
+    return SamplerParts(told, parts.model, schedule=parts.whole_schedule)
 
 
 class Student:

@@ -16,6 +16,7 @@ from amed_lightning.teacher.records import Layout
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import SHARD_SIZE, Trajectories, recipe_for, roll_out
 from amed_lightning.teacher.view import View, node_at
+from amed_lightning.training.fine_samples import ends_of
 
 from ..sampling.models import mixture, random_network
 from .stores import CPU, fill, parts_of, teacher, training
@@ -55,6 +56,10 @@ class TestRecipe:
         own = recipe_for(parts_of(schedule=LOGSNR), teacher(num_intervals=6))
         assert own == recipe_for(parts_of(), teacher(schedule=LOGSNR, num_intervals=6))
         assert own.num_intervals == 6
+
+    def test_where_only_the_student_s_ends_are_wanted_too(self):
+        ends = ends_of(parts_of(schedule=LOGSNR))
+        assert recipe_for(ends, teacher(num_intervals=6)) == recipe_for(ends, teacher(schedule=LOGSNR, num_intervals=6))
 
     @pytest.mark.parametrize(
         ("changes", "message"),
