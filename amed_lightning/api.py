@@ -16,6 +16,7 @@ from amed_lightning.denoisers.registry import load
 from amed_lightning.flow.model import Denoised, DiffusionModel
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import SCHEDULES, NoiseRange, levels
+from amed_lightning.runtime.micro_batches import halving
 from amed_lightning.runtime.shipped import samplers
 from amed_lightning.runtime.signals import listening
 from amed_lightning.sampling.images import generate
@@ -107,7 +108,7 @@ def sample(
         seeds: of the images, one after the other.
         model: the sampler's, in the place of the one that the source names.
         classes: labels that the seeds take in turn, instead of each its own.
-        batch_size: images per network run; another one may change their last digits.
+        batch_size: images per network run, halved where memory runs out; another one may change their last digits.
         device: where to compute; the weights move there.
 
     Returns:
@@ -122,8 +123,14 @@ def sample(
     if seeds.step != 1 or not seeds:
         raise InputError(f"{seeds}: seeds are one after the other, like range(16)")
     require_classes(classes, sampler.model.num_classes)
-    made = generate(sampler.to(device), Seeds(Stream.evaluation, seeds.start, seeds.stop), batch_size, device, classes)
-    return torch.cat([batch.images.cpu() for batch in made])
+    drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
+
+    def made(size: int) -> Images:
+        batches = generate(sampler.to(device), drawn, size, device, classes)
+        return torch.cat([batch.images.cpu() for batch in batches])
+
+    images, _ = halving(made, batch_size, "sample")
+    return images
 
 
 def distill(recipe: str | Path, options: Mapping[str, Any] | None = None) -> Path:

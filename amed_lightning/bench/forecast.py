@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from rich.table import Table
@@ -21,6 +22,7 @@ from amed_lightning.denoisers.registry import DENOISERS, load, outline
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.files import CLASSIFIERS
 from amed_lightning.metrics.scores import metrics_of
+from amed_lightning.runtime.micro_batches import halving
 from amed_lightning.runtime.network import offline
 from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.seeds import Seeds, Stream
@@ -131,12 +133,18 @@ def _facts(model: Spec) -> tuple[DiffusionModel | None, str]:
 
 
 def _timed(arithmetic: Arithmetic, spec: Spec, batch_size: int, device: torch.device) -> tuple[float | None, str]:
-    """Return the seconds of one network run on a micro-batch, the second of two, or why they are not known."""
+    """Return the seconds of one network run on a micro-batch, in parts where memory runs out, or why nobody knows."""
     try:
         with offline():
             model = computing(load(spec), arithmetic).to(device)
     except InputError as error:
         return None, f"not timed: {error}"
+    seconds, size = halving(partial(_seconds, model, device), batch_size)
+    return seconds * batch_size / size / model.denoiser.cost, ""
+
+
+def _seconds(model: DiffusionModel, device: torch.device, batch_size: int) -> float:
+    """Time the second of two answers."""
     seeds = Seeds(Stream.evaluation, 0, batch_size)
     x, condition = seeds.noise(model.shape).to(device, model.state_dtype), model.condition_for(seeds)
     condition = None if condition is None else condition.to(device)
@@ -145,7 +153,7 @@ def _timed(arithmetic: Arithmetic, spec: Spec, batch_size: int, device: torch.de
         for _ in range(2):
             started = time.monotonic()
             model.denoiser(x, sigma, condition).image.sum().item()
-    return (time.monotonic() - started) / model.denoiser.cost, ""
+    return time.monotonic() - started
 
 
 UNKNOWN = "?"

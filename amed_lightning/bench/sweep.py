@@ -29,6 +29,7 @@ from amed_lightning.bench.row import finished_row
 from amed_lightning.config import InputError
 from amed_lightning.data.picture import Record, write_image
 from amed_lightning.denoisers.interruptible import interruptible
+from amed_lightning.runtime.micro_batches import halving
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import Advance, nothing, progress
 from amed_lightning.runtime.provenance import provenance
@@ -62,25 +63,13 @@ def compute_block(
         torch.OutOfMemoryError: there is no room for a single image.
         Stopped: a signal has come; nothing is written.
     """
-    (batch_size,) = cell.protocol.batch_sizes
-    while not _found_room(bench, cell, block, results, device, source | {"batch_size": batch_size}):
-        batch_size //= 2
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
 
-
-def _found_room(
-    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, facts: dict[str, Any]
-) -> bool:
-    """Compute the block, if there is memory for micro-batches of the size that the facts name."""
-    try:
+    def compute(batch_size: int) -> None:
         with torch.inference_mode():
-            _compute(bench, cell, block, results, device, facts)
-    except torch.OutOfMemoryError:
-        if facts["batch_size"] == 1:
-            raise
-        return False
-    return True
+            _compute(bench, cell, block, results, device, source | {"batch_size": batch_size})
+
+    (batch_size,) = cell.protocol.batch_sizes
+    halving(compute, batch_size)
 
 
 def _compute(

@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from amed_lightning.cli.parsing import seed_range
 from amed_lightning.config import InputError, canonical_json, digest
 from amed_lightning.data.folder import image_files
 from amed_lightning.metrics.metric import Metric, Score
-from amed_lightning.metrics.reference import build_evaluator
-from amed_lightning.metrics.scores import metrics_of
+from amed_lightning.metrics.reference import Evaluator, build_evaluator
+from amed_lightning.metrics.scores import GenerationScores, metrics_of
+from amed_lightning.runtime.micro_batches import halving
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
@@ -37,7 +39,8 @@ class ScoredImages:
         shapes: of its images, and of a teacher's if there is one.
         notes: what a reader of the scores should know about the images.
         prompts: of the images, if they have any.
-        batches: images on the device; with them, before they became bytes, those of a teacher, if there is one.
+        batches: of a size, images on the device; with them, before they became bytes, those of a teacher, if there is
+            one.
     """
 
     total: int
@@ -46,7 +49,7 @@ class ScoredImages:
     shapes: Sequence[tuple[int, ...]]
     notes: Sequence[str]
     prompts: Sequence[str]
-    batches: Iterator[tuple[Bytes, tuple[Images, ...]]]
+    batches: Callable[[int], Iterator[tuple[Bytes, tuple[Images, ...]]]]
 
 
 def run(options: Namespace) -> int:
@@ -94,29 +97,40 @@ def _score(options: Any, device: torch.device) -> dict[str, Any]:
     for shape in source.shapes:
         evaluator.require_shape(shape)
     evaluator.require_given(prompts=bool(source.prompts), pairs=options.teacher is not None)
-    scores, done = evaluator.scores(source.total), 0
     caveats = [*source.notes, *evaluator.reference.notes, *evaluator.caveats(source.total)]
     for caveat in caveats:
         print(f"warning: {caveat}", file=sys.stderr)
-    with progress("evaluate", source.total, "images") as advance, torch.inference_mode():
-        for batch, pair in source.batches:
-            part = slice(done, done + len(batch))
-            scores.update(batch, done + torch.arange(len(batch)), source.prompts[part], pair)
-            done += len(batch)
-            advance(len(batch))
+    scores, batch_size = halving(partial(_scored, source, evaluator), options.batch_size, "evaluate")
+    if batch_size < options.batch_size:
+        caveats.append(f"memory had room for {batch_size} images at a time, not for batch_size {options.batch_size}")
     return {
         "values": scores.compute(),
-        "n": done,
+        "n": source.total,
         "nfe": source.nfe,
         "scored": json.loads(canonical_json(options.sampler or options.images)),
-        "protocol": digest([source.protocol, evaluator.digest, options.batch_size]),
+        "protocol": digest([source.protocol, evaluator.digest, batch_size]),
         "caveats": caveats,
     }
 
 
+def _scored(source: ScoredImages, evaluator: Evaluator, batch_size: int) -> GenerationScores:
+    """Show all images to the evaluator."""
+    scores, done = evaluator.scores(source.total), 0
+    with progress("evaluate", source.total, "images") as advance, torch.inference_mode():
+        for batch, pair in source.batches(batch_size):
+            part = slice(done, done + len(batch))
+            scores.update(batch, done + torch.arange(len(batch)), source.prompts[part], pair)
+            done += len(batch)
+            advance(len(batch))
+    return scores
+
+
 def _files(options: Any, device: torch.device) -> ScoredImages:
     images = image_files(options.images)
-    batches = ((batch.to(device), ()) for batch, _ in images.batches(options.batch_size))
+
+    def batches(size: int) -> Iterator[tuple[Bytes, tuple[Images, ...]]]:
+        return ((batch.to(device), ()) for batch, _ in images.batches(size))
+
     return ScoredImages(images.count, None, {"n": images.count}, [images.shape], images.notes, (), batches)
 
 
@@ -132,14 +146,14 @@ def _samples(options: Any, device: torch.device) -> ScoredImages:
     }
     shapes = [sampler.model.image_shape for sampler in samplers]
     drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
-    batches = _sampled(samplers, drawn, options.batch_size, device)
+    batches = partial(_sampled, samplers, drawn, device)
     notes = repeated_prompts(samplers[0].model, drawn)
     prompts = samplers[0].model.texts_of(drawn)
     return ScoredImages(len(seeds), samplers[0].nfe, protocol, shapes, notes, prompts, batches)
 
 
 def _sampled(
-    samplers: Sequence[Sampler], seeds: Seeds, batch_size: int, device: torch.device
+    samplers: Sequence[Sampler], seeds: Seeds, device: torch.device, batch_size: int
 ) -> Iterator[tuple[Bytes, tuple[Images, ...]]]:
     """Yield the first sampler's images as bytes and, if there is a second, both samplers' before that."""
     runs = [generate(sampler, seeds, batch_size, device) for sampler in samplers]

@@ -14,6 +14,7 @@ from amed_lightning.data.output import VERB, Samples
 from amed_lightning.data.picture import Record
 from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.denoisers.registry import DENOISERS, published_card
+from amed_lightning.runtime.micro_batches import halving
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.work import share
@@ -46,10 +47,18 @@ def run(options: Namespace) -> int:
 
 def _fill(samples: Samples, sampler: Sampler, batch_size: int, classes: Sequence[int], fabric: Fabric) -> None:
     """Write the images that are missing, with whoever else does, and their grid if it is wanted."""
+    room = batch_size
+
+    def made(batch: Seeds, size: int) -> None:
+        first, facts = batch.start, {} if size == batch_size else {"batch_size": size}
+        for generated in generate(sampler, batch, size, fabric.device, classes):
+            stop = first + len(generated.images)
+            samples.write(range(first, stop), generated.pixels.cpu(), **facts)
+            first = stop
 
     def write(batch: Seeds) -> None:
-        (generated,) = generate(sampler, batch, batch_size, fabric.device, classes)
-        samples.write(range(batch.start, batch.stop), generated.pixels.cpu())
+        nonlocal room
+        _, room = halving(partial(made, batch), room, VERB)
 
     batches = {
         f"{b.start:06d}-{b.stop:06d}": b for b in Seeds(Stream.evaluation, *samples.record.seeds).blocks(batch_size)

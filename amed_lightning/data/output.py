@@ -7,6 +7,7 @@ folder of their own, until all are there.
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -68,11 +69,12 @@ class Samples:
         """Whether the images of some seeds, or the grid that shows them, are there."""
         return (self.is_grid and self.output.is_file()) or all(self._path(seed).is_file() for seed in seeds)
 
-    def write(self, seeds: Sequence[int], images: Bytes) -> None:
-        """Write the image of each seed."""
+    def write(self, seeds: Sequence[int], images: Bytes, **facts: object) -> None:
+        """Write the image of each seed, with what its provenance says besides the run's."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        record = replace(self.record, provenance=self.record.provenance | facts)
         for seed, image in zip(seeds, images, strict=True):
-            write_image(self._path(seed), image, self.record)
+            write_image(self._path(seed), image, record)
 
     def join(self) -> None:
         """Make the grid of all images."""

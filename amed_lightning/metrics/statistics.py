@@ -8,6 +8,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from amed_lightning.metrics.detector import Detector
 from amed_lightning.metrics.frechet import Moments, feature_sums
 from amed_lightning.runtime import zips
 from amed_lightning.runtime.json_text import parse_json
+from amed_lightning.runtime.micro_batches import halving
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.signals import stop_if_asked
 from amed_lightning.tensors import is_finite, not_finite
@@ -88,7 +90,7 @@ def statistics_of(
         detector_digest: goes into the statistics.
         images: each counts once.
         keep_features: keep each image's features.
-        batch_size: images at a time.
+        batch_size: images at a time; where memory has no room for them, half as many.
         device: where the detector is; None for the CPU.
 
     Raises:
@@ -97,6 +99,18 @@ def statistics_of(
         Stopped: a signal asked the process to stop.
     """
     require_taken(detector, images)
+    look = partial(_looked_at, detector, images, keep_features, device)
+    (total, outer, features, seen), _ = halving(look, batch_size, "reference")
+    if not is_finite(total, outer):
+        raise FloatingPointError(f"{images.name(0)}: the detector's features of these images have a NaN or an infinity")
+    moments = Moments.from_sums(seen.count, total.cpu(), outer.cpu())
+    return Statistics(moments, seen.digest, detector_digest, images.shape, seen.class_counts, features, images.notes)
+
+
+def _looked_at(
+    detector: Detector, images: ImageSet, keep_features: bool, device: torch.device | None, batch_size: int
+) -> tuple[Tensor, Tensor, Tensor, Inventory]:
+    """Return the sums of the features and of their products, the features if they are kept, and what was seen."""
     total = torch.zeros(detector.feature_size, dtype=torch.float64, device=device)
     outer = torch.zeros(detector.feature_size, detector.feature_size, dtype=torch.float64, device=device)
     kept, seen = [], Inventory()
@@ -110,11 +124,7 @@ def statistics_of(
                 kept.append(features.cpu())
             seen.add(batch, labels)
             advance(len(batch))
-    if not is_finite(total, outer):
-        raise FloatingPointError(f"{images.name(0)}: the detector's features of these images have a NaN or an infinity")
-    moments = Moments.from_sums(seen.count, total.cpu(), outer.cpu())
-    features = torch.cat(kept) if keep_features else torch.empty(0, 0)
-    return Statistics(moments, seen.digest, detector_digest, images.shape, seen.class_counts, features, images.notes)
+    return total, outer, torch.cat(kept) if keep_features else torch.empty(0, 0), seen
 
 
 def require_taken(detector: Detector, images: ImageSet) -> None:

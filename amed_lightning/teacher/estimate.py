@@ -2,10 +2,12 @@
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
 from amed_lightning.flow.model import Condition, Denoised, DiffusionModel
+from amed_lightning.runtime.micro_batches import unhalved
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.store import TrajectoryStore
 from amed_lightning.teacher.trajectories import roll_out
@@ -65,13 +67,17 @@ def estimate(
         seeds: ranges of trajectories to have.
         world_size: processes among which whole shards are dealt out.
         device: where to compute.
+
+    Raises:
+        InputError: memory has no room for the recipe's micro-batch.
     """
     recipe = store.recipe
     missing = [shard for group in seeds for shard in store.missing(group)]
     records = sum(map(len, missing))
     calls = _Calls(recipe.feature_size, model.denoiser.cost)
     roll_out(replace(model, denoiser=calls), recipe, Seeds(Stream.training, 0, 1), torch.device("cpu"))
-    per_batch = calls.count * (_seconds_per_call(store, model, device) if missing else 0.0)
+    seconds = partial(_seconds_per_call, store, model, device)
+    per_batch = calls.count * (unhalved(seconds, recipe.batch_size, "teacher.batch_size") if missing else 0.0)
     per_shard = max(map(len, missing), default=0) // recipe.batch_size * per_batch
     return Estimate(
         records,
@@ -82,9 +88,9 @@ def estimate(
     )
 
 
-def _seconds_per_call(store: TrajectoryStore, model: DiffusionModel, device: torch.device) -> float:
-    """Time a call of the denoiser on a batch of the recipe's size, after one that warms up."""
-    batch = Seeds(Stream.training, 0, store.recipe.batch_size)
+def _seconds_per_call(store: TrajectoryStore, model: DiffusionModel, device: torch.device, batch_size: int) -> float:
+    """Time a call of the denoiser on a batch, after one that warms up."""
+    batch = Seeds(Stream.training, 0, batch_size)
     sigma = torch.tensor(store.recipe.sigmas[0], dtype=torch.float64, device=device)
     x = batch.noise(model.shape).to(device, model.state_dtype)
     x = x * sigma.to(x)

@@ -8,6 +8,7 @@ import torch
 
 from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.runtime.micro_batches import unhalved
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.work import share
@@ -32,7 +33,7 @@ def precompute(
         device: where to compute.
 
     Raises:
-        InputError: the store cannot be written.
+        InputError: the store cannot be written, or memory has no room for the recipe's micro-batch.
     """
     heeding = interruptible(model)
     shards = [shard for group in seeds for shard in store.shards(group)]
@@ -48,12 +49,23 @@ def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device
     One that takes long says so, because that is what a signal costs.
     """
     batches, began = list(shard.blocks(store.recipe.batch_size)), time.monotonic()
-    rolled = [roll_out(model, store.recipe, batches[0], device)]
+    rolled = [_roll_out(store, model, batches[0], device)]
     if (seconds := (time.monotonic() - began) * len(batches)) > _SECONDS_TO_TELL:
         told = f"teacher: {seconds:.0f} s a shard of {len(shard)} trajectories, which a signal loses"
         print(f"{told} (teacher.shard_size {store.recipe.shard_size})", file=sys.stderr, flush=True)
-    rolled += [roll_out(model, store.recipe, batch, device) for batch in batches[1:]]
+    rolled += [_roll_out(store, model, batch, device) for batch in batches[1:]]
     store.write(shard, _concatenated(rolled))
+
+
+def _roll_out(store: TrajectoryStore, model: DiffusionModel, batch: Seeds, device: torch.device) -> Trajectories:
+    """Run the teacher in micro-batches of the recipe's size and of no other.
+
+    Raises:
+        InputError: memory has no room for them.
+    """
+    recipe = store.recipe
+    rolled = partial(roll_out, model, recipe)
+    return unhalved(lambda size: rolled(next(batch.blocks(size)), device), recipe.batch_size, "teacher.batch_size")
 
 
 def _concatenated(batches: list[Trajectories]) -> Trajectories:

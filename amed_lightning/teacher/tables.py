@@ -22,6 +22,7 @@ from torch import Tensor
 
 from amed_lightning.config import InputError, Spec, content_of, digest, file_digest, write_atomically
 from amed_lightning.runtime.json_text import parse_json
+from amed_lightning.runtime.micro_batches import unhalved
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.tensor_file import DamagedFileError, Facts, read_with_facts, write_tensors
 from amed_lightning.runtime.work import share
@@ -95,6 +96,7 @@ class TableFile:
 
         Raises:
             NotFiniteError: a number of a block that was computed is not finite.
+            InputError: memory has no room for a block.
         """
         blocks = list(seeds.blocks(self.recipe.batch_size))
         make = {_name(block): partial(self._compute, compute, block) for block in blocks}
@@ -147,7 +149,8 @@ class TableFile:
         return f"{self.path.stem}/{_name(block)}"
 
     def _compute(self, compute: Callable[[Seeds], list[StepTable]], block: Seeds) -> None:
-        tables = compute(block)
+        size = self.recipe.batch_size
+        tables = unhalved(lambda size: compute(next(block.blocks(size))), size, "route.batch_size")
         for number, table in enumerate(tables, start=(self.recipe.interval or 0) + 1):
             row = first_broken(*(getattr(table, name) for name in TENSORS))
             if row is not None:

@@ -1,8 +1,7 @@
 """A block: what it leaves, and what it does where memory runs out."""
 
 import json
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from amed_lightning.bench.table import tables
 from amed_lightning.config import canonical_json
 from amed_lightning.data.folder import image_files
 from amed_lightning.data.picture import record_in, to_pixels
-from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.noise.schedules import Polynomial, levels
 from amed_lightning.runtime.tensor_file import read_with_facts, write_tensors
@@ -24,6 +22,7 @@ from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import quantise
 
+from ..hungry import hungry
 from ..pretended.places import DEVICE
 from .suites import CPU, Alone, bench_of, entry, fill, rows, untidy, values
 
@@ -125,34 +124,10 @@ class TestPictures:
         assert lost.read_bytes() == content
 
 
-@dataclass(frozen=True)
-class Hungry:
-    """A denoiser that has memory for ``room`` samples."""
-
-    answer: object
-    room: int
-    cost: int = 1
-
-    def __call__(self, x, sigma, condition):
-        if len(x) > self.room:
-            raise torch.OutOfMemoryError(f"no room for {len(x)} samples")
-        return self.answer(x, sigma, condition)
-
-
 class TestMemory:
-    @pytest.fixture(autouse=True)
-    def _model(self, monkeypatch):
-        def hungry(room: int):
-            model = anisotropic_gaussian(8, 8)
-            return replace(model, denoiser=Hungry(model.denoiser, room))
-
-        module = type(sys)("somebodys_own")
-        module.hungry = hungry
-        monkeypatch.setitem(sys.modules, "somebodys_own", module)
-
     def filled(self, folder, room, **changes):
         folder.mkdir()
-        bench = bench_of(folder, entry(EULER), model={"name": "somebodys_own.hungry", "room": room}, **changes)
+        bench = bench_of(folder, entry(EULER), model=hungry(room), **changes)
         return bench, fill(bench, folder)
 
     def test_the_micro_batch_is_halved_until_there_is_room_and_block_and_row_say_so(self, tmp_path):
