@@ -45,7 +45,7 @@ stress: $(STAMP)
 	$(BIN)/pytest -n auto -m stress -rs tests/faults tests/baddays
 	$(BIN)/pytest -m stress -rs tests/slurm tests/chaos
 
-# The tests that are marked gpu, on this machine's; writes docs/gpu.md.
+# The tests that are marked gpu and the benchmarks that measure time, on this machine's; writes docs/gpu.md.
 gpu: $(STAMP)
 	$(BIN)/python benchmarks/gpu.py
 

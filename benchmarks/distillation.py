@@ -46,7 +46,7 @@ from amed_lightning.amed.files import load_learned
 from amed_lightning.config import Spec
 from amed_lightning.denoisers.files import save_model
 from amed_lightning.denoisers.model_card import ModelCard
-from amed_lightning.runtime.processes import launch
+from amed_lightning.runtime.processes import compute_alike
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import Sampler, SamplerParts, sample_seeds
@@ -527,18 +527,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("runs/distillation"), help="folder of the results")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what to compare on")
-    parser.add_argument("--accelerator", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="where to compute")
     options = parser.parse_args()
+    compute_alike()
     options.output.mkdir(parents=True, exist_ok=True)
-    device = launch(options.accelerator).device
     rows, comparisons = [], []
     for name in options.cases:
         with tempfile.TemporaryDirectory() as folder:
-            comparison = Comparison(CASES[name](Path(folder)), Path(folder), device)
+            comparison = Comparison(CASES[name](Path(folder)), Path(folder), options.device)
             rows += (own := comparison.rows())
         comparisons.append(comparison)
         print_table(own)
-    content = {"provenance": provenance(device, 1), "rows": rows}
+    content = {"provenance": provenance(options.device, 1), "rows": rows}
     (options.output / "distillation.json").write_text(json.dumps(content, indent=2) + "\n")
     plot(comparisons, options.output / "distillation.png")
 

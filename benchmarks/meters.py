@@ -1,4 +1,4 @@
-"""What a fit costs: runs of the network, processor time, and what autograd keeps alive."""
+"""What something costs: seconds on any device, runs of the network, and what autograd keeps alive."""
 
 import time
 import weakref
@@ -16,6 +16,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from amed_lightning.flow.model import Denoised
 
 
+def now(device: torch.device) -> float:
+    """Return the seconds of this process' processor time on a CPU; elsewhere of the clock, when the device is done."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 class Meter:
     """Counts from ``with`` to its end, and not while it is paused.
 
@@ -26,7 +34,7 @@ class Meter:
     Attributes:
         forward: images that the network was run for.
         backward: images that gradients were carried back through it for.
-        seconds: of this process' processor time on a CPU, on the clock elsewhere.
+        seconds: as :func:`now` counts them.
     """
 
     def __init__(self, denoiser: nn.Module, device: torch.device) -> None:
@@ -36,13 +44,13 @@ class Meter:
 
     def __enter__(self) -> Self:
         self._hook = self.denoiser.register_forward_hook(self._ran)
-        self._since = self._now()
+        self._since = now(self.device)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.seconds += self._now() - self._since
+        self.seconds += now(self.device) - self._since
         self._hook.remove()
 
     @contextmanager
@@ -60,12 +68,6 @@ class Meter:
 
     def _went_back(self, images: int, gradient: Tensor) -> None:
         self.backward += images
-
-    def _now(self) -> float:
-        if self.device.type == "cpu":
-            return time.process_time()
-        torch.cuda.synchronize(self.device)
-        return time.perf_counter()
 
 
 class SavedTensors:

@@ -1,27 +1,29 @@
 """What a solver costs beside the network: time of ``solve`` over time inside the denoiser's calls.
 
-Both times are taken in the same run, the second by a wrapper around the denoiser, so a machine that is busy slows
-numerator and denominator alike. Rounds are interleaved: every solver once, then every solver again; the median ratio
-counts. Plugins are the same rules with every interval halved, at as many network runs: by ``FixedPlacement(0.5)``, and
-by a placer that answers for each sample, as a predictor does, so that rules compute their coefficients per sample.
+Both times are taken in the same run, the second by a wrapper around the denoiser; they are of the processor, and on a
+device of the clock, with the device waited for before and after each call. Rounds are interleaved: every solver once,
+then every solver again; the median ratio counts. Plugins are the same rules with every interval halved, at as many
+network runs: by ``FixedPlacement(0.5)``, and by a placer that answers for each sample, as a predictor does, so that
+rules compute their coefficients per sample.
 
     python benchmarks/solver_overhead.py --output runs/solver_overhead --batch 256
 """
 
 import argparse
 import csv
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from meters import now
 
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Polynomial, levels
+from amed_lightning.runtime.processes import compute_alike
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import FixedPlacement, Placement, Placer
 from amed_lightning.solvers.registry import SOLVERS, intervals_for
@@ -40,14 +42,14 @@ VARIANTS: tuple[tuple[str, dict[str, Any]], ...] = (
 class Stopwatch:
     """A denoiser that adds up the seconds spent inside another."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser, self.cost, self.seconds = denoiser, denoiser.cost, 0.0
+    def __init__(self, denoiser: Denoiser, device: torch.device) -> None:
+        self.denoiser, self.device, self.cost, self.seconds = denoiser, device, denoiser.cost, 0.0
 
     def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise, and time it."""
-        started = time.perf_counter()
+        started = now(self.device)
         answer = self.denoiser(x, sigma, condition)
-        self.seconds += time.perf_counter() - started
+        self.seconds += now(self.device) - started
         return answer
 
 
@@ -75,21 +77,21 @@ def candidates() -> Iterator[tuple[dict[str, Any], Solver]]:
 
 def seconds(solver: Solver, model: DiffusionModel, noise: Images, nfe: int) -> tuple[float, float]:
     """Return the seconds of one run and, of these, the seconds inside the network."""
-    watch = Stopwatch(model.denoiser)
+    watch = Stopwatch(model.denoiser, noise.device)
     sigmas = levels(Polynomial(), intervals_for(solver, nfe, afs=False), model.noise_range)
-    started = time.perf_counter()
+    started = now(noise.device)
     with torch.inference_mode():
         state = solve(solver, ProbabilityFlow(watch), sigmas[0].to(noise) * noise, sigmas)
-    whole = time.perf_counter() - started
+    whole = now(noise.device) - started
     if state.nfe != nfe:
         raise RuntimeError(f"{state.nfe} network runs were counted where {nfe} were planned")
     return whole, watch.seconds
 
 
-def measure(batch: int, nfe: int, repeats: int) -> list[dict[str, Any]]:
+def measure(batch: int, nfe: int, repeats: int, device: torch.device) -> list[dict[str, Any]]:
     """Return a row per solver and placer, sorted by ratio; a first round that warms up is dropped."""
-    model = digits()
-    noise = Seeds(Stream.evaluation, 0, batch).noise(model.shape)
+    model = digits().to(device)
+    noise = Seeds(Stream.evaluation, 0, batch).noise(model.shape).to(device)
     solvers = list(candidates())
     rounds = [[seconds(solver, model, noise, nfe) for _, solver in solvers] for _ in range(repeats + 1)][1:]
     rows = []
@@ -107,6 +109,7 @@ def measure(batch: int, nfe: int, repeats: int) -> list[dict[str, Any]]:
                 "batch": batch,
                 "nfe": nfe,
                 "repeats": repeats,
+                "device": str(device),
                 "threads": torch.get_num_threads(),
                 "torch": torch.__version__,
             }
@@ -122,8 +125,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="samples at once")
     parser.add_argument("--nfe", type=int, default=8, help="network runs per sample; even, and 8 fills every history")
     parser.add_argument("--repeats", type=int, default=5, help="rounds that count")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="where to compute")
     arguments = parser.parse_args()
-    rows = measure(arguments.batch, arguments.nfe, arguments.repeats)
+    compute_alike()
+    rows = measure(arguments.batch, arguments.nfe, arguments.repeats, arguments.device)
     arguments.output.mkdir(parents=True, exist_ok=True)
     with (arguments.output / "solver_overhead.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

@@ -15,7 +15,8 @@ that lost the processor to somebody else hardly move. A first epoch of each warm
 ``in memory``       the first, read once, batches picked by index
 ``streamed``        the first, by the loader that reads ahead
 
-The second table is a fit of the digits' predictor: seconds that the Trainer waits for batches, and seconds in steps.
+The second table is a fit of the digits' predictor: seconds that the Trainer waits for batches, and seconds in steps, of
+the host's clock. It may be on a device; what else is read is read into the host's memory.
 The third is what the ranks of a job take, all together and one after another, to open the dense store and to read each
 its part of it for the first time, checksums included, and again.
 
@@ -41,6 +42,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 
 from amed_lightning.cli.training import distillation
 from amed_lightning.noise.schedules import Logsnr, NoiseRange, Polynomial, levels
+from amed_lightning.runtime.processes import compute_alike
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import SHARD_SIZE, TeacherRecipe, Trajectories
@@ -141,7 +143,7 @@ def reads(folder: Path, shards: int, batch: int, repeats: int) -> Iterator[dict[
         }
 
 
-def waits(folder: Path, epochs: int) -> Iterator[dict[str, Any]]:
+def waits(folder: Path, epochs: int, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield, for trajectories in memory and streamed, what a fit on digits waits for them."""
     for way, share in (("in memory", 0.5), ("streamed", 0.0)):
         options = [f"--data.root={folder}/store", f"--data.memory_share={share}"]
@@ -150,7 +152,7 @@ def waits(folder: Path, epochs: int) -> Iterator[dict[str, Any]]:
         profiler = SimpleProfiler()
         silent = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
         trainer = pl.Trainer(
-            accelerator="cpu", max_epochs=epochs, profiler=profiler, use_distributed_sampler=False,
+            accelerator=device.type, max_epochs=epochs, profiler=profiler, use_distributed_sampler=False,
             default_root_dir=folder, enable_progress_bar=False, num_sanity_val_steps=0, **silent,
         )  # fmt: skip
         trainer.fit(module, data)
@@ -195,11 +197,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128, help="trajectories per batch")
     parser.add_argument("--repeats", type=int, default=50, help="epochs that count")
     parser.add_argument("--epochs", type=int, default=2, help="of the fit on digits")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="where that fit computes")
     arguments = parser.parse_args()
+    compute_alike()
     arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.output) as folder:
         read = list(reads(Path(folder), arguments.shards, arguments.batch, arguments.repeats))
-        waited = list(waits(Path(folder), arguments.epochs))
+        waited = list(waits(Path(folder), arguments.epochs, arguments.device))
         opened = list(openings(Path(folder), arguments.shards, arguments.batch))
     protocol = {"shape": SHAPE, "threads": torch.get_num_threads(), "torch": torch.__version__}
     options = {name: value for name, value in vars(arguments).items() if name != "output"}

@@ -17,7 +17,6 @@ network runs cost nearly nothing: with a real network the time saved per image i
 import argparse
 import csv
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from meters import now
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from amed_lightning.data.folder import image_files
@@ -40,6 +40,7 @@ from amed_lightning.metrics.frechet import Moments, feature_sums
 from amed_lightning.metrics.inception import Inception
 from amed_lightning.metrics.scores import USUAL, GenerationScores, Measure, metrics_of
 from amed_lightning.metrics.statistics import Statistics
+from amed_lightning.runtime.processes import compute_alike
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import build_sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
@@ -88,19 +89,12 @@ class Stopwatch:
         self.device = device
         self.seconds: dict[str, float] = defaultdict(float)
 
-    def now(self) -> float:
-        """Return the time when the device has done all that it was told."""
-        if self.device.type == "cpu":
-            return time.process_time()
-        torch.accelerator.synchronize(self.device)
-        return time.perf_counter()
-
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the seconds spent inside to a stage."""
-        started = self.now()
+        started = now(self.device)
         yield
-        self.seconds[name] += self.now() - started
+        self.seconds[name] += now(self.device) - started
 
 
 class Timed:
@@ -246,6 +240,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds that count")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="where to compute")
     arguments = parser.parse_args()
+    compute_alike()
     rows = []
     for case in cases(arguments.images, arguments.large_images):
         if isinstance(case.detector, torch.nn.Module):

@@ -2,10 +2,13 @@
 
 ``plan``      1,000 cells of a suite, from its YAML's content to what each is called
 ``render``    10,000 rows, from their files to Markdown, LaTeX, CSV and the terminal
-``overhead``  the digits at batch 256: processor time of a sweep that is neither the network's nor the detector's
+``overhead``  the digits at batch 256: processor time of a sweep that is neither the network's nor the detector's; on a
+              device time of the clock, with the device waited for before and after each of their calls
 ``disk``      bytes in a sweep's folder at its fullest and at its end, with a detector of 2,048 features
 
     python benchmarks/sweep.py plan render overhead disk
+
+A device is ``overhead``'s; the others are the host's matter.
 """
 
 import argparse
@@ -17,10 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from meters import now
 from rich.console import Console
 from torch import nn
 
@@ -33,6 +38,7 @@ from amed_lightning.bench.table import tables
 from amed_lightning.config import digest
 from amed_lightning.metrics.detector import Detection
 from amed_lightning.runtime.memory import uncollected
+from amed_lightning.runtime.processes import compute_alike
 
 CPU = torch.device("cpu")
 DIGITS: dict[str, Any] = {"name": "digits"}
@@ -134,14 +140,14 @@ def rendered(count: int = 10_000) -> dict[str, float]:
     return {"rows": count} | parts | {"seconds": sum(parts.values())}
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the processor's seconds of some work, and what it returns."""
-    started = time.process_time()
+def timed(work: Callable[[], Any], device: torch.device = CPU) -> tuple[float, Any]:
+    """Return the seconds of some work, and what it returns."""
+    started = now(device)
     result = work()
-    return time.process_time() - started, result
+    return now(device) - started, result
 
 
-def overhead() -> dict[str, float]:
+def overhead(device: torch.device = CPU) -> dict[str, float]:
     """Sweep the digits; network and detector keep their own time."""
     (bench,), within = prepare(small()), [0.0]
 
@@ -149,18 +155,18 @@ def overhead() -> dict[str, float]:
         real = module.forward
 
         def forward(*arguments: Any, **options: Any) -> Any:
-            started = time.process_time()
+            started = now(device)
             try:
                 return real(*arguments, **options)
             finally:
-                within[0] += time.process_time() - started
+                within[0] += now(device) - started
 
         module.forward = forward  # type: ignore[method-assign]
 
     for answers in (bench.model.denoiser, bench.evaluator.detector):
         clocked(next(part for part in (answers, *vars(answers).values()) if isinstance(part, nn.Module)))
     with tempfile.TemporaryDirectory() as name, redirect_stderr(io.StringIO()):
-        seconds, _ = timed(lambda: run([bench], Results(Path(name)), Alone(), CPU))
+        seconds, _ = timed(lambda: run([bench], Results(Path(name)), Alone(), device), device)
     return {"seconds": seconds, "network and detector": within[0], "overhead": seconds / within[0] - 1}
 
 
@@ -212,11 +218,14 @@ def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="all, if none is named")
-    for name in parser.parse_args().parts or PARTS:
-        figures = ", ".join(f"{key} {value:,.4g}" for key, value in PARTS[name]().items())
+    parser.add_argument("--device", type=torch.device, default=CPU, help="where to sweep")
+    arguments = parser.parse_args()
+    compute_alike()
+    parts = PARTS | {"overhead": partial(overhead, arguments.device)}
+    for name in arguments.parts or parts:
+        figures = ", ".join(f"{key} {value:,.4g}" for key, value in parts[name]().items())
         print(f"{name}: {figures}", flush=True)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     main()
