@@ -204,7 +204,7 @@ def held_out_losses(parts: SamplerParts, placer: Placer, held_out: Trajectories)
     """Return the mean loss of each interval, by the network."""
     with torch.no_grad():
         intervals = Student(parts, placer).intervals(held_out, through_network)
-        return [float(interval.losses.mean()) for interval, _ in intervals]
+        return [float(interval.losses.mean()) for interval in intervals]
 
 
 class AskingAgain(Student):

@@ -144,7 +144,11 @@ def run(benches: Sequence[Bench], results: Results, processes: Processes, device
     processes.broadcast(None)  # nobody takes an error of before for one of now
     with _shown(cells, results, processes) as bar:
         for bench in benches:
-            _run(bench, results, processes, device, bar)
+            if unfinished := [cell for cell in bench.cells if not _is_finished(cell, results)]:
+                source = provenance(device, processes.world_size)
+                bench.to(device)  # its weights are there until another one's are loaded
+                for group in _in_order(bench, unfinished):
+                    _fill(bench, group, results, processes, device, source, bar)
     return [cell for cell in cells if results.error(cell.key).is_file()]
 
 
@@ -203,16 +207,11 @@ def _blocks(cell: Cell) -> range:
     return range(cell.protocol.num_blocks)
 
 
-def _run(bench: Bench, results: Results, processes: Processes, device: torch.device, bar: _Bar) -> None:
-    """Compute one dataset's cells; its weights are on the device until another one's are loaded."""
-    unfinished = [cell for cell in bench.cells if not _is_finished(cell, results)]
-    if unfinished:
-        source = provenance(device, processes.world_size)
-        bench.to(device)
-        longest_first = sorted(unfinished, key=lambda cell: cell.nfe, reverse=True)
-        references = [cell for cell in bench.cells if cell.planned.is_reference]
-        for cells in (references, [cell for cell in longest_first if cell not in references]):
-            _fill(bench, cells, results, processes, device, source, bar)
+def _in_order(bench: Bench, unfinished: Sequence[Cell]) -> tuple[list[Cell], list[Cell]]:
+    """Return the references, which the others are compared with, and then the others, the longest first."""
+    longest_first = sorted(unfinished, key=lambda cell: cell.nfe, reverse=True)
+    references = [cell for cell in bench.cells if cell.planned.is_reference]
+    return references, [cell for cell in longest_first if cell not in references]
 
 
 def _is_finished(cell: Cell, results: Results) -> bool:

@@ -10,8 +10,9 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import NoReturn
 
 from amed_lightning import __version__
@@ -85,7 +86,9 @@ def _ended(verb: str, rest: list[str]) -> int:
     """Do what the verb says, leave the other processes, and return the exit code."""
     code: int = ExitCode.failed
     try:
-        code = _run(verb, rest)
+        with watching(_blameless([verb, *rest])):
+            code = _chosen(verb, rest)()
+            meet()
         _flush()
     except KeyboardInterrupt:
         _say(f"{verb}: interrupted")
@@ -97,25 +100,29 @@ def _ended(verb: str, rest: list[str]) -> int:
     return code
 
 
-def _run(verb: str, rest: list[str]) -> int:
-    """Do what the verb says, and return the exit code."""
+def _chosen(verb: str, rest: list[str]) -> Callable[[], int]:
+    """Read the arguments, and return what does what the verb says and returns the exit code.
+
+    Raises:
+        InputError: no such verb, or arguments that it does not take.
+    """
     if verb in ("-h", "--help"):
-        print(usage())
-        return ExitCode.done
+        return partial(_printed, usage())
     if verb == "--version":
-        print(f"amed-lightning {__version__}")
-        return ExitCode.done
+        return partial(_printed, f"amed-lightning {__version__}")
     if verb not in VERBS:
         raise InputError(f"unknown verb '{verb}': use one of {', '.join(VERBS)}{meant(verb, VERBS)}")
     sys.path.append(_working_folder())  # a user's own classes are found as `python -m` finds them
     keep_offline()
     keep_large_blocks()
     os.environ["OMP_NUM_THREADS"] = _threads(os.environ.get("OMP_NUM_THREADS", ""))
-    with watching(_blameless([verb, *rest])):
-        options = parsed(verb, rest)
-        code: int = importlib.import_module(VERBS[verb][0]).run(options)
-        meet()
-        return code
+    options = parsed(verb, rest)
+    return partial(importlib.import_module(VERBS[verb][0]).run, options)
+
+
+def _printed(text: str) -> ExitCode:
+    print(text)
+    return ExitCode.done
 
 
 def _ending(command: list[str], error: Exception) -> ExitCode:

@@ -79,17 +79,21 @@ class Sampler:
     def states(self, noise: Images, condition: Condition | None = None) -> Iterator[SolverState]:
         """Carry standard normal ``noise`` down to sigma_min.
 
-        Yields:
+        Returns:
             The state at each of the levels, and where denoise-to-zero ends, if the sampler takes it.
         """
         here = replace(self, sigmas=sent(self.sigmas, noise.device))
         x = noise * here.sigmas[0].to(noise)
         flow = ProbabilityFlow(self.model.denoiser, condition)
-        for state in trajectory(self.solver, flow, x, here.sigmas, known=here.known_at_start(x)):
+        states = trajectory(self.solver, flow, x, here.sigmas, known=here.known_at_start(x))
+        return self._to_zero(states, condition) if self.denoise_to_zero else states
+
+    def _to_zero(self, states: Iterator[SolverState], condition: Condition | None) -> Iterator[SolverState]:
+        """Let the denoiser's answer at the last of some states follow them."""
+        for state in states:
             yield state
-        if self.denoise_to_zero:
-            last = ProbabilityFlow(self.model.last_denoiser or self.model.denoiser, condition)(state.x, state.sigma)
-            yield replace(state, x=last.denoised, nfe=state.nfe + last.cost)
+        last = ProbabilityFlow(self.model.last_denoiser or self.model.denoiser, condition)(state.x, state.sigma)
+        yield replace(state, x=last.denoised, nfe=state.nfe + last.cost)
 
     def sample(self, noise: Images, condition: Condition | None = None) -> SolverState:
         """Return the last of the :meth:`states`."""

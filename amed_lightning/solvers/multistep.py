@@ -33,7 +33,7 @@ class OneEvaluation(Method):
         """Number of past evaluations that it uses."""
 
     @abstractmethod
-    def update(
+    def step(
         self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
     ) -> SolverState:
         """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""
@@ -65,10 +65,6 @@ class OneEvaluation(Method):
     def init(self, x: Images, sigmas: Grid, known: Evaluation | None = None) -> SolverState:
         """Return the state at ``sigmas[0]``."""
         return SolverState(x, sigmas[0], known, (), len(sigmas) - 1, 0)
-
-    def step(self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level) -> SolverState:
-        """Advance by one interval."""
-        return self.update(flow, state, sigma_next)
 
     def remembered(self, evaluations: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
         """Keep of all evaluations, newest last, those that the next update needs."""
@@ -124,7 +120,7 @@ class Multistep(OneEvaluation):
         """The warm-up, and as many at the end where the rule falls back to lower orders there."""
         return 2 * self.memory if self.rule.lower_order_final else self.memory
 
-    def update(
+    def step(
         self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
     ) -> SolverState:
         """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""
@@ -166,9 +162,9 @@ class Refined(PlacedSolver):
         """Advance by one interval, placed as the caller says."""
         here, nfe = state.evaluated(flow)
         scaled = flow.scaled(place.time_scale)
-        halfway = self.base.update(scaled, replace(state, known=here, nfe=nfe), place.level(state.sigma, sigma_next))
+        halfway = self.base.step(scaled, replace(state, known=here, nfe=nfe), place.level(state.sigma, sigma_next))
         there, nfe = halfway.evaluated(scaled)
-        return self.base.update(flow, replace(halfway, known=there, nfe=nfe), sigma_next, place.direction_scale)
+        return self.base.step(flow, replace(halfway, known=there, nfe=nfe), sigma_next, place.direction_scale)
 
 
 def usable_order(available: int, order: int, updates_left: int, lower_order_final: bool, form: Form) -> int:

@@ -70,7 +70,7 @@ class UniPC(OneEvaluation):
         """The warm-up, and as many at the end where it falls back to lower orders there."""
         return 2 * self.memory if self.lower_order_final else self.memory
 
-    def update(
+    def step(
         self, flow: ProbabilityFlow, state: SolverState, sigma_next: Level, direction_scale: Level | float = 1.0
     ) -> SolverState:
         """Advance to ``sigma_next``, what the network adds multiplied by ``direction_scale``."""

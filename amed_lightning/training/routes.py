@@ -1,6 +1,7 @@
 """The routes that configurations call by name; what each costs stands where it is made."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -12,7 +13,7 @@ from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.training.gradients import DifferenceGradient, through_network
 from amed_lightning.training.route import Batch, Order, Route
 from amed_lightning.training.source import Source
-from amed_lightning.training.student import Gradient, Interval, Student
+from amed_lightning.training.student import Interval, Student
 from amed_lightning.training.tables import TableRoute
 
 
@@ -57,21 +58,17 @@ class Rollout:
 
 def network() -> Route:
     """Reverse mode through the frozen network, interval by interval."""
-    return Rollout(_by(through_network))
+    return Rollout(partial(Student.intervals, gradient=through_network))
 
 
 def differences(size: float = 3e-3) -> Route:
     """Central differences; ``size`` is their step in ratio and time scale."""
-    return Rollout(_by(DifferenceGradient(size)))
+    return Rollout(partial(Student.intervals, gradient=DifferenceGradient(size)))
 
 
 def whole() -> Route:
     """Reverse mode through all of the student's runs, from noise to samples."""
     return Rollout(Student.whole, shares_graph=True)
-
-
-def _by(gradient: Gradient) -> Callable[[Student, Trajectories], Iterator[Interval]]:
-    return lambda student, teacher: (interval for interval, _ in student.intervals(teacher, gradient))
 
 
 ROUTES: dict[str, Callable[..., Route]] = {

@@ -113,7 +113,7 @@ class Student:
         known = self.sampler.known_at_start(x) if index == 0 else None
         return self.solver.init(x, sigmas, known or teacher.evaluation(index, sigmas[0]))
 
-    def intervals(self, teacher: Trajectories, gradient: Gradient) -> Iterator[tuple[Interval, SolverState]]:
+    def intervals(self, teacher: Trajectories, gradient: Gradient) -> Iterator[Interval]:
         """Run along the teacher's trajectories.
 
         Args:
@@ -121,7 +121,7 @@ class Student:
             gradient: takes the steps.
 
         Yields:
-            Each interval and the state at its end. The next one starts after the caller has come back.
+            Each interval. The next one starts after the caller has come back.
         """
         flow = ProbabilityFlow(self.parts.model.denoiser, teacher.condition)
         sigmas = sent(self.sampler.sigmas[1:], teacher.states.device)
@@ -131,7 +131,7 @@ class Student:
             state = replace(state, known=here, nfe=nfe)
             place = self.placer(here, state.sigma, sigma_next)
             end, losses = gradient(self.solver, flow, state, sigma_next, place, teacher.states[:, number])
-            yield Interval(number, place, losses), end
+            yield Interval(number, place, losses)
             if number < len(sigmas):
                 state = end.detach() if self.is_multistep else self.start(teacher, number)
 

@@ -109,7 +109,7 @@ class TableRoute:
     def intervals(self, student: Student, batch: Batch) -> Iterator[Interval]:
         """Yield the tabulated intervals; along trajectories, run the student."""
         if not isinstance(batch, TableBatch):
-            yield from (interval for interval, _ in student.intervals(batch, through_network))
+            yield from student.intervals(batch, through_network)
             return
         for number, table in enumerate(batch.intervals, start=1):
             place = student.placer(table.start, table.sigmas[0], table.sigmas[1])

@@ -337,7 +337,7 @@ class TestFailure:
     @pytest.fixture(autouse=True)
     def _solvers(self, monkeypatch):
         """A module that configurations can import, as a user's would be."""
-        rule = registry.euler().rule
+        rule = registry.SOLVERS["euler"]().rule
         module = type(sys)("somebodys_own")
 
         def breaking(placer: object = None) -> Breaking:
