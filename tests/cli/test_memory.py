@@ -121,6 +121,15 @@ class TestPrecompute:
         assert len([*tmp_path.glob("store/*/*/data.mdb")]) == 2
 
 
+def test_the_search_of_a_schedule_names_its_own_option(tmp_path, capsys):
+    search = {"model": hungry(20), "solver": {"name": "ipndm"}, "num_intervals": 3, "batch_size": 32}
+    search |= {"trajectories": 64, "fine_intervals": 6, "output": str(tmp_path / "s.json"), "root": str(tmp_path)}
+    (tmp_path / "gits.yaml").write_text(yaml.safe_dump({"search": search}))
+    line = refusal(capsys, "schedule", "--config", tmp_path / "gits.yaml", *CPU)
+    assert "error: search.batch_size is 32, and there is no memory" in line
+    assert "set it to 16 or less" in line
+
+
 def test_python_s_samples_are_the_same(tmp_path, capsys):
     import amed_lightning
 
