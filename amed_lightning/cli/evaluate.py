@@ -97,6 +97,7 @@ def _score(options: Any, device: torch.device) -> dict[str, Any]:
     for shape in source.shapes:
         evaluator.require_shape(shape)
     evaluator.require_given(prompts=bool(source.prompts), pairs=options.teacher is not None)
+    evaluator.scores(source.total)  # refuses too few before anything is said
     caveats = [*source.notes, *evaluator.reference.notes, *evaluator.caveats(source.total)]
     for caveat in caveats:
         print(f"warning: {caveat}", file=sys.stderr)

@@ -14,14 +14,19 @@ from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.work import share
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.store import TrajectoryStore
-from amed_lightning.teacher.trajectories import Trajectories, roll_out
+from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories, roll_out
 
 _SECONDS_TO_TELL = 5.0
 """A shard that takes longer says how long."""
 
 
 def precompute(
-    store: TrajectoryStore, model: DiffusionModel, seeds: list[Seeds], processes: Processes, device: torch.device
+    store: TrajectoryStore,
+    model: DiffusionModel,
+    seeds: list[Seeds],
+    processes: Processes,
+    device: torch.device,
+    option: str = "teacher.batch_size",
 ) -> None:
     """Write the shards that are missing; return when all are there.
 
@@ -31,6 +36,7 @@ def precompute(
         seeds: ranges of trajectories to have.
         processes: this process among those that share the work.
         device: where to compute.
+        option: that tells the recipe's micro-batch.
 
     Raises:
         InputError: the store cannot be written, or memory has no room for the recipe's micro-batch.
@@ -39,33 +45,34 @@ def precompute(
     shards = [shard for group in seeds for shard in store.shards(group)]
     if any(not store.path(shard).is_dir() for shard in shards):
         require_place(store.folder, is_folder=True)
-    make = {store.path(shard).name: partial(_compute, store, heeding, shard, device) for shard in shards}
+    make = {store.path(shard).name: partial(_compute, store, heeding, shard, device, option) for shard in shards}
     share("teacher", make, lambda name: (store.folder / name).is_dir(), store.folder, processes, "shards")
 
 
-def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device: torch.device) -> None:
+def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device: torch.device, option: str) -> None:
     """Write a shard; it is given up where a signal comes.
 
     One that takes long says so, because that is what a signal costs.
     """
     batches, began = list(shard.blocks(store.recipe.batch_size)), time.monotonic()
-    rolled = [_roll_out(store, model, batches[0], device)]
+    run = partial(_roll_out, store.recipe, model, device, option)
+    rolled = [run(batches[0])]
     if (seconds := (time.monotonic() - began) * len(batches)) > _SECONDS_TO_TELL:
         told = f"teacher: {seconds:.0f} s a shard of {len(shard)} trajectories, which a signal loses"
         print(f"{told} (teacher.shard_size {store.recipe.shard_size})", file=sys.stderr, flush=True)
-    rolled += [_roll_out(store, model, batch, device) for batch in batches[1:]]
+    rolled += map(run, batches[1:])
     store.write(shard, _concatenated(rolled))
 
 
-def _roll_out(store: TrajectoryStore, model: DiffusionModel, batch: Seeds, device: torch.device) -> Trajectories:
+def _roll_out(
+    recipe: TeacherRecipe, model: DiffusionModel, device: torch.device, option: str, batch: Seeds
+) -> Trajectories:
     """Run the teacher in micro-batches of the recipe's size and of no other.
 
     Raises:
         InputError: memory has no room for them.
     """
-    recipe = store.recipe
-    rolled = partial(roll_out, model, recipe)
-    return unhalved(lambda size: rolled(next(batch.blocks(size)), device), recipe.batch_size, "teacher.batch_size")
+    return unhalved(lambda size: roll_out(model, recipe, next(batch.blocks(size)), device), recipe.batch_size, option)
 
 
 def _concatenated(batches: list[Trajectories]) -> Trajectories:

@@ -34,7 +34,7 @@ def search(config: ScheduleSearch, processes: Processes, device: torch.device) -
     fine, teacher = _grid(config), TeacherConfig(config.teacher or TEACHER, 0, config.batch_size, config.afs)
     store = TrajectoryStore(config.root, recipe_for(fine, teacher))
     seeds = Seeds(Stream.tuning, 0, config.trajectories)
-    precompute(store, fine.model.to(device), [seeds], processes, device)
+    precompute(store, fine.model.to(device), [seeds], processes, device, "search.batch_size")
 
     path = _chosen(config, fine, TrajectoryReader(store, seeds), device)
     found = Found(

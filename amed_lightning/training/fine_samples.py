@@ -43,7 +43,7 @@ class FineSamples:
             parts: of the student.
         """
         fine, ends = replace(source, teacher=teacher, train_seeds=source.val_seeds), ends_of(parts)
-        reader = TrajectoryReader(fine.precompute(ends), source.val_seeds, ends.sigmas)
+        reader = TrajectoryReader(fine.precompute(ends, "fine_teacher.batch_size"), source.val_seeds, ends.sigmas)
         batch = reader.read(range(len(source.val_seeds))).to(source.device)
         reader.close()
         return cls(*noise_and_samples(batch, parts), teacher.batch_size)

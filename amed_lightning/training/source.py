@@ -44,10 +44,15 @@ class Source:
         """Return the store that serves a student, complete or not."""
         return TrajectoryStore(self.root, recipe_for(parts, self.teacher))
 
-    def precompute(self, parts: SamplerParts) -> TrajectoryStore:
-        """Compute the trajectories that are missing and return the complete store."""
-        store = self.store(parts)
-        precompute(store, parts.model.to(self.device), [self.train_seeds, self.val_seeds], self.processes, self.device)
+    def precompute(self, parts: SamplerParts, option: str = "teacher.batch_size") -> TrajectoryStore:
+        """Compute the trajectories that are missing and return the complete store.
+
+        Args:
+            parts: of the student.
+            option: that tells the teacher's micro-batch.
+        """
+        store, seeds = self.store(parts), [self.train_seeds, self.val_seeds]
+        precompute(store, parts.model.to(self.device), seeds, self.processes, self.device, option)
         return store
 
     def loader(self, parts: SamplerParts, seeds: Seeds, order: Sampler[list[int]]) -> DataLoader[Trajectories]:

@@ -43,7 +43,7 @@ class TestSample:
         assert len(enough) == 77
         plain, halved = (record_in(tmp_path / f"images-{room}" / "000075.png") for room in (64, 40))
         assert plain.made_by == halved.made_by
-        assert (plain.made_by["batch_size"], halved.provenance["batch_size"]) == (64, 32)
+        assert (plain.made_by["batch_size"], halved.provenance.get("batch_size")) == (64, 32)
         assert "batch_size" not in plain.provenance
 
 
@@ -119,6 +119,15 @@ class TestPrecompute:
     def test_the_one_that_is_named_does_it(self, tmp_path, fit, capsys):
         assert call("precompute", *fit, "--data.teacher.batch_size=16") == 0
         assert len([*tmp_path.glob("store/*/*/data.mdb")]) == 2
+
+
+def test_the_search_of_a_schedule_names_its_own_option(tmp_path, capsys):
+    search = {"model": hungry(20), "solver": {"name": "ipndm"}, "num_intervals": 3, "batch_size": 32}
+    search |= {"trajectories": 64, "fine_intervals": 6, "output": str(tmp_path / "s.json"), "root": str(tmp_path)}
+    (tmp_path / "gits.yaml").write_text(yaml.safe_dump({"search": search}))
+    line = refusal(capsys, "schedule", "--config", tmp_path / "gits.yaml", *CPU)
+    assert "error: search.batch_size is 32, and there is no memory" in line
+    assert "set it to 16 or less" in line
 
 
 def test_python_s_samples_are_the_same(tmp_path, capsys):

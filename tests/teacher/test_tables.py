@@ -74,6 +74,17 @@ def complete(root, processes=1, recipe=RECIPE, compute=tabulated):
     return file
 
 
+def test_where_memory_has_no_room_for_a_block_the_option_is_named_that_names_the_table(tmp_path):
+    def with_room_for_two(block):
+        if len(block) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return tabulated(block)
+
+    with pytest.raises(InputError, match=r"^route\.batch_size is 4, .* no memory .* set it to 2 or less"):
+        complete(tmp_path, compute=with_room_for_two)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def killed(root):
     """Make all blocks but the last."""
 
