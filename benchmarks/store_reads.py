@@ -43,6 +43,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from amed_lightning.cli.training import distillation
 from amed_lightning.noise.schedules import Logsnr, NoiseRange, Polynomial, levels
 from amed_lightning.runtime.processes import compute_alike
+from amed_lightning.runtime.shipped import recipe
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import SHARD_SIZE, TeacherRecipe, Trajectories
@@ -54,7 +55,7 @@ INSIDE, BETWEEN = (levels(schedule, NUM_INTERVALS, RANGE) for schedule in (Polyn
 RANKS = 1, 2, 64
 IN_ORDER, REQUIRED = "in order", 0.8
 """What is to reach which part of the plain copy's speed: whole records, in order and shuffled."""
-DIGITS = Path(__file__).parents[1] / "configs" / "digits" / "amed.yaml"
+FIT = "digits/amed-5"
 
 Epoch = Callable[[list[list[int]]], Iterable[object]]
 """Reads one batch after another."""
@@ -148,7 +149,7 @@ def waits(folder: Path, epochs: int, device: torch.device) -> Iterator[dict[str,
     for way, share in (("in memory", 0.5), ("streamed", 0.0)):
         options = [f"--data.root={folder}/store", f"--data.memory_share={share}"]
         with redirect_stderr(StringIO()):
-            module, data, _ = distillation(["--config", str(DIGITS), *options])
+            module, data, _ = distillation([*recipe(FIT), *options])
         profiler = SimpleProfiler()
         silent = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
         trainer = pl.Trainer(
@@ -206,7 +207,8 @@ def main() -> None:
         waited = list(waits(Path(folder), arguments.epochs, arguments.device))
         opened = list(openings(Path(folder), arguments.shards, arguments.batch))
     protocol = {"shape": SHAPE, "threads": torch.get_num_threads(), "torch": torch.__version__}
-    options = {name: value for name, value in vars(arguments).items() if name != "output"}
+    options = {name: value for name, value in vars(arguments).items() if name not in ("output", "device")}
+    options["device"] = str(arguments.device)
     result = {"reads": read, "required": REQUIRED, "waits": waited, "openings": opened, **protocol, **options}
     (arguments.output / "store_reads.json").write_text(json.dumps(result, indent=2) + "\n")
     print(f"{'way':16}{'KiB each':>10}{'ratio':>8}{'of reused':>11}{'GB/s':>7}{'plain':>7}{'reused':>8}")

@@ -74,9 +74,10 @@ class TestOnADevice:
         few = sweep.small(datasets=[replace(dataset, reference=None)], num_blocks=2, block_size=4, batch_size=4)
         few = replace(few, entries=few.entries[:1])
         monkeypatch.setattr(sweep, "small", lambda: few)
-        with PretendedDevice():
+        with PretendedDevice() as machine:
             found = sweep.overhead(DEVICE)
         assert 0 < found["network and detector"] < found["seconds"]
+        assert machine.traffic.to_device > 0, "it was swept there"
 
     def test_detectors(self):
         import detectors

@@ -14,10 +14,9 @@ from amed_lightning.bench.suite import load_suite, plan
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.config import InputError, load_dataclass
 from amed_lightning.runtime.exit_codes import ExitCode
-from amed_lightning.runtime.hardware import hardware
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import ready
-from amed_lightning.runtime.provenance import provenance
+from amed_lightning.runtime.provenance import hardware, provenance
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

@@ -9,10 +9,8 @@ import torch
 
 from amed_lightning.config import InputError, Spec, build, file_digest, write_atomically
 from amed_lightning.metrics.detector import Detector
-from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.efficientnet import efficientnet_lite0
-from amed_lightning.metrics.fashion_mnist_classifier import FashionMNISTClassifier
-from amed_lightning.metrics.image_classifier import ImageClassifier
+from amed_lightning.metrics.image_classifier import DigitsClassifier, FashionMNISTClassifier, ImageClassifier
 from amed_lightning.metrics.inception import inception
 from amed_lightning.runtime.foreign import read_safetensors
 from amed_lightning.tensors import not_finite

@@ -1,7 +1,11 @@
-"""What produced a result: versions, device, commit. Long work writes it, with its configuration, to ``run.json``."""
+"""What produced a result: versions, device, commit. Long work writes it, with its configuration, to ``run.json``.
+
+Figures are compared digit for digit only where :func:`hardware` is the same.
+"""
 
 import json
 import platform
+import re
 import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -29,6 +33,22 @@ def provenance(device: torch.device, world_size: int) -> dict[str, Any]:
         "source": source_digest(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def hardware(device: torch.device) -> str:
+    """Return the device's class and instruction set, as a name for a folder.
+
+    The instruction set is the one that PyTorch's kernels use, which ``ATEN_CPU_CAPABILITY`` may lower.
+
+    >>> hardware(torch.device("cpu")).startswith("cpu-")
+    True
+    """
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        parts = ["cuda", torch.cuda.get_device_name(device), f"sm{major}{minor}"]
+    else:
+        parts = [device.type, platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    return re.sub(r"[^a-z0-9_]+", "-", "-".join(parts).lower())
 
 
 def write_run_record(

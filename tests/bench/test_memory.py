@@ -9,7 +9,7 @@ from amed_lightning.bench.results import Results
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.bench.sweep import run
 from amed_lightning.config import InputError
-from amed_lightning.metrics.digits_classifier import DigitsClassifier
+from amed_lightning.metrics.image_classifier import DigitsClassifier
 
 from .living import DETECTORS, MODELS
 from .suites import CPU, DATASET, Alone, entry, rows, values, write_suite

@@ -12,7 +12,7 @@ import pytest
 import amed_lightning
 from amed_lightning.bench.golden import golden_path
 from amed_lightning.bench.nightly import run_directory
-from amed_lightning.runtime.hardware import hardware
+from amed_lightning.runtime.provenance import hardware
 
 from .browser import browser, shown
 from .nights import FIRST_DAY, ask, night, tensorboard_server, write_config

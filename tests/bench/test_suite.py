@@ -16,8 +16,8 @@ from amed_lightning.bench.suite import load_suite, plan
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.prompts import PromptLists
 from amed_lightning.denoisers.registry import DENOISERS
-from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import save_detector
+from amed_lightning.metrics.image_classifier import DigitsClassifier
 from amed_lightning.noise.schedules import NoiseRange, scaled_linear_log_alphas
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import SamplerParts

@@ -15,7 +15,7 @@ import torch
 from amed_lightning.bench.golden import is_learned
 from amed_lightning.bench.results import rows_of
 from amed_lightning.config import write_atomically
-from amed_lightning.runtime.hardware import hardware
+from amed_lightning.runtime.provenance import hardware
 
 HOME = Path(__file__).parents[2]
 README, PAGE, TABLE = HOME / "README.md", HOME / "docs/digits.md", HOME / "runs/bench/digits/table.md"

@@ -30,7 +30,7 @@ from amed_lightning.config import digest, file_digest
 from amed_lightning.denoisers.registry import ASSETS
 from amed_lightning.denoisers.zoo.card import ZOO
 from amed_lightning.metrics.inception import RELEASE
-from amed_lightning.runtime.hardware import hardware
+from amed_lightning.runtime.provenance import hardware
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import SamplerParts
 

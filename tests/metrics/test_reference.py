@@ -8,8 +8,8 @@ import torch
 from amed_lightning.config import InputError, digest
 from amed_lightning.data.digits import digits
 from amed_lightning.metrics import reference
-from amed_lightning.metrics.digits_classifier import DigitsClassifier
 from amed_lightning.metrics.files import digits_classifier, save_detector
+from amed_lightning.metrics.image_classifier import DigitsClassifier
 from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.metrics.statistics import write_statistics
 from amed_lightning.tensors import dequantise

@@ -7,10 +7,10 @@ import yaml
 
 from amed_lightning.config import InputError, complete
 from amed_lightning.denoisers.families import consistency
+from amed_lightning.denoisers.published import known
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.untold import Untold
 from amed_lightning.denoisers.zoo import card
-from amed_lightning.denoisers.zoo.known import known
 
 from ..published import TINY_CONSISTENCY, TINY_OPTIONS, write_openai
 
