@@ -63,19 +63,15 @@ def compute_block(
         torch.OutOfMemoryError: there is no room for a single image.
         Stopped: a signal has come; nothing is written.
     """
-
-    def compute(batch_size: int) -> None:
-        with torch.inference_mode():
-            _compute(bench, cell, block, results, device, source | {"batch_size": batch_size})
-
     (batch_size,) = cell.protocol.batch_sizes
-    halving(compute, batch_size)
+    halving(partial(_compute, bench, cell, block, results, device, source), batch_size)
 
 
+@torch.inference_mode()
 def _compute(
-    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, facts: dict[str, Any]
+    bench: Bench, cell: Cell, block: int, results: Results, device: torch.device, source: dict[str, Any], size: int
 ) -> None:
-    seeds, size = cell.protocol.block(block), facts["batch_size"]
+    seeds, facts = cell.protocol.block(block), source | {"batch_size": size}
     compared = None if cell.reference is None else read_block(results.images, cell.reference, block)[0]["images"]
     num_kept = len(seeds) if results.keeps_images else _NUM_SAMPLES if block == 0 else 0
     scores, prompts = bench.evaluator.scores(cell.protocol.total), bench.model.texts_of(seeds)

@@ -103,7 +103,7 @@ class TestLines:
 
     def test_nothing_is_loaded(self, results, monkeypatch):
         monkeypatch.setattr(prepare_module, "load", None)
-        monkeypatch.setattr(prepare_module, "evaluator", None)
+        monkeypatch.setattr(prepare_module, "build_evaluator", None)
         assert len(lines_of(results)) == 6
 
 

@@ -66,7 +66,8 @@ class TestPrecision:
         save_learned(tmp_path / "p.json", AMEDPredictor(1), purpose, {})
         placed = entry({"name": "amed", "learned": str(tmp_path / "p.json")})
         bench = bench_of(tmp_path, placed, arithmetic={"precision": "float64"})
-        placer, sigmas = bench.cells[1].sampler.placer, bench.cells[1].sampler.sigmas
+        sampler = bench.sampler(bench.cells[1])
+        placer, sigmas = sampler.placer, sampler.sigmas
         x = torch.ones(2, 1, 8, 8, dtype=torch.float64)
         here = Evaluation(sigmas[0], x, x, x[:, 0, 0, :1], 0)
         ratio, exact = (each(here, sigmas[0], sigmas[1]).ratio for each in (placer, copy.deepcopy(placer).double()))

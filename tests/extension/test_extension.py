@@ -226,5 +226,26 @@ class TestModel:
             load({"name": f"{PACKAGE}.Recall", "image": 4})
 
 
+class TestRecipe:
+    def test_a_method_takes_a_data_set_of_one_s_own(self, tmp_path, mine):
+        mine("A model")
+        (tmp_path / "configs").mkdir()
+        (tmp_path / "configs/mine.yaml").write_text(block("A recipe", "yaml"))
+        few = [f"--data.{name}=8" for name in ("trajectories", "validation_trajectories", "batch_size")]
+        few += ["--model.first_trajectories=8", "--model.first_epochs=1", "--trainer.max_epochs=1"]
+        assert call("fit", "mine/union-3", *few, "--data.teacher.batch_size=8", "--trainer.accelerator=cpu") == 0
+        table = tmp_path / "runs/mine/union-3/table.json"
+        assert json.loads(table.read_text())["training"]["nfe"] == 3
+        assert call("sample", table, "--seeds", "0-1", "--output", tmp_path / "images", "--accelerator", "cpu") == 0
+
+
 def test_every_section_of_the_page_has_its_test():
-    assert list(SECTIONS) == ["A solver", "A schedule", "A metric", "Images", "A learned sampler", "A model"]
+    assert list(SECTIONS) == [
+        "A solver",
+        "A schedule",
+        "A metric",
+        "Images",
+        "A learned sampler",
+        "A model",
+        "A recipe",
+    ]

@@ -9,7 +9,7 @@ from torch.utils.data import BatchSampler, Dataset
 from amed_lightning.config import InputError
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import SHARD_SIZE, TeacherConfig, recipe_for, roll_out
-from amed_lightning.training import reading
+from amed_lightning.training import loading
 from amed_lightning.training.loading import InMemory, ReadAhead, Streamed, loader_for, place_for
 
 from ..sampling.models import mixture
@@ -110,7 +110,7 @@ class TestPlace:
     @pytest.fixture
     def choose(self, monkeypatch):
         def chosen(free, share=0.5, sharing=1, device="cpu"):
-            monkeypatch.setattr(reading, "free_memory", lambda place: free[place.type])
+            monkeypatch.setattr(loading, "free_memory", lambda place: free[place.type])
             place = place_for(1000, torch.device(device), share, sharing)
             return None if place is None else place.type
 
@@ -142,9 +142,9 @@ class TestTraining:
         return module.predictor.state_dict()
 
     def test_it_learns_the_same_from_memory_and_from_the_stream(self, tmp_path, monkeypatch):
-        kinds, real = [], reading.Streamed.__init__
+        kinds, real = [], loading.Streamed.__init__
         monkeypatch.setattr(
-            reading.Streamed, "__init__", lambda self, reader: (kinds.append(len(reader)), real(self, reader))[1]
+            loading.Streamed, "__init__", lambda self, reader: (kinds.append(len(reader)), real(self, reader))[1]
         )
         torch.manual_seed(0)
         in_memory = self.fitted(tmp_path)
