@@ -236,7 +236,6 @@ class TestRecipe:
         assert call("fit", "mine/union-3", *few, "--data.teacher.batch_size=8", "--trainer.accelerator=cpu") == 0
         table = tmp_path / "runs/mine/union-3/table.json"
         assert json.loads(table.read_text())["training"]["nfe"] == 3
-        assert call("sample", table, "--seeds", "0-1", "--output", tmp_path / "images", "--accelerator", "cpu") == 0
 
 
 def test_every_section_of_the_page_has_its_test():
