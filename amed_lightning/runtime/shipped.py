@@ -61,7 +61,8 @@ def recipe(name: str) -> list[str]:
 
     Returns:
         Configurations, network runs, and the directory of the run, ``runs/cifar10/amed-5``; nothing, where there is no
-        such data set or method, and where a file of that path names its classes itself.
+        such data set or method, and where a file of that path names its classes itself. One of the pair's own that
+        does, as those of earlier versions do, is taken alone.
     """
     found = RECIPE.fullmatch(name)
     if found is None or (Path(name).is_file() and _is_whole(Path(name))):
@@ -71,9 +72,13 @@ def recipe(name: str) -> list[str]:
     first, second = (_layer(homes, layer) for layer in (method, data))
     if not (first and second and _is_whole(first)) or _is_whole(second):
         return []
-    special = [_layer(homes, f"{data}/{method}{end}") for end in ("", f"-{runs}")]
-    files = [first, second, *(layer for layer in special if layer is not None)]
+    pair, exact = (_layer(homes, f"{data}/{method}{end}") for end in ("", f"-{runs}"))
     told = [f"--model.student.nfe={runs}"] if runs else []
+    if exact is not None and _is_whole(exact):
+        return [f"--config={exact}"]
+    if pair is not None and _is_whole(pair):
+        return [f"--config={pair}", *told]
+    files = [layer for layer in (first, second, pair, exact) if layer is not None]
     return [*(f"--config={file}" for file in files), *told, f"--trainer.default_root_dir=runs/{data}/{method}-{{nfe}}"]
 
 

@@ -94,6 +94,10 @@ class TestRecipe:
     def test_a_file_that_names_its_classes_is_whole(self):
         self.write("digits/amed-5", "model: {class_path: mine.Mine}\n")
         assert recipe("configs/digits/amed-5.yaml") == []
+        assert recipe("digits/amed-5") == ["--config=configs/digits/amed-5.yaml"]
+        assert "--config=configs/digits/amed-5.yaml" not in recipe("digits/amed-3")
+        self.write("digits/amed", "model: {class_path: mine.Mine}\n")
+        assert recipe("digits/amed-3") == ["--config=configs/digits/amed.yaml", "--model.student.nfe=3"]
 
     def test_a_misspelt_one_is_near_to_one(self):
         with pytest.raises(InputError, match="did you mean 'cifar10/amed'"):
