@@ -32,11 +32,12 @@ DOUBT = 0.001
 """Share of the resamplings in which a beaten cell may come out as the better one."""
 
 
-def screening(suite: Suite) -> Suite:
-    """Return the suite that ranks another's cells.
+def screening(suite: Suite, device: torch.device) -> Suite:
+    """Return the suite that ranks another's cells; on a GPU in bfloat16, which is for this alone.
 
     Args:
         suite: to screen; its micro-batches are shortened where a block of a screening is no multiple of them.
+        device: where to compute.
     """
     size = max(2, min(IMAGES, suite.num_blocks * suite.block_size // _PART) // BLOCKS)
     sizes = {dataset.name: suite.batch_size_for(dataset) for dataset in suite.datasets}
@@ -50,6 +51,7 @@ def screening(suite: Suite) -> Suite:
         block_size=size,
         batch_size=size,
         metrics=(MAIN,),
+        arithmetic=replace(suite.arithmetic, precision="bfloat16") if device.type == "cuda" else suite.arithmetic,
     )
 
 

@@ -84,7 +84,7 @@ def _run(options: Namespace) -> int:
 
 def _screened(suite: Suite, folder: Path, fabric: "Fabric", loader: Loader) -> list[Beaten]:
     """Rank a suite's cells on few images, and return those that are beaten; what fails is not."""
-    small = screening(suite)
+    small = screening(suite, fabric.device)
     benches, results = prepare(small, loader), Results(folder / small.name)
     if fabric.is_global_zero:
         write_plan(small, benches, results)

@@ -1,6 +1,7 @@
 """Screening leaves out what is beaten beyond doubt, and nothing else."""
 
 import pytest
+import torch
 
 from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.jackknife import Estimate
@@ -12,6 +13,7 @@ from amed_lightning.config import digest
 from .sheets import row
 from .suites import LOGSNR, entry, fill, write_suite
 
+CPU = torch.device("cpu")
 NOISE = (-0.4, -0.3, -0.2, -0.1, 0.1, 0.2, 0.3, 0.4)
 
 
@@ -28,10 +30,16 @@ class TestScreening:
         self, tmp_path, blocks, size, batch, block, shortened
     ):
         suite = load_suite(write_suite(tmp_path, num_blocks=blocks, block_size=size, batch_size=batch))
-        small = screening(suite)
+        small = screening(suite, CPU)
         assert (small.num_blocks, small.block_size, small.batch_size_for(small.datasets[0])) == (8, block, shortened)
         assert (small.metrics, small.datasets[0].reference) == (("fid",), None)
         assert small.name != suite.name
+
+    @pytest.mark.parametrize(("device", "precision"), [("cpu", "float32"), ("cuda", "bfloat16")])
+    def test_on_a_gpu_it_is_in_bfloat16_and_the_suite_is_not(self, tmp_path, device, precision):
+        suite = load_suite(write_suite(tmp_path))
+        assert screening(suite, torch.device(device)).arithmetic.precision == precision
+        assert suite.arithmetic.precision == "float32"
 
 
 class TestDoubt:
@@ -71,7 +79,7 @@ class TestWithout:
         entries = [entry({"name": name}, schedules=LOGSNR) for name in ("euler", "heun")]
         sizes = {"num_blocks": 4, "block_size": 64, "batch_size": 64}
         suite = load_suite(write_suite(tmp_path, entries=entries, **sizes))
-        small, folder = screening(suite), tmp_path / "results"
+        small, folder = screening(suite, CPU), tmp_path / "results"
         (bench,) = prepare(small)
         assert fill(bench, folder) == []
         write_plan(small, [bench], Results(folder), digest(suite))
