@@ -71,9 +71,10 @@ class Kept:
 
 def run(options: Namespace) -> int:
     """List what there is, or remove what nobody needs."""
+    fits = {name: configurations(name) for name in options.config}
     if not options.root.is_dir():
         raise InputError(f"--root {options.root}: no such folder; name the one that `data.root` names")
-    kept, needs = [*_stores(options.root), *_tables(options.root / "tables")], _needs(options)
+    kept, needs = [*_stores(options.root), *_tables(options.root / "tables")], _needs(options, fits)
     if options.action == "list":
         _list(kept, needs)
     else:
@@ -137,7 +138,7 @@ def _tables(folder: Path) -> Iterator[Kept]:
         yield Kept(paths, recipe["trajectories"], of, f"{recipe['stream']} {recipe['stop'] - recipe['start']}")
 
 
-def _needs(options: Any) -> Needs:
+def _needs(options: Any, fits: Mapping[str, Sequence[str]]) -> Needs:
     """Find who names, or asks for, which trajectories."""
     needs: dict[str, list[str]] = defaultdict(list)
     known = {item.digest for item in (*_stores(options.root), *_tables(options.root / "tables"))}
@@ -145,10 +146,10 @@ def _needs(options: Any) -> Needs:
         text = path.read_text(errors="replace")
         for named in (name for name in known if name in text):
             needs[named].append(f"{path}{_asked_for(text)}")
-    if options.config:
+    if fits:
         from amed_lightning.cli.training import distillation  # brings Lightning, which a list of folders does without
-    for name in options.config:
-        module, data, _ = distillation(configurations(name))
+    for name, arguments in fits.items():
+        module, data, _ = distillation(arguments)
         total = f"{len(data.train_seeds)} + {len(data.val_seeds)}"
         needs[data.store(module.taught).recipe.digest].append(f"{name} ({total})")
     return needs
