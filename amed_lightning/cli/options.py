@@ -10,6 +10,7 @@ by the environment: ``AMED_SAMPLE__SEEDS=0-15`` is ``sample --seeds 0-15``.
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -189,7 +190,23 @@ def _glanced_at(arguments: list[str]) -> list[str]:
                     f"{path}: {section}.class_path is missing: name the class of the {section}, or, where this is the "
                     "file of a data set, a recipe: cifar10/amed-5"
                 )
+        student = _inside(written, "model", "init_args", "student")
+        if len(configs) == 1 and isinstance(student, dict) and "model" not in student | _told_of_student(arguments):
+            raise InputError(f"{path}: model.init_args.student.model is missing: name it, or a recipe: digits/amed-5")
     return parts_spelled_out(arguments)
+
+
+def _inside(content: Any, *keys: str) -> Any:
+    """Return what stands in mappings inside mappings; nothing, where one of them is none."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
+
+
+def _told_of_student(arguments: Sequence[str]) -> dict[str, str]:
+    """Return what options say of the student, by their first words."""
+    words = (argument.partition("student.")[2] for argument in arguments if argument.startswith("--model."))
+    return {re.split("[.=]", word)[0]: word for word in words}
 
 
 def _training(command: str) -> Parser:

@@ -46,7 +46,11 @@ def found(name: str, folder: str) -> Path:
         return own
     names = [str(file.relative_to(ours).with_suffix("")) for file in sorted(ours.rglob("*.yaml"))]
     if folder == CONFIGS:
-        names += ["/".join(pair) for pair in product(*_data_sets_and_methods())]
+        data_sets, methods = _data_sets_and_methods()
+        inside, special = re.sub("-[0-9]+$", "", inside), re.compile(f".*/({'|'.join(methods)})(-[0-9]+)?")
+        names = [name for name in names if not special.fullmatch(name)] + list(
+            map("/".join, product(data_sets, methods))
+        )
     raise InputError(f"--config {name}: {'a folder' if path.is_dir() else 'no such file'}{meant(inside, names)}")
 
 
