@@ -245,7 +245,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Checked:
+class _Checked:
     """A dataset of which all is known but what its real images say.
 
     Attributes:
@@ -288,7 +288,7 @@ def prepare(suite: Suite, loader: Loader | None = None, launch: Callable[[], obj
     return [_bench(suite, each, loader) for each in checked]
 
 
-def _checked(suite: Suite, dataset: Dataset, plans: Sequence[Planned], loader: Loader) -> Checked:
+def _checked(suite: Suite, dataset: Dataset, plans: Sequence[Planned], loader: Loader) -> _Checked:
     """Load a dataset's model and detectors, and build what its cells sample with."""
     samplers = loader.samplers(dataset.model, suite.arithmetic)
     model, seeds = samplers.model, Seeds(Stream.evaluation, 0, suite.num_blocks * suite.block_size)
@@ -297,10 +297,10 @@ def _checked(suite: Suite, dataset: Dataset, plans: Sequence[Planned], loader: L
     evaluator.require_given(prompts=model.prompts is not None, pairs=dataset.reference is not None)
     cells = [(planned, identity(planned.config, samplers.of(planned))) for planned in plans]
     conditions = model.conditions_digest(Stream.evaluation)
-    return Checked(dataset, cells, model.digest, model.image_shape, conditions, repeated_prompts(model, seeds))
+    return _Checked(dataset, cells, model.digest, model.image_shape, conditions, repeated_prompts(model, seeds))
 
 
-def _bench(suite: Suite, checked: Checked, loader: Loader) -> Bench:
+def _bench(suite: Suite, checked: _Checked, loader: Loader) -> Bench:
     """Show real images to the detectors, and say what each cell's scores depend on."""
     dataset = checked.dataset
     examined = partial(loader.evaluator, dataset.detector, dataset.dataset, suite.metrics, reference=loader.reference)

@@ -44,7 +44,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Tolerances:
+class _Tolerances:
     """What ``tolerances.yaml`` says about hardware without golden rows.
 
     Attributes:
@@ -142,7 +142,7 @@ def load_golden(folder: Path, hardware: str, suite: str, bounds: Bounds) -> Gold
         return Golden(_read_rows(own), bounds, str(own))
     if not tolerances.is_file():
         return None
-    stated = load_dataclass(tolerances, Tolerances)
+    stated = load_dataclass(tolerances, _Tolerances)
     base = golden_path(folder, stated.base, suite)
     if not base.is_file():
         return None

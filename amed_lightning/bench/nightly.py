@@ -45,7 +45,7 @@ COLUMNS = 8
 
 
 @dataclass(frozen=True)
-class NightlyCharts:
+class _NightlyCharts:
     """A folder of event files.
 
     Attributes:
@@ -176,7 +176,7 @@ class NightlyRun:
         report = nightly_markdown(title, checks, origin, table)
         write_atomically(self.results.folder / "report.md", report.encode())
         write_atomically(self.results.folder / "junit.xml", junit_xml(self.suite.name, checks))
-        charts = NightlyCharts(self.config.tensorboard, self.day, commit_time())
+        charts = _NightlyCharts(self.config.tensorboard, self.day, commit_time())
         charts.write_rows(rows)
         charts.write_samples(rows, self.results)
         charts.write_report(report)

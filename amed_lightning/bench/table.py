@@ -88,7 +88,7 @@ class Text:
 
 
 @dataclass
-class Notes:
+class _Notes:
     """Footnotes, numbered as they come up."""
 
     texts: list[str] = field(default_factory=list)
@@ -140,7 +140,7 @@ def ordered(lines: Iterable[Line]) -> list[Line]:
 def _table(lines: Sequence[Line], published: Published) -> Table:
     lines = ordered(lines)
     rows = [line.row for line in lines if line.row is not None]
-    scores, best, usual, notes = scores_of(rows), winners(rows), usual_protocol(rows), Notes()
+    scores, best, usual, notes = scores_of(rows), winners(rows), usual_protocol(rows), _Notes()
     figures = [published.beside(line) for line in lines]
     has_figures = any(figures)
     has_secondary = any(figure.is_secondary for beside in figures for figure in beside)
@@ -172,7 +172,7 @@ def _named(line: Line, usual: str | None) -> list[Text]:
     return [Text(str(line.id.nfe)), Text(label), Text(line.id.schedule), Text("yes" if line.id.afs else "")]
 
 
-def _scored(line: Line, scores: dict[str, Score], best: set[tuple[str, str]], notes: Notes) -> list[Text]:
+def _scored(line: Line, scores: dict[str, Score], best: set[tuple[str, str]], notes: _Notes) -> list[Text]:
     """Show the scores, or in their place why there are none."""
     if line.row is None:
         reason = f" {notes.mark(line.reason)}" if line.reason else ""
@@ -186,7 +186,7 @@ def _score(row: Row, name: str, digits: int) -> str:
     return shown if error is None else f"{shown} ± {error:.{digits}f}"
 
 
-def _published(figures: Sequence[Figure], notes: Notes) -> str:
+def _published(figures: Sequence[Figure], notes: _Notes) -> str:
     """Show each published figure once, with all its sources; one that is only quoted elsewhere is marked."""
     sources: dict[str, list[str]] = {}
     for figure in figures:

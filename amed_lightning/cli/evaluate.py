@@ -29,7 +29,7 @@ from amed_lightning.tensors import Bytes, Images
 
 
 @dataclass(frozen=True)
-class ScoredImages:
+class _ScoredImages:
     """What is scored.
 
     Attributes:
@@ -114,7 +114,7 @@ def _score(options: Any, device: torch.device) -> dict[str, Any]:
     }
 
 
-def _scored(source: ScoredImages, evaluator: Evaluator, batch_size: int) -> GenerationScores:
+def _scored(source: _ScoredImages, evaluator: Evaluator, batch_size: int) -> GenerationScores:
     """Show all images to the evaluator."""
     scores, done = evaluator.scores(source.total), 0
     with progress("evaluate", source.total, "images") as advance, torch.inference_mode():
@@ -126,16 +126,16 @@ def _scored(source: ScoredImages, evaluator: Evaluator, batch_size: int) -> Gene
     return scores
 
 
-def _files(options: Any, device: torch.device) -> ScoredImages:
+def _files(options: Any, device: torch.device) -> _ScoredImages:
     images = image_files(options.images)
 
     def batches(size: int) -> Iterator[tuple[Bytes, tuple[Images, ...]]]:
         return ((batch.to(device), ()) for batch, _ in images.batches(size))
 
-    return ScoredImages(images.count, None, {"n": images.count}, [images.shape], images.notes, (), batches)
+    return _ScoredImages(images.count, None, {"n": images.count}, [images.shape], images.notes, (), batches)
 
 
-def _samples(options: Any, device: torch.device) -> ScoredImages:
+def _samples(options: Any, device: torch.device) -> _ScoredImages:
     seeds = seed_range(options.seeds)
     samplers = [build_sampler(config).to(device) for config in (options.sampler, options.teacher) if config is not None]
     protocol = {
@@ -150,7 +150,7 @@ def _samples(options: Any, device: torch.device) -> ScoredImages:
     batches = partial(_sampled, samplers, drawn, device)
     notes = repeated_prompts(samplers[0].model, drawn)
     prompts = samplers[0].model.texts_of(drawn)
-    return ScoredImages(len(seeds), samplers[0].nfe, protocol, shapes, notes, prompts, batches)
+    return _ScoredImages(len(seeds), samplers[0].nfe, protocol, shapes, notes, prompts, batches)
 
 
 def _sampled(

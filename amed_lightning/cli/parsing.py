@@ -44,7 +44,7 @@ class OneLineErrors:
             raise InputError(f"{path}: {error}") from error
 
 
-class Page(jsonargparse.DefaultHelpFormatter):
+class _Page(jsonargparse.DefaultHelpFormatter):
     """A page of help that says what an option is for, and its default, and nothing of types."""
 
     def _format_args(self, action: Action, default_metavar: str | None) -> str:
@@ -69,7 +69,7 @@ class Parser(OneLineErrors, jsonargparse.ArgumentParser):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=Page, allow_abbrev=False, **options)
+        super().__init__(formatter_class=_Page, allow_abbrev=False, **options)
 
     def parse_args(self, args: Sequence[str], **options: Any) -> jsonargparse.Namespace:  # type: ignore[override]
         """Parse the command line and the configurations that it names."""

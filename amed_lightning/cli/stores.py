@@ -31,7 +31,7 @@ Needs = Mapping[str, list[str]]
 
 
 @dataclass(frozen=True)
-class Kept:
+class _Kept:
     """A store, a table, or the blocks of one that is not finished.
 
     Attributes:
@@ -82,7 +82,7 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _list(kept: Sequence[Kept], needs: Needs) -> None:
+def _list(kept: Sequence[_Kept], needs: Needs) -> None:
     table = Table("what", "recipe", "trajectories", "MiB", "last used", "needed by", box=None, pad_edge=False)
     for item in kept:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.last_used))
@@ -90,7 +90,7 @@ def _list(kept: Sequence[Kept], needs: Needs) -> None:
     Console(width=None if sys.stdout.isatty() else _ONE_LINE).print(table)
 
 
-def _prune(kept: Sequence[Kept], needs: Needs, yes: bool) -> None:
+def _prune(kept: Sequence[_Kept], needs: Needs, yes: bool) -> None:
     total = 0.0
     for item in kept:
         if needs.get(item.digest):
@@ -106,15 +106,15 @@ def _prune(kept: Sequence[Kept], needs: Needs, yes: bool) -> None:
     print(f"{total:.1f} MiB{'' if yes else '; --yes removes them'}")
 
 
-def _who(item: Kept, needs: Needs) -> str:
+def _who(item: _Kept, needs: Needs) -> str:
     return ", ".join([*needs.get(item.digest, []), *(f"claimed, see {claim}" for claim in item.claims)]) or "nobody"
 
 
-def _megabytes(item: Kept) -> float:
+def _megabytes(item: _Kept) -> float:
     return sum(file.stat().st_size for file in item.files) / 2**20
 
 
-def _stores(root: Path) -> Iterator[Kept]:
+def _stores(root: Path) -> Iterator[_Kept]:
     for path in sorted(root.glob("*/recipe.json")):
         recipe, folder = _read(path), path.parent
         count: dict[str, int] = defaultdict(int)
@@ -122,10 +122,10 @@ def _stores(root: Path) -> Iterator[Kept]:
             count[stream] += int(stop) - int(start)
         levels = _levels(recipe["sigmas"], recipe["num_intervals"])
         of = f"{_part(recipe['solver'])}, {levels}, model {recipe['model'][:12]}"
-        yield Kept((folder,), digest(recipe), of, ", ".join(f"{stream} {count[stream]}" for stream in sorted(count)))
+        yield _Kept((folder,), digest(recipe), of, ", ".join(f"{stream} {count[stream]}" for stream in sorted(count)))
 
 
-def _tables(folder: Path) -> Iterator[Kept]:
+def _tables(folder: Path) -> Iterator[_Kept]:
     """Find tables, and the blocks of those that are not finished."""
     for path in sorted([*folder.glob("*.json"), *folder.glob(".*.blocks/recipe.json")]):
         is_whole = path.parent == folder
@@ -135,7 +135,7 @@ def _tables(folder: Path) -> Iterator[Kept]:
             f"table, {asks}, {_levels(recipe['sigmas'], len(recipe['sigmas']) - 1)}{'' if is_whole else ', unfinished'}"
         )
         paths = (path, path.with_suffix(".safetensors")) if is_whole else (path.parent,)
-        yield Kept(paths, recipe["trajectories"], of, f"{recipe['stream']} {recipe['stop'] - recipe['start']}")
+        yield _Kept(paths, recipe["trajectories"], of, f"{recipe['stream']} {recipe['stop'] - recipe['start']}")
 
 
 def _needs(options: Any, fits: Mapping[str, Sequence[str]]) -> Needs:

@@ -61,7 +61,7 @@ class Bar(RichProgressBar):
         return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
 
 
-class TrainingParser(OneLineErrors, LightningArgumentParser):
+class _TrainingParser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser, with errors of one line.
 
     Args:
@@ -88,7 +88,7 @@ class TrainingCLI(LightningCLI):
                 subclass_mode_model=True,
                 subclass_mode_data=True,
                 args=list(arguments),
-                parser_class=TrainingParser,
+                parser_class=_TrainingParser,
                 run=run,
                 save_config_callback=None,
                 trainer_defaults={

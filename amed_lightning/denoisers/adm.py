@@ -173,7 +173,7 @@ class ADM(Trunk):
         return output, seen[self.bottleneck].mean(1).flatten(1)
 
 
-class AttentionPool(nn.Module):
+class _AttentionPool(nn.Module):
     """Attend from the mean over all pixels to that mean and all pixels.
 
     Args:
@@ -217,7 +217,7 @@ class NoisyClassifier(Trunk):
         self.middle = nn.ModuleDict({planned.name: self.block(planned) for planned in self.topology.middle()})
         last = self.topology.channels[-1]
         self.out_norm = self.style.norm(last)
-        self.pool = AttentionPool(self.topology.resolutions[-1], last, last // self.head_channels, num_classes)
+        self.pool = _AttentionPool(self.topology.resolutions[-1], last, last // self.head_channels, num_classes)
 
     def forward(self, x: Images, c_noise: Float[Tensor, "batch"]) -> Float[Tensor, "batch classes"]:
         """Return each class' logit.

@@ -39,12 +39,12 @@ TOLERANCE = (2e-3, 2e-3)
 """Relative and absolute, of buffers that were saved in half precision."""
 
 
-class Inert:
+class _Inert:
     """Stands for a class that a checkpoint names beside its tensors."""
 
 
 AUTOENCODER = "first_stage_model."
-NAMED: Named = [(Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
+NAMED: Named = [(_Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
 """CompVis' checkpoints are Lightning's, which keep the states of callbacks under their classes."""
 
 
@@ -67,10 +67,10 @@ def open_model(path: str, config: str | None, variant: str | None) -> Folder:
         raise InputError(f"{path}: `variant` is for a folder; a checkpoint in one file has the weights that it has")
     if config is None:
         raise InputError(f"{path}: a checkpoint needs `config`, a folder (or hub id) with its parts' configurations")
-    return SingleFile(Path(path), find_folder(config, weights=False))
+    return _SingleFile(Path(path), find_folder(config, weights=False))
 
 
-class SingleFile(Folder):
+class _SingleFile(Folder):
     """An original checkpoint.
 
     Args:

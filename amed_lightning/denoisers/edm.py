@@ -55,7 +55,7 @@ _TABLE_TOLERANCE = 2e-3
 Numbers = dict[str, Any]
 
 
-class Wrapper(NamedTuple):
+class Precond(NamedTuple):
     """One of EDM's objects around a network.
 
     Attributes:
@@ -104,13 +104,13 @@ def _iddpm_tables(coefficients: Numbers) -> dict[str, Tensor]:
 
 _EDM_DEFAULTS: tuple[Numbers, Numbers] = {"sigma_data": 0.5}, {"sigma_min": 0.0, "sigma_max": math.inf}
 WRAPPERS = {
-    "EDMPrecond": Wrapper("edm", "DhariwalUNet", *_EDM_DEFAULTS, _edm),
-    "VPPrecond": Wrapper("edm_vp", "SongUNet", {"beta_d": 19.9, "beta_min": 0.1, "M": 1000}, {"epsilon_t": 1e-5}, _vp),
-    "VEPrecond": Wrapper("edm_ve", "SongUNet", {}, {"sigma_min": 0.02, "sigma_max": 100.0}, _ve),
-    "iDDPMPrecond": Wrapper(
+    "EDMPrecond": Precond("edm", "DhariwalUNet", *_EDM_DEFAULTS, _edm),
+    "VPPrecond": Precond("edm_vp", "SongUNet", {"beta_d": 19.9, "beta_min": 0.1, "M": 1000}, {"epsilon_t": 1e-5}, _vp),
+    "VEPrecond": Precond("edm_ve", "SongUNet", {}, {"sigma_min": 0.02, "sigma_max": 100.0}, _ve),
+    "iDDPMPrecond": Precond(
         "edm_iddpm", "DhariwalUNet", {"C_1": 0.001, "C_2": 0.008, "M": 1000}, {}, _iddpm, _iddpm_tables
     ),
-    "Precond": Wrapper("edm2", "UNet", *_EDM_DEFAULTS, _edm, weights=of_unit_length),
+    "Precond": Precond("edm2", "UNet", *_EDM_DEFAULTS, _edm, weights=of_unit_length),
 }
 """EDM's table 1, column by column, and EDM2's; the defaults are those of its constructors."""
 

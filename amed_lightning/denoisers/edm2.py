@@ -94,7 +94,7 @@ def _conv(in_channels: int, out_channels: int, size: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False)
 
 
-class MPBlock(nn.Module):
+class _MPBlock(nn.Module):
     """Two convolutions, the embedding between them, then self-attention.
 
     Args:
@@ -213,10 +213,10 @@ class EDM2(nn.Module):
         self.emb_fourier, self.emb_noise = Code(cosines), nn.Linear(cosines, width, bias=False)
         self.emb_label = nn.Linear(label_dim, width, bias=False) if label_dim else None
 
-        def block(planned: Planned, encodes: bool) -> MPBlock:
+        def block(planned: Planned, encodes: bool) -> _MPBlock:
             heads = planned.out_channels // channels_per_head if planned.attends else 0
             balances = res_balance, attn_balance, clip_act
-            return MPBlock(planned, width, encodes, heads, resample_filter, dropout, *balances)
+            return _MPBlock(planned, width, encodes, heads, resample_filter, dropout, *balances)
 
         stem = {f"{img_resolution}x{img_resolution}_conv": _conv(img_channels + 1, topology.stem, 3)}
         self.enc = nn.ModuleDict(stem | {planned.name: block(planned, True) for planned in topology.encoder()})
@@ -229,7 +229,7 @@ class EDM2(nn.Module):
         x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
         seen: dict[str, FeatureMap] = {}
         for name, module in self.enc.items():
-            seen[name] = x = module(x, embedding) if isinstance(module, MPBlock) else module(x)
+            seen[name] = x = module(x, embedding) if isinstance(module, _MPBlock) else module(x)
         skips = list(seen.values())
         for name, module in self.dec.items():
             x = module(join(x, skips.pop(), self.concat_balance) if "_block" in name else x, embedding)

@@ -42,7 +42,7 @@ Answer: TypeAlias = Callable[[Sequence[Encoded]], tuple[Tensor, ...]]
 """Makes it, with a batch of 1, of what the encoders say."""
 
 
-class Remembered:
+class _Remembered:
     """The most recent embeddings of some encoders."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Remembered:
         return [found[key] for key in keys]
 
 
-_REMEMBERED: WeakValueDictionary[str, Remembered] = WeakValueDictionary()
+_REMEMBERED: WeakValueDictionary[str, _Remembered] = WeakValueDictionary()
 """By the identity of encoders, while a model has them."""
 
 
@@ -163,7 +163,7 @@ class EncodedPrompts(nn.Module):
         super().__init__()
         self.encoders, self.answer, self.texts = nn.ModuleList(encoders), answer, list(texts)
         self.cut = {number for encoder in encoders for number in encoder.cut}
-        self.remembered = _REMEMBERED.setdefault(identity, Remembered())
+        self.remembered = _REMEMBERED.setdefault(identity, _Remembered())
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # a compiler would encode anew at every evaluation
     def forward(self, condition: Condition | None, batch: int) -> tuple[Tensor, ...]:

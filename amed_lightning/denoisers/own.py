@@ -73,7 +73,7 @@ class OwnModel(nn.Module, ABC):
         return make
 
 
-class OwnNetwork(nn.Module):
+class _OwnNetwork(nn.Module):
     """Anybody's network as one that a :class:`Preconditioned` asks.
 
     Args:
@@ -128,7 +128,7 @@ def discrete_model(
     if len(steps) < 2 or not all(0 < beta < 1 for beta in steps):
         raise InputError("betas: there are two at least, each between 0 and 1")
     around = OfTable(table=log_alphas_of(steps), prediction=prediction)
-    denoiser = Preconditioned(OwnNetwork(network, bottleneck), around)
+    denoiser = Preconditioned(_OwnNetwork(network, bottleneck), around)
     return _described(denoiser, shape, around.noise_range, prediction, num_classes)
 
 
@@ -162,7 +162,7 @@ def flow_model(
     if not 0 < shift < math.inf:
         raise InputError(f"shift {shift}: it multiplies levels, so it is positive and finite")
     sigma_min, sigma_max = (shift * time / (1 - time) for time in times)
-    denoiser = Preconditioned(OwnNetwork(network, bottleneck), FlowMatching())
+    denoiser = Preconditioned(_OwnNetwork(network, bottleneck), FlowMatching())
     return _described(denoiser, shape, NoiseRange(sigma_min, sigma_max, shift=shift), "flow_prediction", num_classes)
 
 

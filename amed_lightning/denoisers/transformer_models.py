@@ -78,6 +78,7 @@ def transformer(
     read = dict(source.read)
     if free_encoders:
         family.network.conditioning = _encoded(source, family.network.conditioning)
+        read["free_encoders"] = digest(free_encoders)  # their precision is the folder's, whatever is asked for later
     if tiling:
         family.decoder.autoencoder.enable_tiling()
         read["tiling"] = digest(tiling)

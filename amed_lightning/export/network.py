@@ -20,7 +20,7 @@ WRAPPERS = (Computing, Autocast, Pooled, ClassifierFreeGuidance, Clipped)
 
 
 @dataclass(frozen=True)
-class Inside:
+class _Inside:
     """The inside of a model.
 
     Attributes:
@@ -32,7 +32,7 @@ class Inside:
     clip: float | None
 
 
-def inside(model: DiffusionModel) -> Inside:
+def inside(model: DiffusionModel) -> _Inside:
     """Look inside a model; guidance is the other program's own.
 
     Raises:
@@ -51,7 +51,7 @@ def inside(model: DiffusionModel) -> Inside:
     if any(isinstance(each, ClassifierFreeGuidance) and each.manner != PLAIN for each in around):
         raise InputError("guidance in an interval of levels, or rescaled, is not what the other program does")
     bounds = [each.bound for each in around if isinstance(each, Clipped)]
-    return Inside(denoiser, min(bounds, default=None))
+    return _Inside(denoiser, min(bounds, default=None))
 
 
 def table_for(sampler: Sampler) -> Table:

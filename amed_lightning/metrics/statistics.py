@@ -42,7 +42,7 @@ NUMBERS = "fiu"
 
 
 @dataclass(frozen=True)
-class About:
+class _About:
     """What a file of ours says beside its numbers; EDM's say nothing."""
 
     count: int | None = None
@@ -213,7 +213,7 @@ def _content(path: Path, called: Mapping[str, str]) -> tuple[dict[str, Any], dic
 
 def _about(path: Path, told: Any) -> dict[str, Any]:
     try:
-        return {name: value for name, value in checked(About, told).items() if value is not None}
+        return {name: value for name, value in checked(_About, told).items() if value is not None}
     except ValueError as error:
         raise InputError(f"{path}: not what statistics say of themselves: {error}") from error
 

@@ -89,7 +89,7 @@ class Impatient(http.client.HTTPConnection):
             self.sock.shutdown(socket.SHUT_RDWR)
 
 
-class ImpatientAndSecret(http.client.HTTPSConnection, Impatient):
+class _ImpatientAndSecret(http.client.HTTPSConnection, Impatient):
     """The same over TLS."""
 
 
@@ -100,7 +100,7 @@ class _Http(urllib.request.HTTPHandler):
 
 class _Https(urllib.request.HTTPSHandler):
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(ImpatientAndSecret, request)
+        return self.do_open(_ImpatientAndSecret, request)
 
 
 class TransferError(Exception):

@@ -92,18 +92,18 @@ class Configuration(Reader):
         return spelled_out(super().construct_document(node))
 
 
-class Writer(yaml.SafeDumper):
+class _Writer(yaml.SafeDumper):
     """PyYAML's, which also quotes a text that the reader would take for a number."""
 
 
 def _write_yaml(data: Any) -> str:
     """Write a document that reads as ``data``."""
-    return yaml.dump(data, Dumper=Writer, default_flow_style=False, allow_unicode=True, sort_keys=False)
+    return yaml.dump(data, Dumper=_Writer, default_flow_style=False, allow_unicode=True, sort_keys=False)
 
 
 Reader.add_constructor(INT, Reader.construct_whole_number)
 for tag, form in FORMS.items():
-    for either in (Reader, Writer):
+    for either in (Reader, _Writer):
         either.add_implicit_resolver(tag, re.compile(f"(?:{form.pattern})$"), list("-+0123456789."))
 jsonargparse.set_dumper("yaml", _write_yaml)
 # Behind every parser, also where it reads a value inside another, which no public setting reaches.

@@ -37,7 +37,7 @@ Weights = Float[Tensor, "rows directions"]
 
 
 @dataclass(frozen=True)
-class Interpolant:
+class _Interpolant:
     """A denoiser that answers in coordinates, one given slope after the other.
 
     Attributes:
@@ -115,7 +115,7 @@ class StepTable:
         place = place.per_sample(self.gram)
         units = torch.eye(self.gram.shape[1] - 1, dtype=torch.float64, device=self.gram.device)
         state = self._coordinates(solver, units)
-        flow = ProbabilityFlow(Interpolant(self._slopes(place), torch.as_tensor(place.time_scale)))
+        flow = ProbabilityFlow(_Interpolant(self._slopes(place), torch.as_tensor(place.time_scale)))
         end = solver.step_at(flow, state, self.sigmas[1], place).x
         return torch.cat([end.new_ones(len(self), 1), (state.x - end).flatten(1)], 1)
 

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import pytest
 import safetensors.torch
 import torch
 import yaml
 
+from amed_lightning.denoisers.zoo import card as card_module
+from amed_lightning.denoisers.zoo import local as local_module
 from amed_lightning.denoisers.zoo.card import ZOO, card_names
 from amed_lightning.noise.shift import dynamic_shift
 
@@ -42,6 +45,15 @@ def shrink(zoo: Path, cache: Path, names: Iterable[str] | None = None) -> None:
         files = {key: folder / file["name"] for key, file in content["files"].items()}
         _write(content, files, zoo, folder)
         (zoo / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, zoo: Path, cache: Path, folder: Path) -> None:
+    """Let these cards and this cache stand in for the program's and the user's, in a folder to work in, offline."""
+    for module in (card_module, local_module):
+        monkeypatch.setattr(module, "ZOO", zoo)
+    monkeypatch.setenv("AMED_CACHE", str(cache))
+    monkeypatch.setenv("AMED_OFFLINE", "1")
+    monkeypatch.chdir(folder)
 
 
 def _write(content: dict[str, Any], files: dict[str, Path], zoo: Path, folder: Path) -> None:

@@ -7,8 +7,6 @@ import yaml
 
 from amed_lightning.config import build
 from amed_lightning.denoisers.registry import outline
-from amed_lightning.denoisers.zoo import card as card_module
-from amed_lightning.denoisers.zoo import local as local_module
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import build_sampler
 from amed_lightning.solvers.placement import FixedPlacement
@@ -202,9 +200,4 @@ class TestRuns:
         return [*options, f"--data.teacher.batch_size={size}"]
 
     def offline(self, places, tmp_path, monkeypatch):
-        zoo, cache = places
-        for module in (card_module, local_module):
-            monkeypatch.setattr(module, "ZOO", zoo)
-        monkeypatch.setenv("AMED_CACHE", str(cache))
-        monkeypatch.setenv("AMED_OFFLINE", "1")
-        monkeypatch.chdir(tmp_path)
+        shrunken.stand_in(monkeypatch, *places, tmp_path)

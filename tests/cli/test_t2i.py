@@ -11,8 +11,6 @@ from amed_lightning.bench.forecast import estimates
 from amed_lightning.bench.suite import load_suite, plan, require_files
 from amed_lightning.config import InputError, complete
 from amed_lightning.denoisers.registry import DENOISERS, load
-from amed_lightning.denoisers.zoo import card as card_module
-from amed_lightning.denoisers.zoo import local as local_module
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.sampling.config import SamplerConfig
@@ -44,12 +42,7 @@ def places(tmp_path_factory):
 
 @pytest.fixture
 def _tiny(places, tmp_path, monkeypatch):
-    zoo, cache = places
-    for module in (card_module, local_module):
-        monkeypatch.setattr(module, "ZOO", zoo)
-    monkeypatch.setenv("AMED_CACHE", str(cache))
-    monkeypatch.setenv("AMED_OFFLINE", "1")
-    monkeypatch.chdir(tmp_path)
+    shrunken.stand_in(monkeypatch, *places, tmp_path)
 
 
 class TestCards:

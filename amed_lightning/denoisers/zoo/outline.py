@@ -11,7 +11,7 @@ from amed_lightning.tensors import Images, Latents, Level
 
 
 @dataclass(frozen=True)
-class WithoutWeights:
+class _WithoutWeights:
     """Stands where the denoiser of a loaded model would be.
 
     Attributes:
@@ -32,7 +32,7 @@ class WithoutWeights:
 
 
 @dataclass(frozen=True)
-class WithoutDecoder:
+class _WithoutDecoder:
     """Stands where the decoder of a loaded latent model would be.
 
     Attributes:
@@ -67,13 +67,13 @@ def outlined(card: Card, overrides: Spec | None = None) -> DiffusionModel:
     """
     facts = card.facts
     return DiffusionModel(
-        denoiser=WithoutWeights(card.name, facts.cost),
+        denoiser=_WithoutWeights(card.name, facts.cost),
         digest=digest(["outline", card.model | (overrides or {}), facts]),
         shape=facts.shape,
         noise_range=_noise_range(facts),
         feature_size=facts.feature_size,
         num_classes=facts.num_classes,
-        decoder=None if facts.image_shape is None else WithoutDecoder(card.name, facts.image_shape),
+        decoder=None if facts.image_shape is None else _WithoutDecoder(card.name, facts.image_shape),
     )
 
 
