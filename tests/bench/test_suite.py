@@ -43,6 +43,12 @@ class TestLoading:
         assert suite.name == path.stem
         assert suite.entries
 
+    def test_all_cells_of_the_demo_are_cells_of_the_digits_table(self):
+        demo, digits = (load_suite(BENCHMARKS / f"{name}.yaml") for name in ("demo", "digits"))
+        assert replace(demo, name="", entries=[]) == replace(digits, name="", entries=[])
+        cells = plan(digits)
+        assert 0 < len([cell for cell in plan(demo) if cell in cells]) == len(plan(demo)) < len(cells) / 2
+
     def test_what_is_left_out_has_its_default(self, tmp_path):
         path = tmp_path / "suite.yaml"
         path.write_text(yaml.safe_dump(without("num_blocks", "block_size", "batch_size")))

@@ -42,7 +42,7 @@ QUICK = ("digits/union", "digits/amed-5", "digits/plugin-6", "digits/classifier"
 
 TRAININGS = (AMEDDistillation, ClassifierTraining, DenoiserTraining, LeastSquares)
 RESULTS = {each.__name__: each.result_name for each in TRAININGS}
-SUITES = ("digits.yaml", "two-nightly.yaml")
+SUITES = ("demo.yaml", "digits.yaml", "two-nightly.yaml")
 MODEL = {"name": "anisotropic_gaussian"}
 FIT = {
     "seed_everything": 0,

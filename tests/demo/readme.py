@@ -1,6 +1,6 @@
-"""The table of docs/digits.md is the demo's: ``make readme`` writes it, and ``make demo`` ends by comparing with it.
+"""The table of docs/digits.md is the sweep of benchmarks/digits.yaml: ``make readme`` writes it.
 
-README has ten of its rows, which ``make readme`` takes out of it.
+``make demo`` sweeps some of its rows and ends by comparing. README has ten of them, which the demo has as well.
 
 A kind of hardware repeats a solver's scores digit for digit. A fit ends elsewhere on another processor already, and on
 another kind of hardware images differ too: there rows may differ within three of their errors.
@@ -18,7 +18,8 @@ from amed_lightning.config import write_atomically
 from amed_lightning.runtime.provenance import hardware
 
 HOME = Path(__file__).parents[2]
-README, PAGE, TABLE = HOME / "README.md", HOME / "docs/digits.md", HOME / "runs/bench/digits/table.md"
+README, PAGE = HOME / "README.md", HOME / "docs/digits.md"
+TABLE, DEMO = HOME / "runs/bench/digits/table.md", HOME / "runs/bench/demo/table.md"
 BEGIN, END = "<!-- runs/bench/digits/table.md, written by `make readme` -->\n", "<!-- end of the table -->\n"
 ORIGIN = (
     "Computed on `{}`. Elsewhere, and after a fit on another processor, rows may differ within three of their errors."
@@ -47,7 +48,7 @@ def here() -> str:
 
 def fitted() -> set[Name]:
     """Return the rows of the demo for which something was fitted."""
-    learned = filter(is_learned, rows_of(TABLE.parent))
+    learned = filter(is_learned, rows_of(DEMO.parent))
     return {(str(row.id.nfe), row.id.label, row.id.schedule, "yes" if row.id.afs else "") for row in learned}
 
 
@@ -87,7 +88,7 @@ def name_of(line: str) -> Name:
 
 
 def differences(text: str, table: str, origin: str, fitted: Collection[Name]) -> list[str]:
-    """Say in which rows a page's table is not another one.
+    """Say which rows of a table a page has not, or has otherwise.
 
     Args:
         text: the page.
@@ -97,10 +98,9 @@ def differences(text: str, table: str, origin: str, fitted: Collection[Name]) ->
     """
     ours, theirs, is_same = rows(section(text)), rows(table), ORIGIN.format(origin) in text
     return [
-        f"{' '.join(name)}: {ours.get(name)} in the page, {theirs.get(name)} in the table"
-        for name in {**ours, **theirs}
+        f"{' '.join(name)}: {ours.get(name)} in the page, {theirs[name]} in the table"
+        for name in theirs
         if name not in ours
-        or name not in theirs
         or not (list.__eq__ if is_same and name not in fitted else _are_near)(ours[name], theirs[name])
     ]
 
