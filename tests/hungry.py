@@ -18,6 +18,12 @@ class Hungry:
     network: Any
     room: int
 
+    def __post_init__(self) -> None:
+        # Data that a protocol names has to be there without being asked for, from Python 3.12 on.
+        for name in ("cost", "feature_size", "num_classes", "image_shape"):
+            if hasattr(self.network, name):
+                object.__setattr__(self, name, getattr(self.network, name))
+
     def __call__(self, x: Any, *rest: Any) -> Any:
         if len(x) > self.room:
             raise torch.OutOfMemoryError(f"no room for {len(x)} samples")
