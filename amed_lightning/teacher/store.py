@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -89,9 +89,10 @@ class TrajectoryStore:
             InputError: a number is not finite in the recipe's precision.
             OSError: the shard cannot be written.
         """
-        final, checksums = self.path(shard), list[int]()
+        final = self.path(shard)
+        checksums: list[int] = []
 
-        def records() -> Iterable[bytes]:
+        def records() -> Iterator[bytes]:
             for batch in batches:
                 for record in self.layout.pack(batch):
                     checksums.append(_checksum(record))
