@@ -71,7 +71,7 @@ def filled(root: Path, num_intervals: int, dtype: str, shards: int) -> Trajector
         shapes = ((num_intervals + 1, *SHAPE), (num_intervals, *SHAPE), (num_intervals, FEATURE_SIZE))
         parts = [torch.randn(SHARD_SIZE, *shape, generator=generator) for shape in shapes]
         labels = torch.randint(classes, (SHARD_SIZE,), generator=generator)
-        store.write(shard, Trajectories(*parts, labels, torch.arange(shard.start, shard.stop)))
+        store.write(shard, [Trajectories(*parts, labels, torch.arange(shard.start, shard.stop))])
     return store
 
 

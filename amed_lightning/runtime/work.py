@@ -6,6 +6,9 @@ while it works, and removes it once the result is there. What nobody has touched
 is gone, and is taken over. A claim keeps two processes from making the same thing; no result depends on it, so one
 that is taken over too early costs time and nothing else.
 
+What a maker has left to do, as writing to a disk, a thread does while the next item is made, one item behind and under
+that item's claim; the rest is made where it was begun, because what a device computes belongs to a thread.
+
 Nobody waits for a process: who finds nothing more to take waits for the results of the others, and makes them where
 those are gone, or where a result has been deleted meanwhile.
 """
@@ -16,11 +19,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from amed_lightning.config import checked
+from amed_lightning.runtime.behind import Finish, Later, at_once, behind
 from amed_lightning.runtime.lock import Holder
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import nothing, progress
@@ -33,10 +37,13 @@ SECONDS_TO_NOTICE = 10.0
 """Before it is said for whom a process waits."""
 FIRST_WAIT, LONGEST_WAIT, GROWTH = 0.02, 2.0, 1.5
 
+Maker = Callable[[], Finish | None]
+"""Makes a result, or returns what is left to do of it."""
+
 
 def share(
     description: str,
-    items: Mapping[str, Callable[[], object]],
+    items: Mapping[str, Maker],
     is_done: Callable[[str], bool],
     folder: Path,
     processes: Processes,
@@ -52,7 +59,8 @@ def share(
         folder: of the claims, the same for all who share.
         processes: this process among those of its job.
         unit: what the items are, plural.
-        tell: is given each name whose result is there now; a bar of its own is shown where nobody else tells.
+        tell: is given each name whose result is there now, or is being finished; a bar of its own is shown where
+            nobody else tells.
 
     Raises:
         Stopped: a signal asked this process to stop; it does so between two items, or where an item's maker looks.
@@ -61,12 +69,12 @@ def share(
     if not left:
         return
     told = _shown(description, len(left), unit, processes) if tell is None else nullcontext(tell)
-    with told as tell, _left(description, left, unit, processes):
+    with told as tell, _left(description, left, unit, processes), behind() as later:
         while left:
             for name in list(left):
                 stop_if_asked()
                 was_free = not is_done(name)
-                if not was_free or made(folder, name, items[name], is_done):
+                if not was_free or made(folder, name, items[name], is_done, later):
                     left.remove(name)
                     tell(name)
                     if was_free:
@@ -76,14 +84,18 @@ def share(
                     _wait(Claim(folder, left[0]), is_done)
 
 
-def made(folder: Path, name: str, make: Callable[[], object], is_done: Callable[[str], bool]) -> bool:
-    """Make a result unless another process has claimed it or made it; return whether nobody else is at it."""
+def made(folder: Path, name: str, make: Maker, is_done: Callable[[str], bool], later: Later = at_once) -> bool:
+    """Make a result unless another process has claimed it or made it; return whether nobody else is at it.
+
+    What is left to do of it is done ``later``, and the claim kept until then.
+    """
     claim = Claim(folder, name)
     if not claim.taken():
         return False
-    with claim.kept():
-        if not is_done(name):
-            make()
+    with ExitStack() as held:
+        held.enter_context(claim.kept())
+        if not is_done(name) and (finish := make()) is not None:
+            later(finish, held)
     return True
 
 

@@ -8,7 +8,7 @@ import math
 import mmap
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -40,13 +40,19 @@ def file_bytes(count: int, record_bytes: int) -> int:
     return (own_pages + shared_pages + 3) * PAGE
 
 
-def write(folder: Path, seeds: range, records: Sequence[bytes]) -> None:
-    """Write the record of each seed, all of one size, and wait for the disk.
+def write(folder: Path, seeds: range, records: Iterable[bytes], record_bytes: int) -> None:
+    """Write the record of each seed and wait for the disk.
+
+    Args:
+        folder: is there and empty.
+        seeds: in order.
+        records: one for each.
+        record_bytes: size of each.
 
     Raises:
         OSError: the system refuses, as where the disk is full.
     """
-    space = 2 * file_bytes(len(records), len(records[0]))
+    space = 2 * file_bytes(len(seeds), record_bytes)
     try:
         with lmdb.open(str(folder), map_size=space, sync=False, lock=False, lib_version=ENGINE) as environment:
             with environment.begin(write=True) as transaction:

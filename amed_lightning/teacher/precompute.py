@@ -8,6 +8,7 @@ import torch
 
 from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.flow.model import DiffusionModel
+from amed_lightning.runtime.behind import Finish
 from amed_lightning.runtime.micro_batches import unhalved
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes
@@ -49,8 +50,8 @@ def precompute(
     share("teacher", make, lambda name: (store.folder / name).is_dir(), store.folder, processes, "shards")
 
 
-def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device: torch.device, option: str) -> None:
-    """Write a shard; it is given up where a signal comes.
+def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device: torch.device, option: str) -> Finish:
+    """Compute a shard and return what writes it; it is given up where a signal comes.
 
     One that takes long says so, because that is what a signal costs.
     """
@@ -61,7 +62,7 @@ def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device
         told = f"teacher: {seconds:.0f} s a shard of {len(shard)} trajectories, which a signal loses"
         print(f"{told} (teacher.shard_size {store.recipe.shard_size})", file=sys.stderr, flush=True)
     rolled += map(run, batches[1:])
-    store.write(shard, _concatenated(rolled))
+    return partial(store.write, shard, rolled)
 
 
 def _roll_out(
@@ -73,14 +74,3 @@ def _roll_out(
         InputError: memory has no room for them.
     """
     return unhalved(lambda size: roll_out(model, recipe, next(batch.blocks(size)), device), recipe.batch_size, option)
-
-
-def _concatenated(batches: list[Trajectories]) -> Trajectories:
-    conditions = [batch.condition for batch in batches if batch.condition is not None]
-    return Trajectories(
-        torch.cat([batch.states for batch in batches]),
-        torch.cat([batch.derivatives for batch in batches]),
-        torch.cat([batch.features for batch in batches]),
-        torch.cat(conditions) if conditions else None,
-        torch.cat([batch.seeds for batch in batches]),
-    )

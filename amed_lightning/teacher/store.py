@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -78,13 +78,29 @@ class TrajectoryStore:
         """Return the shards of ``seeds`` that have not been written."""
         return [shard for shard in self.shards(seeds) if not self.path(shard).is_dir()]
 
-    def write(self, shard: Seeds, trajectories: Trajectories) -> None:
-        """Write a shard, all or nothing; one that is there already is kept, and what a killed writer left goes."""
+    def write(self, shard: Seeds, batches: Iterable[Trajectories]) -> None:
+        """Write a shard, all or nothing; one that is there already is kept, and what a killed writer left goes.
+
+        Args:
+            shard: its seeds.
+            batches: their trajectories, in order.
+
+        Raises:
+            InputError: a number is not finite in the recipe's precision.
+            OSError: the shard cannot be written.
+        """
         final = self.path(shard)
+        checksums: list[int] = []
+
+        def records() -> Iterator[bytes]:
+            for batch in batches:
+                for record in self.layout.pack(batch):
+                    checksums.append(_checksum(record))
+                    yield record
+
         write_atomically(self.folder / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
-        records = list(self.layout.pack(trajectories))
         with unfinished(final, is_folder=True) as partial:
-            environment.write(partial, range(shard.start, shard.stop), records)
+            environment.write(partial, range(shard.start, shard.stop), records(), self.layout.record_bytes)
             manifest = {
                 "recipe": self.recipe.digest,
                 "stream": shard.stream.name,
@@ -92,7 +108,7 @@ class TrajectoryStore:
                 "stop": shard.stop,
                 "engine": environment.ENGINE,
                 "bytes": (partial / "data.mdb").stat().st_size,
-                "checksums": [_checksum(record) for record in records],
+                "checksums": checksums,
             }
             write_atomically(partial / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
             try:

@@ -7,12 +7,13 @@ import signal
 import threading
 import time
 from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 
 from amed_lightning.runtime import work
 from amed_lightning.runtime.lock import Holder
-from amed_lightning.runtime.signals import Stopped, listening
+from amed_lightning.runtime.signals import Stopped, listening, stop_if_asked
 from amed_lightning.runtime.work import Claim, share
 
 from ..teacher.stores import Member, Team
@@ -73,10 +74,84 @@ class TestAlone:
 
     def test_a_signal_stops_it_after_the_item_at_hand(self, results):
         real = results.items["item-1"]
-        results.items["item-1"] = lambda: (os.kill(os.getpid(), signal.SIGTERM), real())
+        results.items["item-1"] = lambda: (os.kill(os.getpid(), signal.SIGTERM), real())[-1]
         with listening(), pytest.raises(Stopped):
             results.share()
         assert results.made == ["item-0", "item-1"]
+        assert results.left == []
+
+
+class TestFinishing:
+    """Items whose makers leave something to do to a thread."""
+
+    def leave(self, results, finish):
+        """Let every item be made in two parts; the second is told the item's name."""
+        results.begun = []
+
+        def begin(name):
+            results.begun.append((name, threading.current_thread()))
+            return lambda: finish(name)
+
+        results.items = {name: partial(begin, name) for name in results.items}
+
+    def test_an_item_is_begun_while_the_one_before_is_finished_and_all_are_there_at_the_end(self, results):
+        finished, second = [], threading.Event()
+
+        def finish(name):
+            if name == "item-0":
+                assert second.wait(10)
+            finished.append((name, threading.current_thread()))
+            results.make(name)
+
+        self.leave(results, finish)
+        real = results.items["item-1"]
+        results.items["item-1"] = lambda: (second.set(), real())[-1]
+        results.share()
+        assert [name for name, _ in results.begun] == [name for name, _ in finished] == results.made == [*results.items]
+        assert {thread for _, thread in results.begun} == {threading.current_thread()}
+        assert threading.current_thread() not in {thread for _, thread in finished}
+        assert results.left == []
+
+    def test_it_is_claimed_and_the_claim_touched_until_it_is_finished(self, results, impatient):
+        seen = []
+
+        def finish(name):
+            claim = Claim(results.folder, name)
+            before = claim.touched()
+            time.sleep(0.2)
+            seen.append((claim.taken(), claim.touched() > before))
+            results.make(name)
+
+        self.leave(results, finish)
+        results.share()
+        assert seen == [(False, True)] * len(results.items)
+
+    @pytest.mark.parametrize("broken", ["item-0", "item-2", "item-5"])
+    def test_what_goes_wrong_with_one_ends_the_work_at_the_next_and_leaves_no_claim(self, results, broken):
+        self.leave(results, lambda name: 1 / 0 if name == broken else results.make(name))
+        with pytest.raises(ZeroDivisionError):
+            results.share()
+        names = [*results.items]
+        assert results.made == names[: names.index(broken)]
+        assert [name for name, _ in results.begun] == names[: names.index(broken) + 2]
+        assert results.left == []
+
+    def test_a_signal_loses_what_is_being_begun_and_nothing_else(self, results, capsys):
+        self.leave(results, lambda name: (time.sleep(0.1), results.make(name)))
+        real = results.items["item-2"]
+        results.items["item-2"] = lambda: (real(), os.kill(os.getpid(), signal.SIGTERM), stop_if_asked())
+        with listening(), pytest.raises(Stopped):
+            results.share()
+        assert results.made == ["item-0", "item-1"]
+        assert "work: stopped, 4 blocks are left" in capsys.readouterr().err
+        assert results.left == []
+
+    def test_several_processes_finish_each_once(self, tmp_path):
+        results = Results(tmp_path, count=12, seconds=0.02)
+        self.leave(results, results.make)
+        Team(3).run(results.share)
+        assert sorted(results.made) == sorted(results.items)
+        assert sorted(name for name, _ in results.begun) == sorted(results.items)
         assert results.left == []
 
 
@@ -96,7 +171,9 @@ class TestTogether:
         for claim in claims:
             assert claim.taken()
         real = results.items["item-3"]
-        results.items["item-3"] = lambda: ([results.make(claim.name) or claim.release() for claim in claims], real())
+        results.items["item-3"] = lambda: ([results.make(claim.name) or claim.release() for claim in claims], real())[
+            -1
+        ]
         share("work", results.items, results.is_done, tmp_path, ALONE, tell=told.append)
         assert told == ["item-3", "item-0", "item-1", "item-2", "item-4", "item-5"]
 
@@ -113,7 +190,7 @@ class TestTogether:
     def test_a_result_that_is_deleted_is_made_again_by_the_next_call(self, results, impatient):
         """The last item's maker deletes another's result before it is done."""
         real = results.items["item-5"]
-        results.items["item-5"] = lambda: ((results.folder / "item-0").unlink(), real())
+        results.items["item-5"] = lambda: ((results.folder / "item-0").unlink(), real())[-1]
         results.share()
         assert not results.is_done("item-0"), "it was there when it was looked at"
         results.items["item-5"] = real
@@ -176,6 +253,6 @@ class TestOthers:
     def test_one_that_is_released_without_a_result_is_made(self, results, impatient):
         claim = self.claimed(results, "item-3", host="elsewhere")
         real = results.items["item-5"]
-        results.items["item-5"] = lambda: (real(), threading.Timer(0.1, claim.release).start())
+        results.items["item-5"] = lambda: (real(), threading.Timer(0.1, claim.release).start())[-1]
         results.share()
         assert results.made[-1] == "item-3"

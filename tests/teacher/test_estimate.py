@@ -59,7 +59,7 @@ def test_a_shard_takes_the_bytes_that_it_says(tmp_path, feature_size):
     numbers = torch.zeros(SHARD_SIZE, 2, 1, 1, 1)
     shard = training(0, SHARD_SIZE)
     features = torch.zeros(SHARD_SIZE, 1, feature_size)
-    store.write(shard, Trajectories(numbers, numbers[:, :1], features, None, torch.arange(SHARD_SIZE)))
+    store.write(shard, [Trajectories(numbers, numbers[:, :1], features, None, torch.arange(SHARD_SIZE))])
     assert (store.path(shard) / "data.mdb").stat().st_size == store.shard_bytes(shard)
 
 

@@ -15,7 +15,7 @@ LAST_PAGE, TRANSACTION, ROOT, FLAGS = 136, 144, 128, 92
 
 
 def written(folder, size, count=8):
-    environment.write(folder, range(count), [bytes([index % 256]) * size for index in range(count)])
+    environment.write(folder, range(count), [bytes([index % 256]) * size for index in range(count)], size)
     return folder / "data.mdb"
 
 

@@ -1,5 +1,6 @@
 """The store: what was written is read back, by whoever wrote it; what is not whole is refused by name."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,6 +8,7 @@ import pickle
 import re
 import shutil
 import signal
+import threading
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +24,12 @@ from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher import environment
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.teacher import store as store_module
+from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore
 from amed_lightning.teacher.trajectories import SHARD_SIZE, recipe_for, roll_out
 
 from ..sampling.models import mixture, random_network, watched
-from .stores import CPU, fill, parts_of, records, store_of, teacher, training
+from .stores import CPU, Member, Team, fill, parts_of, records, store_of, teacher, training
 
 FIELDS = ("states", "derivatives", "features", "seeds")
 
@@ -183,9 +186,13 @@ def killed_at_the_manifest(path, content):
         killed()
 
 
+def killed_after(run):
+    return lambda *arguments: killed(run(*arguments))
+
+
 MOMENTS = {
     "between two records": (environment, "key_of", killed),
-    "after the records": (store_module, "_checksum", killed),
+    "after the records": (environment, "write", killed_after(environment.write)),
     "at the manifest": (store_module, "write_atomically", killed_at_the_manifest),
     "at the rename": (store_module.Path, "rename", killed),
 }
@@ -213,7 +220,7 @@ class TestWriting:
     def test_a_shard_that_is_there_already_is_kept(self, filled):
         before = contents(filled)
         other = roll_out(mixture(), filled.recipe, training(SHARD_SIZE, 2 * SHARD_SIZE), CPU)
-        filled.write(training(0, SHARD_SIZE), other)
+        filled.write(training(0, SHARD_SIZE), [other])
         assert contents(filled) == before
 
     def test_the_folder_says_what_recipe_it_is_for(self, filled):
@@ -311,7 +318,7 @@ class TestDamage:
         getattr(broken, name)[7, -1].view(-1)[-1] = wrong
         shutil.rmtree(shard)
         monkeypatch.setattr(Tensor, "isfinite", lambda part: torch.ones_like(part, dtype=torch.bool))
-        filled.write(training(SHARD_SIZE, 2 * SHARD_SIZE), broken)
+        filled.write(training(SHARD_SIZE, 2 * SHARD_SIZE), [broken])
         monkeypatch.undo()
         self.refused(filled, shard, f"the trajectory of seed {SHARD_SIZE + 7} has a NaN or an infinity")
 
@@ -354,6 +361,50 @@ class TestPrecompute:
             written.append(contents(store))
         assert len(written[0]) == 5
         assert written[0] == written[1]
+
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_its_files_are_those_of_one_shard_after_the_other(self, tmp_path, processes):
+        wanted = training(0, 4 * SHARD_SIZE)
+        plain, store = store_of(tmp_path / "plain"), store_of(tmp_path / "store")
+        for shard in plain.shards(wanted):
+            plain.write(shard, [roll_out(mixture(), plain.recipe, batch, CPU) for batch in shard.blocks(64)])
+        fill(store, wanted, processes=processes)
+        files = [
+            {path.relative_to(each.folder): path.read_bytes() for path in each.folder.rglob("*") if path.is_file()}
+            for each in (plain, store)
+        ]
+        assert len(files[0]) == 1 + 2 * 4
+        assert files[0] == files[1]
+
+    def test_a_shard_is_computed_here_and_written_by_a_thread(self, store, monkeypatch):
+        threads = {}
+
+        def noted(name, run):
+            return lambda *rest: (threads.setdefault(name, set()).add(threading.current_thread()), run(*rest))[1]
+
+        for module, name in ((precompute_module, "roll_out"), (environment, "write")):
+            monkeypatch.setattr(module, name, noted(name, getattr(module, name)))
+        precompute(store, mixture(), [training(0, 2 * SHARD_SIZE)], Member(Team(1), 0), CPU)
+        assert threads["roll_out"] == {threading.current_thread()}
+        (writer,) = threads["write"]
+        assert writer is not threading.current_thread()
+
+    def test_a_disk_that_is_full_ends_it_and_leaves_nothing(self, store, monkeypatch):
+        written, real = [], environment.write
+
+        def full(folder, seeds, *rest):
+            real(folder, seeds, *rest)
+            if seeds.start:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+            written.append(seeds)
+
+        monkeypatch.setattr(environment, "write", full)
+        with pytest.raises(OSError, match="No space left on device") as error:
+            fill(store, training(0, 4 * SHARD_SIZE))
+        assert error.value.filename == str(store.path(training(SHARD_SIZE, 2 * SHARD_SIZE)))
+        assert len(written) == 1
+        first = store.path(training(0, SHARD_SIZE))
+        assert {path.name for path in store.folder.iterdir()} == {"recipe.json", first.name}
 
     def test_no_trajectory_is_computed_twice(self, store, monkeypatch):
         computed, real = [], precompute_module.roll_out
