@@ -1,7 +1,7 @@
-# Two commands on a bare machine with Python 3.11 or 3.12: `make demo` and `make test`. The environment is .venv.
+# Two commands on a bare machine with Python 3.11 to 3.13: `make demo` and `make test`. The environment is .venv.
 NEW_ENOUGH := 'import sys; sys.version_info >= (3, 11) and print(sys.executable)'
 # Of the interpreters that are there, the first that is new enough; PYTHON=... names another.
-NAMES := python3 python3.12 python3.11 python
+NAMES := python3 python3.13 python3.12 python3.11 python
 PYTHON ?= $(firstword $(foreach name,$(NAMES),$(shell $(name) -c $(NEW_ENOUGH) 2>/dev/null)))
 export OMP_NUM_THREADS = 1
 BIN := .venv/bin
