@@ -16,8 +16,14 @@ from jaxtyping import config, install_import_hook
 from .pretended.device import PretendedDevice
 from .pretended.places import DEVICE
 
+WITH_TENSORS = (
+    *("tensors", "seeds", "noise", "flow", "solvers", "denoisers", "data", "amed", "sampling", "teacher", "metrics"),
+    *("export", "training", "bench", "api"),
+)
+"""Layers that name shapes; to look at each call of the others, ``cli``, ``config`` and ``runtime``, takes time alone."""
+
 if not config.jaxtyping_disable:
-    install_import_hook("amed_lightning", "beartype.beartype")
+    install_import_hook([f"amed_lightning.{layer}" for layer in WITH_TENSORS], "beartype.beartype")
 
 
 @pytest.fixture
