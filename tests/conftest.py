@@ -20,7 +20,7 @@ WITH_TENSORS = (
     *("tensors", "seeds", "noise", "flow", "solvers", "denoisers", "data", "amed", "sampling", "teacher", "metrics"),
     *("export", "training", "bench", "api"),
 )
-"""Layers that name shapes; to look at each call of the others, ``cli``, ``config`` and ``runtime``, takes time alone."""
+"""Layers that name shapes; those left out, ``cli``, ``config`` and ``runtime``, have types alone, which mypy checks."""
 
 if not config.jaxtyping_disable:
     install_import_hook([f"amed_lightning.{layer}" for layer in WITH_TENSORS], "beartype.beartype")
