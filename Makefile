@@ -4,6 +4,8 @@ NEW_ENOUGH := 'import sys; sys.version_info >= (3, 11) and print(sys.executable)
 NAMES := python3 python3.13 python3.12 python3.11 python
 PYTHON ?= $(firstword $(foreach name,$(NAMES),$(shell $(name) -c $(NEW_ENOUGH) 2>/dev/null)))
 export OMP_NUM_THREADS = 1
+# Where an image of a container forbids byte code, every worker of every run would compile the tests anew, 8 s of each.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 # An environment of another version is made anew, and so is one whose interpreter is gone.
 VERSION := $(shell $(or $(PYTHON),false) -c 'import sys; print("%d.%d" % sys.version_info[:2])')

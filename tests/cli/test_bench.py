@@ -16,12 +16,28 @@ from amed_lightning.solvers.registry import SOLVERS
 from ..bench.suites import DATASET, PLAIN, entry, rows, values, write_suite
 from .command import call, refusal, start
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 EULER = {"name": "euler"}
 
 
 @pytest.fixture
 def suite(tmp_path):
     return write_suite(tmp_path, entries=[entry(EULER, [3, 4])])
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """Where that suite was run."""
+    place = tmp_path_factory.mktemp("ended")
+    assert run(write_suite(place, entries=[entry(EULER, [3, 4])]), place) == 0
+    return place / "small"
+
+
+@pytest.fixture
+def finished(ended, tmp_path):
+    """The folder of a run of the suite."""
+    return shutil.copytree(ended, tmp_path / "small")
 
 
 def bench(suite, folder, *options):
@@ -148,14 +164,13 @@ class TestRun:
         assert bench(suite, tmp_path, "table") == 0
         assert "3 of 3 cells have no result yet: 3 missing" in capsys.readouterr().out
 
-    def test_damaged_samples_of_a_finished_cell_are_made_again(self, tmp_path, suite, capsys):
-        assert run(suite, tmp_path) == 0
-        before, folder = values(tmp_path / "small"), tmp_path / "small" / "samples"
-        for path in folder.glob("*.safetensors"):
+    def test_damaged_samples_of_a_finished_cell_are_made_again(self, tmp_path, suite, finished, capsys):
+        before = values(finished)
+        for path in (finished / "samples").glob("*.safetensors"):
             path.write_bytes(path.read_bytes()[:-40])
         assert run(suite, tmp_path) == 0
         assert capsys.readouterr().err.count("it is made again") == 3
-        assert values(tmp_path / "small") == before
+        assert values(finished) == before
         assert run(suite, tmp_path) == 0
         assert "made again" not in capsys.readouterr().err
 
@@ -184,13 +199,12 @@ class TestDryRun:
         assert "0.38" in printed, "hours: 19 x 4 micro-batches x 36 s / 2"
         assert not (tmp_path / "small").exists()
 
-    def test_its_estimate_is_of_the_whole_suite_and_says_so_whatever_is_finished(self, tmp_path, suite, capsys):
+    def test_its_estimate_is_of_the_whole_suite_and_says_so_whatever_is_finished(self, tmp_path, suite, ended, capsys):
         printed = []
         for _ in range(2):
-            capsys.readouterr()
             assert run(suite, tmp_path, "--dry-run", "--seconds_per_run", 36) == 0
             printed.append(capsys.readouterr().out)
-            assert run(suite, tmp_path) == 0
+            shutil.copytree(ended, tmp_path / "small", dirs_exist_ok=True)
         assert printed[0] == printed[1]
         assert "the whole suite, finished cells too, on 1 device" in printed[0]
 
@@ -240,17 +254,16 @@ class TestTable:
         assert bench(suite, tmp_path, "table") == 0
         assert "has changed since" in capsys.readouterr().err
 
-    def test_plot_draws_again(self, tmp_path, suite):
-        assert run(suite, tmp_path) == 0
-        for path in (tmp_path / "small").glob("*.png"):
+    def test_plot_draws_again(self, tmp_path, suite, finished):
+        for path in finished.glob("*.png"):
             path.unlink()
         assert bench(suite, tmp_path, "plot") == 0
-        assert {path.name for path in (tmp_path / "small").glob("*.png")} == {
+        assert {path.name for path in finished.glob("*.png")} == {
             *("fid.png", "samples-grey-3.png", "samples-grey-4.png")
         }
 
+    @pytest.mark.usefixtures("finished")
     def test_plot_draws_all_on_one_schedule_as_the_ending_says(self, tmp_path, suite, capsys):
-        assert run(suite, tmp_path) == 0
         options = ("--on_schedule", "logsnr", "--picture", tmp_path / "new" / "fid.svg")
         assert bench(suite, tmp_path, "plot", *options) == 0
         assert "All solvers on logsnr" in (tmp_path / "new" / "fid.svg").read_text()
@@ -262,8 +275,8 @@ class TestTable:
         assert "no cell ran on the schedule 'discrete'" in told
         assert "ends with .png, .pdf, .svg" in refusal(capsys, "bench", "plot", *where, "--picture", "fid.gif")
 
+    @pytest.mark.usefixtures("finished")
     def test_report_writes_one_page_beside_the_tables_or_where_it_is_told_to(self, tmp_path, suite, capsys):
-        assert run(suite, tmp_path) == 0
         for path, options in {"small/report.html": (), "new/page.html": ("--page", tmp_path / "new/page.html")}.items():
             assert bench(suite, tmp_path, "report", *options) == 0
             assert f"written: {tmp_path / path}" in capsys.readouterr().out

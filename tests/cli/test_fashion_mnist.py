@@ -24,6 +24,8 @@ from ..data.files import write_fashion_mnist
 from .command import call, refusal
 from .test_restart import assert_same_run, interrupt  # noqa: F401  # a fixture
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 CONFIGS = Path(__file__).parents[2] / "configs" / "fashion_mnist"
 TRAININGS = ("denoiser", "classifier")
 STEPS = 2

@@ -15,6 +15,8 @@ from amed_lightning.cli.training import Bar
 from .command import call, start
 from .mistakes import DATA, FIT, MODEL
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 FINE = {"solver": {"name": "heun"}, "schedule": {"name": "polynomial"}, "num_intervals": 1, "inner_levels": 7}
 EPOCHS = 2
 

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch.cli import LightningCLI
 
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.bench.suite import load_suite, plan
+from amed_lightning.cli.training import TrainingCLI
+from amed_lightning.config import InputError
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.sampler import SamplerParts, learned_path
 from amed_lightning.solvers.tabulated import Tabulated, table_of
@@ -26,7 +29,7 @@ from amed_lightning.training.least_squares import LeastSquares
 
 from ..recipes import content_of
 from ..teacher.stores import records
-from .command import call, start
+from .command import call, refusal, start
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 METHODS = ("amed-5", "plugin-6", "union", "ld3", "s4s", "dyweight", "two_stage")
@@ -305,3 +308,18 @@ class TestFit:
         monkeypatch.setattr(source_module, "TrajectoryReader", lambda *rest: (opened.append(rest[1]), real(*rest))[1])
         assert call("fit", "--config", "fit.yaml", "--data.trajectories=256") == 0
         assert [len(seeds) for seeds in opened] == [256, 64]
+
+
+def test_hyperparameters_that_a_module_saves_are_those_that_lightning_would_tell_it(tmp_path, monkeypatch, capsys):
+    def compared(cli):
+        told = []
+        for form in (TrainingCLI, LightningCLI):
+            vars(cli).pop("config_dump", None)
+            form._dump_config(cli)
+            told.append([cli.config_dump[part] for part in ("model", "data")])
+        assert told[0] == told[1]
+        raise InputError("compared")
+
+    monkeypatch.setattr(TrainingCLI, "instantiate_classes", compared)
+    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(FIT))
+    assert refusal(capsys, "fit", tmp_path / "fit.yaml") == "error: compared"

@@ -13,6 +13,8 @@ from amed_lightning.denoisers.zoo.card import ZOO
 from ..denoisers import pipelines, transformers
 from .command import call, refusal
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 SAMPLER = {
     "solver": {"name": "amed", "placer": {"fixed": 0.5}},
     "schedule": {"name": "discrete"},

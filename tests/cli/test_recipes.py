@@ -17,6 +17,8 @@ from ..recipes import content_of
 from . import shrunken
 from .command import call
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 HEUN, MIDPOINT = {"name": "heun"}, {"name": "dpm_solver_2"}
 IPNDM = {"name": "ipndm", "order": 4}
 DPMPP = {"name": "dpm_solver_pp", "order": 3}
@@ -121,7 +123,7 @@ class TestRecipes:
     def test_it_is_the_published_one(self, name):
         assert content_of(name) == EXPECTED[name]
 
-    @pytest.mark.parametrize("name", [*EXPECTED, *UNIONS])
+    @pytest.mark.parametrize("name", [*DISTINCT, *UNIONS])
     def test_the_command_reads_it_so(self, name, capsys):
         assert call("fit", name, "--print_config") == 0
         assert _beyond(content_of(name), yaml.safe_load(capsys.readouterr().out)) == []
@@ -177,7 +179,6 @@ class TestRuns:
         assert (tmp_path / "runs" / name / "predictor.json").is_file()
 
     @pytest.mark.slow
-    @pytest.mark.usefixtures("unchecked")
     @pytest.mark.parametrize("name", UNIONS)
     def test_a_table_takes_a_step_and_samples_with_the_network_runs_that_are_asked_for(
         self, name, places, tmp_path, monkeypatch

@@ -1,11 +1,13 @@
 """Fits that are told to stop, and what the next start of the same command makes of it."""
 
+import contextlib
 import json
 import os
 import random
 import re
 import shutil
 import signal
+from unittest import mock
 
 import pytest
 import safetensors.torch
@@ -22,6 +24,8 @@ from ..runtime.commands import commands, enter_job
 from .command import call, refusal, start
 from .test_fit import FIT
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 BATCHES, EPOCHS = 4, 3
 
 
@@ -29,17 +33,33 @@ def copy_of(config):
     return yaml.safe_load(yaml.safe_dump(config))
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder with the configuration of a short fit, to run in."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A short fit that nobody stopped, in ``alone``; beside it are its configuration and its trajectories."""
+    place = tmp_path_factory.mktemp("finished")
     config = copy_of(FIT)
     config["trainer"] |= {"max_epochs": EPOCHS}
     del config["trainer"]["enable_checkpointing"]
     config["model"]["init_args"]["student"]["model"] |= {"height": 4, "width": 4}
     config["data"]["init_args"] |= {"trajectories": BATCHES * 64}
-    (tmp_path / "fit.yaml").write_text(yaml.safe_dump(config))
+    (place / "fit.yaml").write_text(yaml.safe_dump(config))
+    with mock.patch.dict(os.environ), contextlib.chdir(place):
+        assert fit("alone") == 0
+    return place
+
+
+@pytest.fixture
+def folder(finished, tmp_path, monkeypatch):
+    """A folder with the configuration and its trajectories, to run in."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, tmp_path, ignore=shutil.ignore_patterns("alone"), dirs_exist_ok=True)
     return tmp_path
+
+
+@pytest.fixture
+def alone(finished):
+    """The fit that nobody stopped."""
+    return finished / "alone"
 
 
 @pytest.fixture
@@ -94,9 +114,8 @@ def assert_same_run(one, other):
 
 
 class TestExactResume:
-    def test_a_fit_that_is_stopped_again_and_again_ends_like_one_left_alone(self, folder, interrupt):
+    def test_a_fit_that_is_stopped_again_and_again_ends_like_one_left_alone(self, folder, alone, interrupt):
         """At the first batch, before an epoch's last, at its last, at the next one's first, and before the end."""
-        assert fit("alone") == 0
         numbers = (signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1)
         stops = dict(zip((1, BATCHES - 1, BATCHES, BATCHES + 1, EPOCHS * BATCHES - 1), numbers, strict=True))
         seen = interrupt(**{f"at_{batch}": number for batch, number in stops.items()})
@@ -105,7 +124,7 @@ class TestExactResume:
             assert len(seen) == batch
         assert fit("stopped") == 0
         assert seen == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
-        assert_same_run(folder / "alone", folder / "stopped")
+        assert_same_run(alone, folder / "stopped")
 
     @pytest.mark.slow
     def test_no_validation_in_the_middle_of_an_epoch_is_lost(self, folder, interrupt):
@@ -119,8 +138,7 @@ class TestExactResume:
         assert fit("stopped", *options) == 0
         assert_same_run(folder / "alone", folder / "stopped")
 
-    def test_a_run_that_was_killed_goes_on_from_its_last_save(self, folder, interrupt, monkeypatch):
-        assert fit("alone") == 0
+    def test_a_run_that_was_killed_goes_on_from_its_last_save(self, folder, alone, interrupt, monkeypatch):
         seen = interrupt()
 
         class Killed(BaseException):
@@ -135,7 +153,7 @@ class TestExactResume:
             fit("killed", "--checkpoint.every_n_batches=3")
         assert fit("killed", "--checkpoint.every_n_batches=3") == 0
         assert seen[6:8] == [(1, 2), (1, 2)]
-        assert_same_run(folder / "alone", folder / "killed")
+        assert_same_run(alone, folder / "killed")
 
     @pytest.mark.slow
     def test_an_averaged_denoiser_trained_on_drawn_images_ends_the_same(self, folder, interrupt):
@@ -334,7 +352,7 @@ class TestRunDirectory:
         assert fit("run", "--trainer.enable_checkpointing=false") == 0
         assert seen[2:] == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
 
-    def test_a_checkpoint_to_begin_with_is_the_trainers_business(self, folder, interrupt):
+    def test_a_checkpoint_to_begin_with_is_the_trainers_business(self, folder, alone, interrupt):
         """It counts once; afterwards the run has checkpoints of its own, and says so if it is to begin elsewhere."""
         seen = interrupt(at_6=signal.SIGUSR1)
         assert fit("short", "--trainer.max_epochs=1") == 0
@@ -342,20 +360,18 @@ class TestRunDirectory:
         assert fit("long", *more) == 85
         assert fit("long", *more) == 0
         assert seen == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
-        assert fit("alone") == 0
-        assert_same_run(folder / "alone", folder / "long")
+        assert_same_run(alone, folder / "long")
 
 
 class TestLength:
-    def test_a_finished_run_that_is_to_be_longer_ends_like_one_that_always_was(self, folder, interrupt, capsys):
-        assert fit("alone") == 0
+    def test_a_finished_run_that_is_to_be_longer_ends_like_one_that_always_was(self, folder, alone, interrupt, capsys):
         seen = interrupt(at_6=signal.SIGUSR1)
         assert fit("run", "--trainer.max_epochs=1") == 0
         assert fit("run") == 85
         assert not (folder / "run" / "finished").exists()
         assert fit("run") == 0
         assert seen == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
-        assert_same_run(folder / "alone", folder / "run")
+        assert_same_run(alone, folder / "run")
         capsys.readouterr()
         assert fit("run", "--trainer.max_epochs=2") == 0
         assert "this run has finished" in capsys.readouterr().out
@@ -363,10 +379,9 @@ class TestLength:
     @pytest.mark.parametrize("batches", [BATCHES + 2, 2 * BATCHES], ids=["in an epoch", "at its end"])
     @pytest.mark.parametrize("limit", ["steps", pytest.param("time", marks=pytest.mark.slow)])
     def test_a_limit_ends_no_run_and_a_higher_one_lets_it_go_on(
-        self, folder, interrupt, capsys, monkeypatch, limit, batches
+        self, folder, alone, interrupt, capsys, monkeypatch, limit, batches
     ):
         """A batch has an optimiser step per interval, and takes a second."""
-        assert fit("alone") == 0
         seen = interrupt()
         monkeypatch.setattr(Timer, "time_elapsed", lambda self, stage=None: float(len(seen)))
         for end in (batches, batches + 1):
@@ -380,7 +395,7 @@ class TestLength:
                 assert not (folder / "run" / "finished").exists()
         assert fit("run", f"--trainer.max_{limit}={1000 if limit == 'steps' else '01:00:00:00'}") == 0
         assert seen == [(epoch, batch) for epoch in range(EPOCHS) for batch in range(BATCHES)]
-        assert_same_run(folder / "alone", folder / "run")
+        assert_same_run(alone, folder / "run")
         assert (folder / "run" / "finished").exists()
 
     def test_a_learning_rate_that_follows_the_length_does_not_let_it_change(self, folder, capsys):
@@ -461,14 +476,13 @@ class TestDamage:
             last.write_bytes(content[:length])
             assert not is_whole(last)
 
-    def test_the_checkpoint_before_is_taken_and_the_run_ends_the_same(self, folder, stopped, capsys):
-        assert fit("alone") == 0
+    def test_the_checkpoint_before_is_taken_and_the_run_ends_the_same(self, alone, stopped, capsys):
         self.flip(stopped / "last.ckpt", 8000)
         assert fit("run", "--checkpoint.every_n_batches=100") == 0
         assert "run/last.ckpt: damaged; the run goes on from the checkpoint before" in capsys.readouterr().err
         assert is_whole(stopped / "last.ckpt")
         assert is_whole(stopped / "previous.ckpt")
-        assert_same_run(folder / "alone", stopped)
+        assert_same_run(alone, stopped)
 
     def test_what_a_killed_process_was_writing_is_removed_by_the_next(self, stopped):
         (stopped / ".last.ckpt.another-host.unfinished").write_bytes(b"half of a checkpoint")

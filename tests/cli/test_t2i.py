@@ -24,6 +24,8 @@ from ..recipes import content_of
 from . import shrunken
 from .command import call
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 ROOT = Path(__file__).parents[2]
 SUITE = load_suite(ROOT / "benchmarks" / "t2i.yaml")
 RECIPES = {name: content_of(f"{name}/union") for name in TRANSFORMERS}

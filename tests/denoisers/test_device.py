@@ -16,6 +16,8 @@ from ..pretended.places import CPU, DEVICE
 from . import published
 from .published import TINY_OPTIONS
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 BATCH = 3
 SIGMAS = {
     "one level": torch.tensor(1.3, dtype=torch.float64),

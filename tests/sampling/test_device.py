@@ -21,6 +21,8 @@ from ..pretended.device import PretendedDevice
 from ..pretended.places import CPU, DEVICE
 from .models import random_network
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 SEEDS, BATCH = Seeds(Stream.evaluation, 0, 6), 4
 
 
