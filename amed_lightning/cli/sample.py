@@ -20,7 +20,7 @@ from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.work import share
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, require_classes
+from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, require_classes, runs_made
 from amed_lightning.seeds import Seeds, Stream
 
 
@@ -41,7 +41,7 @@ def run(options: Namespace) -> int:
     sampler.to(fabric.device)
     _fill(samples, replace(sampler, model=interruptible(sampler.model)), options.batch_size, options.classes, fabric)
     if fabric.is_global_zero:
-        print(f"{len(seeds)} images at {sampler.nfe} network runs each: {options.output}")
+        print(f"{len(seeds)} images at {made_by['nfe']} network runs each: {options.output}")
     return 0
 
 
@@ -103,7 +103,7 @@ def _made_by(config: SamplerConfig, sampler: Sampler, classes: Sequence[int], ba
     """Return everything that an image depends on but its seed, for its file."""
     return identity(config, sampler) | {
         "arithmetic": asdict(config.arithmetic),
-        "nfe": sampler.nfe,
+        "nfe": runs_made(sampler),
         "conditions": sampler.model.conditions_digest(Stream.evaluation),
         "classes": list(classes),
         "batch_size": batch_size,
