@@ -11,7 +11,7 @@ from lightning.fabric import Fabric
 from amed_lightning.cli.parsing import seed_range
 from amed_lightning.config import InputError, Spec, options_of
 from amed_lightning.data.output import VERB, Samples
-from amed_lightning.data.picture import Record
+from amed_lightning.data.picture import Record, require_picture
 from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.denoisers.registry import DENOISERS, published_card
 from amed_lightning.runtime.micro_batches import halving
@@ -29,6 +29,7 @@ def run(options: Namespace) -> int:
     seeds, config = seed_range(options.seeds), _asked(options.sampler, options.prompt, options.guidance)
     sampler = build_sampler(config)
     require_classes(options.classes, sampler.model.num_classes)
+    require_picture(sampler.model.image_shape)
     fabric = launch(options.accelerator)
     made_by = _made_by(config, sampler, options.classes, options.batch_size)
     source = provenance(fabric.device, fabric.world_size) | {"model": config.model["name"], "schedule": config.schedule}
