@@ -130,6 +130,16 @@ class TestShipped:
 
 
 class TestConfiguration:
+    def test_a_model_has_one_precision(self):
+        model, plain = al.load_model("digits"), {"solver": "euler", "schedule": "logsnr", "nfe": 1}
+        single = al.load_sampler(plain, model)
+        double = al.load_sampler(plain | {"arithmetic": {"precision": "float64"}}, model)
+        assert al.sample(double, range(2)).dtype == torch.float64
+        with pytest.raises(
+            al.InputError, match=r"float64 now, .*, and not torch.float32: load the model once for each"
+        ):
+            al.sample(single, range(2))
+
     def test_labels_may_be_a_tensor(self):
         sampler = al.load_sampler({"model": "digits_conditional", "solver": "euler", "schedule": "logsnr", "nfe": 2})
         images = al.sample(sampler, range(3), classes=torch.tensor([4, 2]))
