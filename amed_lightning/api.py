@@ -5,10 +5,12 @@ Parts are named as in YAML, ``{"name": "ipndm", "order": 3}``, and a word alone 
 
 import json
 from collections.abc import Mapping, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 
 from amed_lightning.config import InputError, Spec
 from amed_lightning.denoisers.own import discrete_model, flow_model
@@ -21,7 +23,7 @@ from amed_lightning.runtime.shipped import samplers
 from amed_lightning.runtime.signals import listening
 from amed_lightning.sampling.images import generate
 from amed_lightning.sampling.sampler import Sampler, build_sampler, config_of, learned_sampler, require_classes
-from amed_lightning.seeds import Seeds, Stream
+from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 from amed_lightning.tensors import Images
@@ -97,7 +99,7 @@ def sample(
     seeds: range = range(64),
     *,
     model: DiffusionModel | None = None,
-    classes: Sequence[int] = (),
+    classes: Sequence[int] | Tensor = (),
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> Images:
@@ -105,7 +107,7 @@ def sample(
 
     Args:
         source: see :func:`load_sampler`.
-        seeds: of the images, one after the other.
+        seeds: of the images, one after the other, none below 0.
         model: the sampler's, in the place of the one that the source names.
         classes: labels that the seeds take in turn, instead of each its own.
         batch_size: images per network run, halved where memory runs out; another one may change their last digits.
@@ -115,13 +117,16 @@ def sample(
         The images in the seeds' order, in [-1, 1], on the CPU.
 
     Raises:
-        InputError: what the source says is unknown, missing or does not fit together, seeds that are not in a row, or
-            labels that the model does not have.
+        InputError: what the source says is unknown, missing or does not fit together, seeds that are not in a row or
+            not there, a batch of no images, or labels that the model does not have.
         FloatingPointError: an image is not finite.
     """
     sampler, device = load_sampler(source, model), torch.device(device)
-    if seeds.step != 1 or not seeds:
-        raise InputError(f"{seeds}: seeds are one after the other, like range(16)")
+    if not isinstance(seeds, range) or seeds.step != 1 or not 0 <= seeds.start < seeds.stop <= SEEDS_PER_STREAM:
+        raise InputError(f"seeds {seeds}: they are one after the other, none below 0, like range(16)")
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; it must be above 0")
+    classes = [index(label) for label in classes]
     require_classes(classes, sampler.model.num_classes)
     drawn = Seeds(Stream.evaluation, seeds.start, seeds.stop)
 
@@ -146,14 +151,13 @@ def distill(recipe: str | Path, options: Mapping[str, Any] | None = None) -> Pat
     Raises:
         InputError: the recipe or an option is wrong, or the run's directory is another run's.
     """
-    from amed_lightning.cli.options import configurations
+    from amed_lightning.cli.options import CONFIG, parsed
     from amed_lightning.cli.training import TrainingCLI  # brings Lightning
     from amed_lightning.training.exporting import Exporting
 
-    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (options or {}).items()}
+    told = [f"--{name}={_written(value)}" for name, value in (options or {}).items()]
     with listening():
-        words = [*configurations(str(recipe)), *(f"--{name}={told[name]}" for name in told)]
-        cli = TrainingCLI(["fit", *words], run=True)
+        cli = TrainingCLI(["fit", *parsed("fit", [CONFIG, str(recipe), *told]).arguments], run=True)
     if not isinstance(cli.model, Exporting):
         raise InputError(f"{recipe}: a {type(cli.model).__name__} leaves no file of what it has learned")
     return cli.model.result_in(Path(cli.trainer.default_root_dir))
@@ -161,6 +165,10 @@ def distill(recipe: str | Path, options: Mapping[str, Any] | None = None) -> Pat
 
 def _part(told: Any) -> Any:
     return {"name": told} if isinstance(told, str) else told
+
+
+def _written(value: Any) -> str:
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
 def _file(source: str | Path) -> Path:

@@ -49,6 +49,13 @@ class InputError(ValueError):
     """Something the user wrote or named is wrong; the message names it and the cure. Commands exit with 2."""
 
 
+def input_error_of(error: BaseException | None) -> InputError | None:
+    """Find the input error that another was raised from, if any; jsonargparse wraps what a constructor raises."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error
+
+
 def canonical_json(value: object) -> str:
     """Serialise ``value`` so that equal values give equal text.
 

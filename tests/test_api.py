@@ -103,6 +103,11 @@ class TestLearned:
         assert al.load_sampler(path).denoise_to_zero
         torch.testing.assert_close(al.sample(path, range(6)), expected(parts.config), rtol=1e-4, atol=1e-4)
 
+    def test_options_of_a_fit_may_be_names_and_paths(self, tmp_path):
+        options = {"model.student.solver": "nothing", "trainer.default_root_dir": tmp_path}
+        with pytest.raises(al.InputError, match="unknown solver 'nothing'"):
+            al.distill("digits/amed-5", options)
+
 
 class TestShipped:
     def test_each_is_small_knows_its_sampler_and_is_for_a_shipped_model(self):
@@ -125,6 +130,21 @@ class TestShipped:
 
 
 class TestConfiguration:
+    def test_a_model_has_one_precision(self):
+        model, plain = al.load_model("digits"), {"solver": "euler", "schedule": "logsnr", "nfe": 1}
+        single = al.load_sampler(plain, model)
+        double = al.load_sampler(plain | {"arithmetic": {"precision": "float64"}}, model)
+        assert al.sample(double, range(2)).dtype == torch.float64
+        with pytest.raises(
+            al.InputError, match=r"float64 now, .*, and not torch.float32: load the model once for each"
+        ):
+            al.sample(single, range(2))
+
+    def test_labels_may_be_a_tensor(self):
+        sampler = al.load_sampler({"model": "digits_conditional", "solver": "euler", "schedule": "logsnr", "nfe": 2})
+        images = al.sample(sampler, range(3), classes=torch.tensor([4, 2]))
+        assert images.equal(al.sample(sampler, range(3), classes=[4, 2]))
+
     def test_words_are_names(self):
         sampler = al.load_sampler({"model": "digits", "solver": "ipndm", "schedule": "logsnr", "nfe": 4})
         plain = SamplerConfig({"name": "digits"}, {"name": "ipndm"}, {"name": "logsnr"}, 4)
@@ -132,9 +152,12 @@ class TestConfiguration:
 
     def test_seeds_and_labels_are_looked_at_first(self):
         sampler = al.load_sampler({"model": "digits", "solver": "euler", "schedule": "logsnr", "nfe": 1})
-        for seeds in (range(0, 6, 2), range(0)):
+        for seeds in (range(0, 6, 2), range(0), range(-1, 3), range(2**29 + 1)):
             with pytest.raises(al.InputError, match="one after the other"):
                 al.sample(sampler, seeds)
+        for size in (0, -1):
+            with pytest.raises(al.InputError, match=r"batch_size is -?[0-9]; it must be above 0"):
+                al.sample(sampler, range(2), batch_size=size)
         with pytest.raises(al.InputError, match="takes no labels"):
             al.sample(sampler, range(2), classes=[3])
         with pytest.raises(al.InputError, match="a sampler has its model"):

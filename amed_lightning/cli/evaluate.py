@@ -23,7 +23,7 @@ from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, build_sampler, repeated_prompts
+from amed_lightning.sampling.sampler import Sampler, build_sampler, repeated_prompts, runs_made
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import Bytes, Images
 
@@ -150,7 +150,7 @@ def _samples(options: Any, device: torch.device) -> _ScoredImages:
     batches = partial(_sampled, samplers, drawn, device)
     notes = repeated_prompts(samplers[0].model, drawn)
     prompts = samplers[0].model.texts_of(drawn)
-    return _ScoredImages(len(seeds), samplers[0].nfe, protocol, shapes, notes, prompts, batches)
+    return _ScoredImages(len(seeds), runs_made(samplers[0]), protocol, shapes, notes, prompts, batches)
 
 
 def _sampled(

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from amed_lightning import __version__
 from amed_lightning.cli.options import parsed
-from amed_lightning.config import InputError
+from amed_lightning.config import InputError, input_error_of
 from amed_lightning.runtime.allocator import keep_large_blocks
 from amed_lightning.runtime.exit_codes import ExitCode
 from amed_lightning.runtime.network import keep_offline
@@ -127,7 +127,7 @@ def _printed(text: str) -> ExitCode:
 
 def _ending(command: list[str], error: Exception) -> ExitCode:
     """Say in one line what has ended the command, and return its exit code; an error of the program is raised again."""
-    if bad_input := _bad_input(error):
+    if bad_input := input_error_of(error):
         _say(f"error: {bad_input}")
         return ExitCode.bad_input
     if isinstance(error, FloatingPointError):
@@ -232,10 +232,3 @@ def _threads(told: str) -> str:
     if not first.isdecimal() or int(first) < 1:
         raise InputError(f"OMP_NUM_THREADS is {told!r}; set it to a number of threads, or not at all")
     return first
-
-
-def _bad_input(error: BaseException | None) -> InputError | None:
-    """Find the input error that another was raised from; jsonargparse wraps what a constructor raises."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__
-    return error

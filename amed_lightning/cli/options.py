@@ -69,8 +69,8 @@ def parsed(verb: str, arguments: Sequence[str]) -> Namespace:
     parser = PARSERS[command](command)
     if {"-h", "--help"} & {*rest}:
         parser.parse_args(["--help"])
-    located = _located(command, _spelled_out(command, rest))
-    rest = _with_environment(command, located, None if verb in TRAINING else parser)
+    files, told = _located(command, rest)
+    rest = [*files, *_of_environment(command, None if verb in TRAINING else parser), *told]
     if verb in TRAINING:
         return dict_to_namespace({"verb": verb, "arguments": ["--help"] if ALL in rest else _glanced_at(rest)})
     options = parser.instantiate(parser.parse_args(rest))
@@ -96,42 +96,48 @@ def _action(verb: str, arguments: Sequence[str]) -> tuple[str, list[str]]:
     return actions[0], [*arguments]
 
 
-def _spelled_out(command: str, arguments: Sequence[str]) -> list[str]:
-    """Put the sampler of a learned file, or of a shipped one's name, in its place where ``sample`` begins with it.
+def _learned_options(name: str) -> list[str]:
+    """Return the options that a learned file, or the name of a shipped one, stands for; none where it is neither.
 
     Raises:
         InputError: no such file, or one that describes no sampler of the package's parts.
     """
-    first, *rest = [*arguments] or [""]
-    learned = Path(first) if first.endswith(".json") else samplers().get(first)
-    if command != "sample" or learned is None:
-        return [*arguments]
+    learned = Path(name) if name.endswith(".json") else samplers().get(name)
+    if learned is None:
+        return []
     from amed_lightning.sampling.sampler import learned_config  # brings torch, which sampling needs anyway
 
-    told = asdict(learned_config(learned))
-    return [*(f"--sampler.{key}={json.dumps(value)}" for key, value in told.items()), *rest]
+    return [f"--sampler.{key}={json.dumps(value)}" for key, value in asdict(learned_config(learned)).items()]
 
 
-def _located(command: str, arguments: Sequence[str]) -> list[str]:
-    """Put the paths of configurations in the place of their names, and their option before the first.
+def _located(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part what files say, in their order, from the options that are told, which are stronger wherever they stand.
+
+    Returns:
+        The options that names of configurations or of a learned file stand for; all others.
 
     Raises:
-        InputError: there is none of that name, or none is named where one is needed.
+        InputError: there is no file of that name, or none is named where one is needed.
     """
     if command not in CONFIG_OF:
-        return [*arguments]
-    located: list[str] = []
-    words = iter([CONFIG, *arguments] if arguments and not arguments[0].startswith("-") else arguments)
-    for word in words:
+        return [], [*arguments]
+    files: list[str] = []
+    told: list[str] = []
+    words = [*arguments]
+    if words and not words[0].startswith("-"):
+        files = _learned_options(words[0]) if command == "sample" else []
+        words = words[1:] if files else [CONFIG, *words]
+    rest = iter(words)
+    for word in rest:
         option, is_assigned, value = word.partition("=")
         if option in (CONFIG, SHORT):
-            located += configurations(value if is_assigned else next(words, ""), command)
+            files += configurations(value if is_assigned else next(rest, ""), command)
         else:
-            located.append(word)
-    if command.startswith((*TRAINING, "bench")) and not {*located} & {CONFIG, "--model", ALL}:
+            told.append(word)
+    if command.startswith((*TRAINING, "bench")) and not {*files, *told} & {CONFIG, "--model", ALL}:
         example = _EXAMPLES.get(command, _EXAMPLES[CONFIG_OF[command]])
         raise InputError(f"{command}: name a YAML file, like `amed-lightning {command} {example}`")
-    return located
+    return files, told
 
 
 def configurations(name: str, command: str = "fit") -> list[str]:
@@ -150,8 +156,8 @@ def configurations(name: str, command: str = "fit") -> list[str]:
     return [word for part in parts or [f"{CONFIG}={found(name, CONFIG_OF[command])}"] for word in part.split("=", 1)]
 
 
-def _with_environment(command: str, arguments: Sequence[str], parser: Parser | None) -> list[str]:
-    """Put what the environment says behind the configurations and before all else.
+def _of_environment(command: str, parser: Parser | None) -> list[str]:
+    """Return the options that the environment tells.
 
     Raises:
         InputError: a variable of this command that is none of its options.
@@ -164,8 +170,7 @@ def _with_environment(command: str, arguments: Sequence[str], parser: Parser | N
             raise InputError(f"{name}: no option of {command}: use one of {', '.join(known)}{meant(name, known)}")
         key = name.removeprefix(prefix).lower().replace("__", ".") if known is None else known[name]
         told.append(f"--{key}={os.environ[name]}")
-    behind = max((index + 2 for index, argument in enumerate(arguments) if argument == CONFIG), default=0)
-    return [*arguments[:behind], *told, *arguments[behind:]]
+    return told
 
 
 def _glanced_at(arguments: list[str]) -> list[str]:

@@ -91,19 +91,36 @@ def variable(command: str, key: str) -> str:
 
 
 def parts_spelled_out(arguments: Sequence[str]) -> list[str]:
-    """Put a part in the place of its name where an option takes one.
+    """Put a part in the place of its name where an option takes one; another name has none of the last one's options.
 
     >>> parts_spelled_out(["--sampler.model", "digits", "--detector=digits"])
     ['--sampler.model', '{name: digits}', '--detector={name: digits}']
+    >>> parts_spelled_out(["--schedule.rho", "5", "--schedule.name", "polynomial"])
+    ['--schedule={name: polynomial}', '--schedule.rho', '5']
     """
     done: list[str] = []
-    for argument in arguments:
+    for argument in _names_first(arguments):
         option, is_assigned, value = argument.partition("=")
         if is_assigned and _takes_part(option) and NAME.fullmatch(value):
             argument = f"{option}={{name: {value}}}"
         elif done and _takes_part(done[-1]) and NAME.fullmatch(argument):
             argument = f"{{name: {argument}}}"
         done.append(argument)
+    return done
+
+
+def _names_first(arguments: Sequence[str]) -> list[str]:
+    """Put the name of a part, told as an option of its own, before its options: it begins the part anew."""
+    done: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        option, is_assigned, value = word.partition("=")
+        part = option.removesuffix(".name")
+        if part == option or not _takes_part(part) or not (name := value if is_assigned else next(words, "")):
+            done.append(word)
+            continue
+        place = next((index for index, told in enumerate(done) if told.startswith(f"{part}.")), len(done))
+        done.insert(place, f"{part}={{name: {name}}}")
     return done
 
 

@@ -11,7 +11,7 @@ from lightning.fabric import Fabric
 from amed_lightning.cli.parsing import seed_range
 from amed_lightning.config import InputError, Spec, options_of
 from amed_lightning.data.output import VERB, Samples
-from amed_lightning.data.picture import Record
+from amed_lightning.data.picture import Record, require_picture
 from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.denoisers.registry import DENOISERS, published_card
 from amed_lightning.runtime.micro_batches import halving
@@ -20,7 +20,7 @@ from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.work import share
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, require_classes
+from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, require_classes, runs_made
 from amed_lightning.seeds import Seeds, Stream
 
 
@@ -29,6 +29,7 @@ def run(options: Namespace) -> int:
     seeds, config = seed_range(options.seeds), _asked(options.sampler, options.prompt, options.guidance)
     sampler = build_sampler(config)
     require_classes(options.classes, sampler.model.num_classes)
+    require_picture(sampler.model.image_shape)
     fabric = launch(options.accelerator)
     made_by = _made_by(config, sampler, options.classes, options.batch_size)
     source = provenance(fabric.device, fabric.world_size) | {"model": config.model["name"], "schedule": config.schedule}
@@ -41,7 +42,7 @@ def run(options: Namespace) -> int:
     sampler.to(fabric.device)
     _fill(samples, replace(sampler, model=interruptible(sampler.model)), options.batch_size, options.classes, fabric)
     if fabric.is_global_zero:
-        print(f"{len(seeds)} images at {sampler.nfe} network runs each: {options.output}")
+        print(f"{len(seeds)} images at {made_by['nfe']} network runs each: {options.output}")
     return 0
 
 
@@ -103,7 +104,7 @@ def _made_by(config: SamplerConfig, sampler: Sampler, classes: Sequence[int], ba
     """Return everything that an image depends on but its seed, for its file."""
     return identity(config, sampler) | {
         "arithmetic": asdict(config.arithmetic),
-        "nfe": sampler.nfe,
+        "nfe": runs_made(sampler),
         "conditions": sampler.model.conditions_digest(Stream.evaluation),
         "classes": list(classes),
         "batch_size": batch_size,

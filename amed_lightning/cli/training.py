@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from amed_lightning.amed.files import learned_digest
 from amed_lightning.cli.parsing import OneLineErrors
 from amed_lightning.cli.quiet import quieten_lightning
-from amed_lightning.config import InputError, at_home, write_atomically
+from amed_lightning.config import InputError, at_home, input_error_of, write_atomically
 from amed_lightning.runtime.processes import accelerator_for, compute_alike
 from amed_lightning.runtime.progress import progress_lines
 from amed_lightning.runtime.provenance import provenance, write_run_record
@@ -287,16 +287,17 @@ def _began(folder: Path) -> list[str]:
 
 @contextmanager
 def _lightning_refusals() -> Iterator[None]:
-    """Say in one line what Lightning refuses.
+    """Say in one line what Lightning refuses, or what it was that jsonargparse has wrapped.
 
     Raises:
-        InputError: it is an option of the Trainer, be it that Lightning says so by this or by its place.
+        InputError: what a part has refused; or an option of the Trainer, be it that Lightning says so by this or by its
+            place.
     """
     try:
         yield
-    except InputError:
-        raise
     except (MisconfigurationException, ValueError) as error:
+        if (bad_input := input_error_of(error)) is not None:
+            raise bad_input from bad_input.__cause__
         if refusal := _refusal(error):
             raise _one_line(refusal) from error
         raise

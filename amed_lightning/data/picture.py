@@ -61,6 +61,21 @@ class Record:
     provenance: dict[str, Any]
 
 
+def is_picture(shape: tuple[int, ...]) -> bool:
+    """Whether an image of (channels, height, width) is grey or RGB, and not the latent of a model without a decoder."""
+    return shape[0] in (1, 3)
+
+
+def require_picture(shape: tuple[int, ...]) -> None:
+    """Refuse what would be written with transparency, or not at all, and what no detector knows.
+
+    Raises:
+        InputError: neither grey nor RGB.
+    """
+    if not is_picture(shape):
+        raise InputError(f"images of shape {shape} are neither grey nor RGB: a model of latents needs its decoder")
+
+
 def write_image(path: Path, image: Pixels, record: Record | None = None) -> None:
     """Write one image of one (grey) or three channels as PNG, whole or not at all.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from amed_lightning.config import InputError
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.around import Wrapper
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
@@ -49,10 +50,24 @@ class Computing(Wrapper):
             denoiser = Autocast(denoiser, getattr(torch, arithmetic.precision))
         self.denoiser = denoiser
         self.answer: Callable[..., Denoised] = torch.compile(denoiser) if arithmetic.compile else denoiser
+        self.converted = self._precision
         self.eval()
 
+    @property
+    def _precision(self) -> torch.dtype | None:
+        return next((weights.dtype for weights in self.parameters()), None)
+
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
-        """Denoise."""
+        """Denoise.
+
+        Raises:
+            InputError: the weights have been converted for another sampler since.
+        """
+        if self._precision != self.converted:
+            raise InputError(
+                f"this model's weights are {self._precision} now, which another sampler of it computes in, and not "
+                f"{self.converted}: load the model once for each precision"
+            )
         with tensor_float_32(self.arithmetic.tf32):
             return self.answer(x.contiguous(memory_format=self.memory_format), sigma, condition)
 

@@ -18,20 +18,22 @@ model. The denoiser may know the class too, as ADM does. The classifier is anoth
 one of the denoiser's.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from amed_lightning.config import digest
-from amed_lightning.denoisers.around import Wrapper
+from amed_lightning.denoisers.around import Around, Wrapper
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
+from amed_lightning.noise.schedules import ROUNDING, NoiseRange
 from amed_lightning.tensors import Images, Level
 
 LogProbability: TypeAlias = Callable[[Images, Level, Condition], Float[Tensor, "batch"]]
@@ -60,6 +62,11 @@ class Manner:
         if not 0 <= self.rescale <= 1:
             raise ValueError(f"rescale {self.rescale}: it lies between 0 and 1")
 
+    def inside(self, sigma: Level) -> Bool[Tensor, "..."]:
+        """Tell the levels at which there is guidance."""
+        low, high = self.interval or (0.0, math.inf)
+        return (sigma > low) & (sigma <= high)
+
 
 PLAIN = Manner()
 
@@ -87,9 +94,19 @@ class Extrapolated(Wrapper, ABC):
         super().__init__(denoiser)
         self.scale, self.manner = scale, manner
 
+    @property
+    @abstractmethod
+    def asked(self) -> tuple[Denoiser, Denoiser]:
+        """The denoisers that answer strongly and weakly."""
+
+    @property
+    def cost(self) -> int:
+        """Network runs of both."""
+        return sum(each.cost for each in self.asked)
+
     @abstractmethod
     def both(self, x: Images, sigma: Level, condition: Condition | None) -> tuple[Denoised, Images]:
-        """Return the strong answer, and the weak one's image."""
+        """Return the strong answer, with the network runs of both, and the weak one's image."""
 
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Denoise.
@@ -99,10 +116,10 @@ class Extrapolated(Wrapper, ABC):
         """
         if self.manner.interval is None:
             return self._extrapolated(*self.both(x, sigma, condition))
-        low, high = self.manner.interval
-        inside = (sigma > low) & (sigma <= high)
+        inside = self.manner.inside(sigma)
         if not bool(inside.any()):
-            return replace(self.denoiser(x, sigma, condition), cost=self.denoiser.cost)
+            answer = self.denoiser(x, sigma, condition)
+            return replace(answer, cost=answer.runs(self.denoiser))
         strong, weak = self.both(x, sigma, condition)
         answer = self._extrapolated(strong, weak)
         return replace(answer, image=torch.where(inside, answer.image, strong.image))
@@ -112,35 +129,48 @@ class Extrapolated(Wrapper, ABC):
         if self.manner.rescale:
             ratio = _deviation(strong.image) / _deviation(image)
             image = image * (self.manner.rescale * ratio + (1 - self.manner.rescale))
-        return replace(strong, image=image, cost=None)
+        return replace(strong, image=image)
 
 
-def guidance_of(denoiser: object) -> Extrapolated | None:
-    """Return the guidance among a denoiser's layers, the outermost if there are several."""
-    while denoiser is not None and not isinstance(denoiser, Extrapolated):
-        denoiser = getattr(denoiser, "denoiser", None)
-    return denoiser
+def _guidances(denoiser: object) -> Iterator[Extrapolated]:
+    """Yield the guidance among a denoiser's layers, and among those of a weaker model."""
+    if isinstance(denoiser, Extrapolated):
+        yield denoiser
+        for asked in denoiser.asked:
+            yield from _guidances(asked)
+    elif denoiser is not None:
+        yield from _guidances(getattr(denoiser, "denoiser", None))
 
 
-class Counted:
+def is_guided_in_part(denoiser: Denoiser) -> bool:
+    """Whether a denoiser takes fewer network runs at some levels, outside an interval."""
+    return any(guidance.manner.interval is not None for guidance in _guidances(denoiser))
+
+
+@dataclass(frozen=True)
+class Counted(Around):
     """Stands where a denoiser would be whose runs are to be counted, and not made.
 
-    Args:
-        denoiser: another, guided in an interval of levels or not.
+    Attributes:
+        denoiser: the one.
         feature_size: length of its features.
     """
 
-    def __init__(self, denoiser: Denoiser, feature_size: int) -> None:
-        self.cost, self.feature_size = denoiser.cost, feature_size
-        guidance = guidance_of(denoiser)
-        self.interval = None if guidance is None else guidance.manner.interval
-        self.saved = 0 if guidance is None else guidance.cost - guidance.denoiser.cost
+    denoiser: Denoiser
+    feature_size: int
 
     def __call__(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
         """Answer with nothing, at the cost of the level."""
-        low, high = self.interval or (0.0, float("inf"))
-        inside = bool(((sigma > low) & (sigma <= high)).any())
-        return Denoised(x * 0, x.new_zeros(len(x), self.feature_size), self.cost - (not inside) * self.saved)
+        return Denoised(x * 0, x.new_zeros(len(x), self.feature_size), _runs_at(self.denoiser, sigma))
+
+
+def _runs_at(denoiser: Denoiser, sigma: Level) -> int:
+    """Return the network runs that an answer takes at some levels."""
+    guidance = next(_guidances(denoiser), None)
+    if guidance is None:
+        return denoiser.cost
+    asked = guidance.asked if bool(guidance.manner.inside(sigma).any()) else [guidance.denoiser]
+    return sum(_runs_at(each, sigma) for each in asked)
 
 
 def _deviation(images: Images) -> Level:
@@ -157,9 +187,9 @@ class ClassifierFreeGuidance(Extrapolated):
     """
 
     @property
-    def cost(self) -> int:
-        """Network runs with a class and without."""
-        return 2 * self.denoiser.cost
+    def asked(self) -> tuple[Denoiser, Denoiser]:
+        """The denoiser with a class, and without."""
+        return self.denoiser, self.denoiser
 
     def both(self, x: Images, sigma: Level, condition: Condition | None) -> tuple[Denoised, Images]:
         """Return the answer with a class, and the image without one.
@@ -173,7 +203,7 @@ class ClassifierFreeGuidance(Extrapolated):
         levels = torch.cat([sigma, sigma]) if sigma.ndim else sigma
         answer = self.denoiser(torch.cat([x, x]), levels, both)
         guided, unguided = answer.image.chunk(2)
-        return Denoised(guided, answer.features.chunk(2)[0]), unguided
+        return Denoised(guided, answer.features.chunk(2)[0], 2 * answer.runs(self.denoiser)), unguided
 
 
 class AutoGuidance(Extrapolated):
@@ -191,13 +221,14 @@ class AutoGuidance(Extrapolated):
         self.weak = weak
 
     @property
-    def cost(self) -> int:
-        """Network runs of both models."""
-        return self.denoiser.cost + self.weak.cost
+    def asked(self) -> tuple[Denoiser, Denoiser]:
+        """Both models."""
+        return self.denoiser, self.weak
 
     def both(self, x: Images, sigma: Level, condition: Condition | None) -> tuple[Denoised, Images]:
         """Return both models' answers."""
-        return self.denoiser(x, sigma, condition), self.weak(x, sigma, condition).image
+        strong, weak = (each(x, sigma, condition) for each in self.asked)
+        return replace(strong, cost=strong.runs(self.denoiser) + weak.runs(self.weak)), weak.image
 
 
 def classifier_free(model: DiffusionModel, scale: float, manner: Manner = PLAIN, negative: str = "") -> DiffusionModel:
@@ -214,11 +245,8 @@ def classifier_free(model: DiffusionModel, scale: float, manner: Manner = PLAIN,
     """
     if not model.is_conditional:
         raise ValueError("guidance needs a class-conditional model, and this one has no classes")
-    return _guided(
-        model,
-        ClassifierFreeGuidance(model.denoiser, scale, manner),
-        ["classifier-free guidance", scale, *([negative] if negative else [])],
-    )
+    how = ["classifier-free guidance", scale, *([negative] if negative else [])]
+    return _guided(model, lambda denoiser: ClassifierFreeGuidance(denoiser, scale, manner), manner, how)
 
 
 def auto_guided(model: DiffusionModel, weak: DiffusionModel, scale: float, manner: Manner = PLAIN) -> DiffusionModel:
@@ -231,7 +259,8 @@ def auto_guided(model: DiffusionModel, weak: DiffusionModel, scale: float, manne
         manner: where, and rescaled or not.
 
     Raises:
-        ValueError: the two make different samples, or know different classes or prompts.
+        ValueError: the two make different samples, or know different classes or prompts, or the weak one would be asked
+            at levels at which it was not trained.
     """
     for name, mine, other in (
         ("makes samples of shape", model.shape, weak.shape),
@@ -242,15 +271,34 @@ def auto_guided(model: DiffusionModel, weak: DiffusionModel, scale: float, manne
             raise ValueError(f"the model {name} {mine}, and the weak one {other}; take a weaker model of the same kind")
     if model.prompts is not None and weak.prompts is not None and model.prompts.texts != weak.prompts.texts:
         raise ValueError("the model and the weak one have different prompts; give both the same")
-    return _guided(
-        model, AutoGuidance(model.denoiser, weak.denoiser, scale, manner), ["autoguidance", weak.digest, scale]
-    )
+    _require_levels(model.noise_range, weak.noise_range, manner)
+    how = ["autoguidance", weak.digest, scale]
+    return _guided(model, lambda denoiser: AutoGuidance(denoiser, weak.denoiser, scale, manner), manner, how)
 
 
-def _guided(model: DiffusionModel, denoiser: Extrapolated, how: list[object]) -> DiffusionModel:
-    """Replace a model's denoiser; how it is guided belongs to its digest."""
-    manner = [] if denoiser.manner == PLAIN else [denoiser.manner]
-    return replace(model, denoiser=denoiser, digest=digest([model.digest, *how, *manner]))
+def _require_levels(asked: NoiseRange, trained: NoiseRange, manner: Manner) -> None:
+    """Refuse a weak model that would be asked at levels that it does not know.
+
+    Raises:
+        ValueError: naming an interval without them.
+    """
+    low, high = manner.interval or (0.0, math.inf)
+    low, high = max(low, asked.sigma_min), min(high, asked.sigma_max)
+    if low < high and (high > trained.sigma_max * (1 + ROUNDING) or low < trained.sigma_min * (1 - ROUNDING)):
+        known = f"{trained.sigma_min:.5g} to {trained.sigma_max:.5g}"
+        raise ValueError(
+            f"the weak model was trained at levels {known}, and would be asked at {low:.5g} to {high:.5g}: let "
+            "`interval` lie inside"
+        )
+
+
+def _guided(
+    model: DiffusionModel, around: Callable[[Denoiser], Extrapolated], manner: Manner, how: list[object]
+) -> DiffusionModel:
+    """Guide a model's denoisers; how belongs to its digest, and whether the last evaluation is another denoiser's."""
+    last = None if model.last_denoiser is None else around(model.last_denoiser)
+    how = how + ([] if manner == PLAIN else [manner]) + ([] if last is None else ["the last evaluation, too"])
+    return replace(model, denoiser=around(model.denoiser), last_denoiser=last, digest=digest([model.digest, *how]))
 
 
 class ClassifierGuidance(Wrapper):

@@ -46,6 +46,8 @@ def sample(
     for run, level in enumerate(levels):
         x = _state(numbers, run, noise, images) / scales[run]
         image = model(x, x.new_full((len(x),), level), **(extra_args or {}))
+        if (clip := numbers["clip"]) is not None:
+            image = image.clamp(-clip, clip).where(image.isfinite(), torch.nan)
         images.append(image)
         if callback is not None:
             callback({"x": x, "i": run, "sigma": level, "sigma_hat": level, "denoised": image})

@@ -31,7 +31,7 @@ def comfyui_numbers(sampler: Sampler) -> dict[str, Any]:
     scales = [1 + level if isinstance(inner.denoiser.preconditioning, FlowMatching) else 1.0 for level in told]
     levels = [level / scale if scale > 1 else level for level, scale in zip(told, scales, strict=True)]
     numbers = {"levels": levels, "scales": scales, "told": told}
-    return numbers | {"noise": table.noise.tolist(), "answers": table.answers.tolist()}
+    return numbers | {"noise": table.noise.tolist(), "answers": table.answers.tolist(), "clip": inner.clip}
 
 
 def for_comfyui(sampler: Sampler) -> dict[str, bytes]:

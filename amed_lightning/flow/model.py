@@ -36,6 +36,10 @@ class Denoised:
     features: Features
     cost: int | None = None
 
+    def runs(self, asked: "Denoiser") -> int:
+        """Return the network runs that the answer took of the denoiser that was asked."""
+        return asked.cost if self.cost is None else self.cost
+
 
 @runtime_checkable
 class Denoiser(Protocol):

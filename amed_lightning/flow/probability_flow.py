@@ -59,8 +59,8 @@ class ProbabilityFlow:
     def __call__(self, x: Images, sigma: Level) -> Evaluation:
         """Evaluate the flow at ``x`` and level ``sigma``."""
         denoised = self.denoiser(x, sigma * self.time_scale, self.condition)
-        cost = self.denoiser.cost if denoised.cost is None else denoised.cost
-        return Evaluation(sigma, denoised.image, (x - denoised.image) / sigma, denoised.features, cost)
+        runs = denoised.runs(self.denoiser)
+        return Evaluation(sigma, denoised.image, (x - denoised.image) / sigma, denoised.features, runs)
 
     def scaled(self, time_scale: Level | float) -> "ProbabilityFlow":
         """Return this flow with another time scale."""

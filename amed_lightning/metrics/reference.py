@@ -9,6 +9,7 @@ import torch
 
 from amed_lightning.config import InputError, Spec, build, digest, registered
 from amed_lightning.data.images import ImageSet
+from amed_lightning.data.picture import require_picture
 from amed_lightning.data.registry import DATASETS
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.detector import Detector
@@ -119,12 +120,14 @@ class Evaluator:
         """Refuse images of another shape than the real ones, or than a detector takes.
 
         Raises:
-            InputError: naming both.
+            InputError: naming both; or they are neither grey nor RGB.
         """
         known = [self.reference.shape or self.detector.image_shape]
         known += [measure.detector.image_shape for measure in self.measures.values()]
         for other in known:
-            if other not in (None, shape):
+            if other is None:
+                require_picture(shape)
+            elif other != shape:
                 raise InputError(f"images of shape {shape} cannot be scored against {other}")
 
     def require_given(self, prompts: bool, pairs: bool) -> None:

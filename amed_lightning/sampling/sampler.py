@@ -17,7 +17,7 @@ from amed_lightning.amed.files import LEARNED, intervals_of, learned_digest, loa
 from amed_lightning.config import InputError, Spec, build, canonical_json, checked, complete, registered
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
-from amed_lightning.denoisers.guidance import Counted, guidance_of
+from amed_lightning.denoisers.guidance import Counted, is_guided_in_part
 from amed_lightning.denoisers.registry import DENOISERS, load
 from amed_lightning.denoisers.zoo.card import named
 from amed_lightning.flow.model import Condition, DiffusionModel
@@ -172,21 +172,28 @@ def repeated_prompts(model: DiffusionModel, seeds: Seeds) -> list[str]:
     return [f"{len(seeds)} images of {distinct} prompts, which repeat: their scores are not those of as many prompts"]
 
 
+def runs_made(sampler: Sampler) -> int:
+    """Return the network runs of a sample, which are fewer than planned where its model is guided in some levels alone.
+
+    What was learned may ask at other levels for every sample, and is not looked at: those that are planned.
+    """
+    model = sampler.model
+    if isinstance(sampler.placer, torch.nn.Module) or not is_guided_in_part(model.denoiser):
+        return sampler.nfe
+    counted, last = (
+        Counted(each, model.feature_size) for each in (model.denoiser, model.last_denoiser or model.denoiser)
+    )
+    alike = replace(sampler, model=replace(model, denoiser=counted, last_denoiser=last))
+    return alike.sample(torch.zeros(1, *model.shape, dtype=model.state_dtype)).nfe
+
+
 def require_planned_runs(sampler: Sampler) -> None:
     """Refuse a sampler that makes fewer network runs than it says, because its model is guided in some levels alone.
-
-    What was learned may ask at other levels for every sample, and is not looked at.
 
     Raises:
         InputError: naming both numbers, and the cure.
     """
-    model, guidance = sampler.model, guidance_of(sampler.model.denoiser)
-    if guidance is None or guidance.manner.interval is None or isinstance(sampler.placer, torch.nn.Module):
-        return
-    counted = Counted(model.denoiser, model.feature_size)
-    alike = replace(sampler, model=replace(model, denoiser=counted, last_denoiser=None))
-    made = alike.sample(torch.zeros(1, *model.shape, dtype=model.state_dtype)).nfe
-    if made != sampler.nfe:
+    if (made := runs_made(sampler)) != sampler.nfe:
         raise InputError(
             f"{made} network runs are made where a row would say {sampler.nfe}; guidance in an interval makes fewer: "
             "let its `interval` hold every level"

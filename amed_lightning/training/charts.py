@@ -7,6 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
+from amed_lightning.data.picture import is_picture
 from amed_lightning.tensors import quantise
 from amed_lightning.training.distilling import Distilling
 from amed_lightning.training.exporting import is_trial
@@ -41,7 +42,8 @@ class Charts(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show samples of the student, and the teacher's of the same noise, where the fit has them."""
         if (writers := _writers(trainer)) and isinstance(pl_module, Distilling):
-            for name, images in pl_module.shown().items():
+            shown = pl_module.shown().items() if is_picture(pl_module.parts.model.image_shape) else ()
+            for name, images in shown:
                 grid = make_grid(quantise(images), nrow=COLUMNS, padding=1)
                 for writer in writers:
                     writer.add_image(f"samples/{name}", grid, trainer.fit_loop.total_batch_idx)

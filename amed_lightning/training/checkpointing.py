@@ -2,7 +2,8 @@
 
 Signals only raise a flag (:mod:`amed_lightning.runtime.signals`). After each batch the processes agree on the most
 urgent request of any of them, so that all save, and all stop, after the same batch. A batch that validation follows is
-no place for that: a run that stopped there would go on without it. The end of the epoch is, or the next batch.
+no place for that, nor is one whose gradients wait for those of the next: a run that stopped there would go on without
+them. The end of the epoch is, or the next batch.
 
 A fit that a limit of time or steps ends is saved where it stands, as one that a signal stops is: with a higher limit it
 goes on from there.
@@ -94,12 +95,11 @@ class Checkpointing(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where the fit is cut short, or do what the processes agree on, unless validation follows."""
+        """Save where the fit is cut short, or do what the processes agree on, where a later start can go on."""
         self.batches += 1
-        counted = self.batches if trainer.check_val_every_n_epoch is None else batch_idx + 1
         if trainer.is_last_batch:
             return
-        if trainer.val_check_batch and counted % trainer.val_check_batch == 0:
+        if self._is_validated(trainer, batch_idx) or (batch_idx + 1) % trainer.accumulate_grad_batches:
             if trainer.should_stop and trainer.strategy.broadcast(_is_out_of_time(trainer)):
                 trainer.should_stop = False  # until the next batch
         elif _stops_here(trainer):
@@ -141,6 +141,12 @@ class Checkpointing(Checkpoint):
         """Go on counting."""
         state = checkpoint.get(STATE, {})
         self.batches, self.place = state.get("batches", 0), state.get("place")
+
+    def _is_validated(self, trainer: pl.Trainer, batch_idx: int) -> bool:
+        """Whether validation follows a batch."""
+        counted = self.batches if trainer.check_val_every_n_epoch is None else batch_idx + 1
+        every = trainer.val_check_batch
+        return bool(every and counted % every == 0)
 
     def _settle(self, trainer: pl.Trainer) -> None:
         request = self._agreed(trainer)

@@ -11,6 +11,7 @@ the sigmoid's gradient is gone before the other intervals have pulled theirs bac
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TypeAlias
 
 import torch
@@ -21,6 +22,7 @@ from amed_lightning.amed.constants import ConstantForm, Numbers
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.teacher.step_table import StepTable, Weights
+from amed_lightning.tensors import is_finite
 
 Ratios: TypeAlias = Float[Tensor, "tried"]
 Losses: TypeAlias = Float[Tensor, "tried"]
@@ -30,6 +32,8 @@ REACHED = 0.9
 """Part of a bound that a sigmoid reaches soon enough."""
 RATIOS = 64
 """Ratios that are tried, and then as many between the neighbours of the best."""
+_NEAREST = 1 / RATIOS**2
+"""To an end of the interval that a predictor is to reach, as near as the search comes to its beginning."""
 
 
 def fit_constants(solver: PlacedSolver, tables: Sequence[StepTable]) -> Numbers:
@@ -79,24 +83,29 @@ def best_factors(form: ConstantForm, solver: PlacedSolver, table: StepTable, rat
 def approach(placer: nn.Module, constants: Numbers, tables: Sequence[StepTable], scale_dir: float) -> None:
     """Let a predictor place every sample where the constants do, as far as its bounds allow.
 
+    One that saturates on the way, as on features far from 1, has no logits there: it begins where it was.
+
     Args:
         placer: learns.
         constants: of each interval.
         tables: whose samples it sees.
         scale_dir: bound of its direction scale's distance from 1.
     """
+    before = deepcopy(placer.state_dict())
     optimizer = torch.optim.Adam(placer.parameters(), APPROACH_RATE)
     for _ in range(APPROACH_STEPS):
         optimizer.zero_grad()
         distance = torch.zeros((), device=tables[0].gram.device)
         for table, (ratio, direction, _) in zip(tables, constants, strict=True):
             own = placer(table.start, table.sigmas[0], table.sigmas[1])
-            distance = distance + (own.ratio.logit() - ratio.logit()).square().mean()
+            distance = distance + (own.ratio.logit() - ratio.logit(_NEAREST)).square().mean()
             if scale_dir:
                 offset = ((direction - 1) / scale_dir).clamp(-REACHED, REACHED)
                 distance = distance + ((own.direction_scale - 1) / scale_dir - offset).square().mean()
         torch.autograd.backward(distance)
         optimizer.step()
+    if not is_finite(*placer.parameters()):
+        placer.load_state_dict(before)
 
 
 def _searched(solver: PlacedSolver, table: StepTable) -> Numbers:

@@ -178,6 +178,34 @@ class TestLabels:
         assert "this model's labels are 0 to 9" in refusal(capsys, "sample", *options)
 
 
+@pytest.mark.parametrize("verb", ["sample", "evaluate"])
+def test_latents_without_a_decoder_are_no_images(tmp_path, monkeypatch, capsys, verb):
+    monkeypatch.chdir(tmp_path)
+    sampler = SAMPLER | {"model": {"name": "tests.sampling.models.latents"}}
+    (config := tmp_path / "sampler.yaml").write_text(yaml.safe_dump({"sampler": sampler}))
+    line = refusal(capsys, verb, "--config", config, "--seeds", "0-9", "--accelerator", "cpu")
+    refused = {
+        "sample": r"are neither grey nor RGB: a model of latents",
+        "evaluate": "cannot be scored against (1, 8, 8)",
+    }
+    assert f"images of shape (4, 4, 4) {refused[verb]}" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["sampler.yaml"]
+
+
+def test_runs_are_those_that_guidance_in_an_interval_makes(tmp_path, capsys):
+    model = {"name": "guided", "of": {"name": "digits_conditional"}, "scale": 2.0, "interval": [0.05, 5.0]}
+    sampler = SAMPLER | {"model": model, "solver": {"name": "euler"}}
+    (config := tmp_path / "sampler.yaml").write_text(yaml.safe_dump({"sampler": sampler}))
+    inside = [0.05 < sigma <= 5 for sigma in build_sampler(SamplerConfig(**sampler)).sigmas[:-1].tolist()]
+    runs = 4 + sum(inside)
+    assert 4 < runs < 8
+    assert sample(config, tmp_path / "images", "--seeds", "0-1") == 0
+    assert f"2 images at {runs} network runs each" in capsys.readouterr().out
+    assert record_in(tmp_path / "images" / "000000.png").made_by["nfe"] == runs
+    assert call("evaluate", "--config", config, "--seeds", "0-9", "--accelerator", "cpu") == 0
+    assert f"n = 10, NFE {runs}, protocol" in capsys.readouterr().out
+
+
 class TestEvaluate:
     def test_a_folder_of_samples_scores_as_the_sampler_does(self, tmp_path, config, capsys):
         assert sample(config, tmp_path / "images", "--seeds", "0-99", "--batch_size", "32") == 0

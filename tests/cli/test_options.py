@@ -27,6 +27,13 @@ class TestFiles:
         options = parsed("sample", [*words, "--seeds", "0-3"])
         assert (options.seeds, options.sampler.num_intervals) == ("0-3", 3)
 
+    def test_an_option_is_stronger_than_files_wherever_it_stands(self, tmp_path):
+        (tmp_path / "own.yaml").write_text("{seeds: 0-9, sampler: {num_intervals: 5}}")
+        options = parsed("sample", ["--seeds", "0-3", "--config", "digits/sample", "-c", str(tmp_path / "own.yaml")])
+        assert (options.seeds, options.sampler.num_intervals) == ("0-3", 5)
+        arguments = parsed("fit", ["--model.student.nfe", "7", "--config", "digits/amed-5"]).arguments
+        assert arguments[-2:] == ["--model.student.nfe", "7"]
+
     def test_a_training_s_arguments_are_left_to_lightning(self):
         options = parsed("fit", ["digits/epd", "--trainer.max_epochs", "1"])
         assert options.arguments == ["--config", str(HOME / "configs/digits/epd.yaml"), "--trainer.max_epochs", "1"]
@@ -43,6 +50,13 @@ class TestEnvironment:
         options = parsed("sample", ["digits/sample"])
         assert (options.seeds, options.sampler.num_intervals) == ("0-7", 4)
         assert parsed("sample", ["digits/sample", "--seeds", "9"]).seeds == "9"
+
+    def test_it_is_stronger_than_what_a_name_stands_for(self, monkeypatch):
+        monkeypatch.setenv("AMED_FIT__TRAINER__DEFAULT_ROOT_DIR", "elsewhere")
+        arguments = parsed("fit", ["digits/amed-5", "--trainer.max_epochs", "1"]).arguments
+        assert arguments[-3:] == ["--trainer.default_root_dir=elsewhere", "--trainer.max_epochs", "1"]
+        monkeypatch.setenv("AMED_SAMPLE__SAMPLER__DENOISE_TO_ZERO", "true")
+        assert parsed("sample", ["digits/amed-5"]).sampler.denoise_to_zero
 
     def test_it_reaches_a_training(self, monkeypatch):
         monkeypatch.setenv("AMED_FIT__TRAINER__MAX_EPOCHS", "2")
@@ -62,6 +76,19 @@ class TestShortForms:
         assert options.sampler.model == {"name": "digits"}
         assert options.sampler.solver == {"name": "euler"}
         assert options.sampler.schedule == {"name": "logsnr"}
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_another_name_of_a_part_has_none_of_the_last_one_s_options(self, tmp_path, order):
+        schedule = {"name": "time_uniform", "rho": 1.0}
+        sampler = {"model": "digits", "solver": "euler", "schedule": schedule, "nfe": 5}
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump({"sampler": sampler}))
+        told = ["--sampler.schedule.name=polynomial", "--sampler.schedule.rho=5"][::order]
+        assert parsed("sample", [str(tmp_path / "run.yaml"), *told]).sampler.schedule == {
+            "name": "polynomial",
+            "rho": 5,
+        }
+        alone = parsed("sample", [str(tmp_path / "run.yaml"), "--sampler.schedule.name", "polynomial"])
+        assert alone.sampler.schedule == {"name": "polynomial"}
 
 
 class TestFindingOut:

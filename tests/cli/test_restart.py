@@ -27,6 +27,20 @@ from .test_fit import FIT
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 BATCHES, EPOCHS = 4, 3
+NETWORK = {"img_resolution": 8, "img_channels": 1, "label_dim": 10, "model_channels": 8, "channel_mult": [1]}
+NETWORK |= {"num_blocks": 1, "attn_resolutions": [], "dropout": 0.1, "bottleneck_resolution": 8}
+DENOISER = {
+    "seed_everything": 3,
+    "model": {
+        "class_path": "amed_lightning.training.denoiser.DenoiserTraining",
+        "init_args": {"card": {"network": NETWORK, "sigma_data": 0.75}},
+    },
+    "data": {
+        "class_path": "amed_lightning.training.images.Images",
+        "init_args": {"dataset": {"name": "digits"}, "batch_size": 16, "steps_per_epoch": BATCHES},
+    },
+    "trainer": {"accelerator": "cpu", "max_epochs": 2, "logger": False},
+}
 
 
 def copy_of(config):
@@ -156,22 +170,21 @@ class TestExactResume:
         assert_same_run(alone, folder / "killed")
 
     @pytest.mark.slow
+    def test_gradients_of_several_batches_are_not_lost(self, folder, interrupt):
+        (folder / "fit.yaml").write_text(yaml.safe_dump(DENOISER))
+        options = ("--trainer.accumulate_grad_batches=3",)
+        assert fit("alone", *options) == 0
+        seen = interrupt(at_2=signal.SIGUSR1)
+        assert fit("stopped", *options) == 85
+        assert len(seen) == 3
+        assert fit("stopped", *options) == 0
+        assert_same_run(folder / "alone", folder / "stopped")
+
+    @pytest.mark.slow
     def test_an_averaged_denoiser_trained_on_drawn_images_ends_the_same(self, folder, interrupt):
-        network = {"img_resolution": 8, "img_channels": 1, "label_dim": 10, "model_channels": 8, "channel_mult": [1]}
-        network |= {"num_blocks": 1, "attn_resolutions": [], "dropout": 0.1, "bottleneck_resolution": 8}
         average = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.8}}
-        config = {
-            "model": {
-                "class_path": "amed_lightning.training.denoiser.DenoiserTraining",
-                "init_args": {"card": {"network": network, "sigma_data": 0.75}},
-            },
-            "data": {
-                "class_path": "amed_lightning.training.images.Images",
-                "init_args": {"dataset": {"name": "digits"}, "batch_size": 16, "steps_per_epoch": BATCHES},
-            },
-            "trainer": {"accelerator": "cpu", "max_epochs": 2, "logger": False, "callbacks": [average]},
-        }
-        (folder / "fit.yaml").write_text(yaml.safe_dump(config | {"seed_everything": 3}))
+        trainer = DENOISER["trainer"] | {"callbacks": [average]}
+        (folder / "fit.yaml").write_text(yaml.safe_dump(DENOISER | {"trainer": trainer}))
         assert fit("alone") == 0
         seen = interrupt(at_3=signal.SIGUSR1, at_6=signal.SIGTERM, at_8=signal.SIGUSR1)
         assert [fit("stopped") for _ in range(3)] == [85, 143, 0]

@@ -1,10 +1,13 @@
 """Guidance and thresholding as denoisers around others."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 from amed_lightning.config import InputError, build, complete, digest
+from amed_lightning.denoisers.around import Wrapper
 from amed_lightning.denoisers.gaussian import GaussianMixture
 from amed_lightning.denoisers.guidance import (
     OPEN_CLASS,
@@ -15,12 +18,13 @@ from amed_lightning.denoisers.guidance import (
     auto_guided,
     classifier_free,
 )
+from amed_lightning.denoisers.preconditioning import Preconditioned
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.thresholding import Thresholded, thresholded
 from amed_lightning.flow.model import Denoised, DiffusionModel
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import NoiseRange, Polynomial, levels
-from amed_lightning.sampling.sampler import Sampler
+from amed_lightning.sampling.sampler import Sampler, runs_made
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 
@@ -31,6 +35,7 @@ MIXTURE = GaussianMixture(WEIGHTS, MEANS, torch.full_like(MEANS, 0.4))
 LABELS = torch.tensor([0, 1, 2, 0])
 SIGMA = torch.tensor(0.7, dtype=torch.float64)
 DIGITS = {"name": "digits_conditional"}
+PARTLY = {"name": "guided", "of": DIGITS, "scale": 2.0, "interval": [0.1, 5.0]}
 
 
 def component(label):
@@ -49,6 +54,13 @@ class Labelled:
             data = MIXTURE if label == OPEN_CLASS else component(label)
             parts.append(data(x[index : index + 1], level, None).image)
         return Denoised(torch.cat(parts), condition[:, None].to(x.dtype))
+
+
+class Opened(Wrapper):
+    """Another denoiser, which is told no class."""
+
+    def forward(self, x, sigma, condition):
+        return self.denoiser(x, sigma, torch.full_like(condition, OPEN_CLASS))
 
 
 def points():
@@ -145,6 +157,28 @@ class TestManner:
         assert state.nfe == sum(1 + each for each in inside) < sampler.nfe
         assert any(inside)
 
+    @pytest.mark.parametrize("change", [{"of": PARTLY}, {"weak": PARTLY}, {"of": PARTLY, "interval": [0.5, 80.0]}])
+    def test_runs_of_guidance_inside_another_are_counted_as_they_are_made(self, change):
+        told = {"name": "autoguided", "of": DIGITS, "weak": DIGITS, "scale": 2.0} | change
+        model = build("model", DENOISERS, told)
+        sampler, asked = Sampler(model, SOLVERS["euler"](), levels(Polynomial(), 6, model.noise_range)), []
+        for network in {part for part in model.denoiser.modules() if isinstance(part, Preconditioned)}:
+            network.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+        seeds = Seeds(Stream.evaluation, 0, 2)
+        state = sampler.sample(seeds.noise(model.shape), model.condition_for(seeds))
+        assert state.nfe == sum(asked) / 2 == runs_made(sampler) < sampler.nfe
+
+    def test_the_last_evaluation_is_guided_too(self):
+        plain = build("model", DENOISERS, {"name": "thresholded", "of": DIGITS})
+        x, labels = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+        answer = plain.last_denoiser(x, SIGMA, labels).image
+        opened = plain.last_denoiser(x, SIGMA, torch.full((4,), OPEN_CLASS)).image
+        expected = opened + 2.0 * (answer - opened)
+        weak = replace(plain, denoiser=Opened(plain.last_denoiser))
+        for guided in (classifier_free(plain, 2.0), auto_guided(plain, weak, 2.0)):
+            torch.testing.assert_close(guided.last_denoiser(x, SIGMA, labels).image, expected, rtol=1e-4, atol=1e-5)
+            assert guided.digest != plain.digest
+
     def test_digests_differ_by_every_option_and_a_plain_guidance_has_its_old_one(self):
         model = build("model", DENOISERS, DIGITS)
         old = digest([model.digest, "classifier-free guidance", 2.0])
@@ -177,6 +211,15 @@ class TestManner:
         ):
             with pytest.raises(InputError, match=message):
                 build("model", DENOISERS, {"name": "autoguided", "of": DIGITS, "weak": weak, "scale": 2.0})
+
+    def test_a_weak_model_is_asked_at_its_own_levels_alone(self):
+        model = build("model", DENOISERS, DIGITS)
+        low, high = model.noise_range.sigma_min, model.noise_range.sigma_max
+        weak = replace(model, noise_range=NoiseRange(2 * low, high / 2))
+        for manner in (Manner(), Manner((2 * low, high)), Manner((low, high / 2))):
+            with pytest.raises(ValueError, match=r"the weak model was trained at levels .*: let `interval` lie inside"):
+                auto_guided(model, weak, 2.0, manner)
+        assert auto_guided(model, weak, 2.0, Manner((2 * low, high / 2))).noise_range == model.noise_range
 
 
 class TestClassifier:

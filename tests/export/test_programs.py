@@ -1,6 +1,7 @@
 """ComfyUI's nodes, and graphs of PyTorch's own: both give what our sampler gives."""
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.own import flow_model
 from amed_lightning.denoisers.registry import DENOISERS
+from amed_lightning.denoisers.thresholding import Clipped
 from amed_lightning.export.to_comfyui import comfyui_numbers
 from amed_lightning.export.to_torch import for_onnx, for_torch
 from amed_lightning.sampling.config import SamplerConfig
@@ -41,6 +43,14 @@ class TestComfyUI:
         x = run(model, noise * sigmas[0], sigmas, extra_args={"seed": 1}, callback=seen.append)
         torch.testing.assert_close(x, sampled(sampler, noise), rtol=1e-5, atol=1e-4)
         assert [each["i"] for each in seen] == list(range(sampler.nfe))
+
+    def test_images_are_clipped_where_the_model_clips_them(self, network, tmp_path, monkeypatch):
+        sampler = sampler_of(replace(network, denoiser=Clipped(network.denoiser, 0.1)))
+        run, sigmas = node_of(sampler, tmp_path / "node", monkeypatch)
+        noise = noise_for(network)
+        x = run(lambda x, sigma: network.denoiser(x, sigma.reshape(-1, 1, 1, 1), None).image, noise * sigmas[0], sigmas)
+        torch.testing.assert_close(x, sampled(sampler, noise), rtol=1e-5, atol=1e-4)
+        assert (x - sampled(sampler_of(network), noise)).abs().max() > 0.1
 
     def test_a_model_of_flow_matching_has_comfyui_s_states(self, tmp_path, monkeypatch):
         model = flow_model(Network(), (2, 4, 4))

@@ -1,5 +1,7 @@
 """The digits' detector and the moments of the real digits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -8,6 +10,7 @@ import torch
 from amed_lightning.config import InputError, digest
 from amed_lightning.data.digits import digits
 from amed_lightning.metrics import reference
+from amed_lightning.metrics.detector import Detection
 from amed_lightning.metrics.files import digits_classifier, save_detector
 from amed_lightning.metrics.image_classifier import DigitsClassifier
 from amed_lightning.metrics.reference import build_evaluator
@@ -22,6 +25,16 @@ DIGITS = {"name": "digits"}
 @pytest.fixture(scope="module")
 def evaluator():
     return build_evaluator(DIGITS, DIGITS)
+
+
+class OfAnySize:
+    """Knows how bright an image is."""
+
+    feature_size, num_classes, image_shape = 1, 0, None
+
+    def __call__(self, images):
+        features = images.float().flatten(1).mean(1, keepdim=True)
+        return Detection(features, features[:, :0])
 
 
 class TestDigitsClassifier:
@@ -90,6 +103,15 @@ class TestExaminer:
         evaluator.require_shape((1, 8, 8))
         with pytest.raises(InputError, match=r"images of shape \(1, 4, 4\) cannot be scored against \(1, 8, 8\)"):
             evaluator.require_shape((1, 4, 4))
+
+    def test_only_grey_and_rgb_images_are_for_detectors_of_any_size(self, evaluator):
+        unknown = replace(evaluator.reference, shape=None)
+        any_size = replace(evaluator, reference=unknown, detector=OfAnySize(), measures={})
+        for channels in (1, 3):
+            any_size.require_shape((channels, 64, 64))
+        for channels in (2, 4, 5):
+            with pytest.raises(InputError, match=rf"images of shape \({channels}, 64, 64\) are neither grey nor RGB"):
+                any_size.require_shape((channels, 64, 64))
 
     @pytest.mark.parametrize("total", [0, 1])
     def test_so_few_images_have_no_scores(self, evaluator, total):

@@ -7,7 +7,7 @@ import torch
 
 from amed_lightning.config import Spec
 from amed_lightning.denoisers.files import ModelCard, save_model
-from amed_lightning.denoisers.gaussian import exact_model
+from amed_lightning.denoisers.gaussian import exact_model, gaussian
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
 from amed_lightning.noise.schedules import NoiseRange, scaled_linear_log_alphas
 from amed_lightning.tensors import Images, Level
@@ -20,6 +20,11 @@ SHAPE = (1, 4, 4)
 def mixture() -> DiffusionModel:
     """Three components in single precision: posterior probabilities as features."""
     return exact_model(problems.mixture(torch.float32))
+
+
+def latents() -> DiffusionModel:
+    """Four channels in single precision, and nothing that makes images of them."""
+    return exact_model(gaussian(torch.linspace(0.1, 2.0, 4 * 4 * 4).reshape(4, 4, 4)))
 
 
 def within_table() -> DiffusionModel:

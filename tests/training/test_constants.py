@@ -1,5 +1,6 @@
 """Constants and coefficients against least squares on the vectors themselves, and where the teacher is within reach."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import pytest
@@ -182,3 +183,19 @@ class TestApproach:
         (place,) = placements(predictor, [table])
         assert place.ratio.flatten().tolist() == pytest.approx([ratio] * 8, abs=0.02)
         assert place.direction_scale.flatten().tolist() == pytest.approx([reached] * 8, abs=5e-4)
+
+    def test_it_comes_near_to_an_end_that_no_predictor_reaches(self):
+        table = next(intervals("amed")).table()
+        torch.manual_seed(0)
+        predictor = AMEDPredictor(3, scale_dir=0.01).double()
+        approach(predictor, torch.tensor([[1.0, 1.0, 0.0]], dtype=torch.float64), [table], scale_dir=0.01)
+        (place,) = placements(predictor, [table])
+        assert place.ratio.flatten().tolist() == pytest.approx([1.0] * 8, abs=0.01)
+
+    def test_one_that_saturates_begins_where_it_was(self):
+        table = next(intervals("amed")).table()
+        predictor = AMEDPredictor(3)
+        torch.nn.init.constant_(predictor.fc_r.bias, 100.0)
+        before = deepcopy(predictor.state_dict())
+        approach(predictor, torch.tensor([[0.5, 1.0, 0.0]], dtype=torch.float64), [table], scale_dir=0.0)
+        torch.testing.assert_close(predictor.state_dict(), before, rtol=0, atol=0)

@@ -14,6 +14,7 @@ from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.teacher.trajectories import TeacherConfig
 from amed_lightning.training import least_squares
+from amed_lightning.training.charts import Charts
 from amed_lightning.training.least_squares import LeastSquares
 from amed_lightning.training.normal_equations import Linear, NormalEquations, Replay
 from amed_lightning.training.order import Blocks
@@ -119,6 +120,16 @@ def test_tensorboard_shows_the_cost_and_a_picture_of_every_step(tmp_path):
     assert [event.value for event in events.Scalars("train/runs")][-1] == learning.runs
     costs = [event.value for event in events.Scalars("train/cost")]
     assert costs[1] < costs[0]
+
+
+@pytest.mark.parametrize(("model", "shown"), [("latents", 0), ("mixture", 2)])
+def test_tensorboard_shows_samples_that_are_pictures(tmp_path, model, shown):
+    plain = student(**CLASSICAL, model={"name": f"tests.sampling.models.{model}"})
+    learning = LeastSquares(plain, groups=["levels"], first_trajectories=FIRST, first_epochs=1)
+    log = {"logger": TensorBoardLogger(tmp_path / "log"), "log_every_n_steps": 1, "callbacks": [Charts("")]}
+    fit(tmp_path / "run", learning, max_epochs=1, **log)
+    (folder,) = {path.parent for path in (tmp_path / "log").rglob("events*")}
+    assert len(EventAccumulator(str(folder)).Reload().Tags()["images"]) == shown
 
 
 @pytest.mark.parametrize(

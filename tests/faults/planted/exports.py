@@ -19,6 +19,7 @@ FAULTS = (
         "export/test_programs.py::TestComfyUI",
         ("the noise is at its level", 'noise = x * (scales[0] / numbers["told"][0])', "noise = x"),
         ("the model sees the whole state", "noise, images) / scales[run]", "noise, images)"),
+        ("images are not clipped", "image.clamp(-clip, clip)", "image"),
     ),
     *in_file(
         "export/network.py",
