@@ -140,6 +140,24 @@ class TestConfiguration:
         ):
             al.sample(single, range(2))
 
+    def test_a_double_network_keeps_its_digits_for_the_next_sampler(self):
+        class Doubled(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                torch.manual_seed(0)
+                self.layer = torch.nn.Conv2d(1, 1, 3, padding=1, dtype=torch.float64)
+
+            def forward(self, x, time):
+                return self.layer(x.to(self.layer.weight))
+
+        precise = {"solver": "euler", "schedule": "logsnr", "nfe": 2, "arithmetic": {"precision": "float64"}}
+        network, fresh = Doubled(), al.flow_model(Doubled(), (1, 8, 8))
+        model, before = al.flow_model(network, (1, 8, 8)), network.layer.weight.clone()
+        al.load_sampler(precise | {"arithmetic": {"precision": "float32"}}, model)
+        assert network.layer.weight.equal(before)
+        images = al.sample(al.load_sampler(precise, model), range(2))
+        assert images.equal(al.sample(al.load_sampler(precise, fresh), range(2)))
+
     def test_labels_may_be_a_tensor(self):
         sampler = al.load_sampler({"model": "digits_conditional", "solver": "euler", "schedule": "logsnr", "nfe": 2})
         images = al.sample(sampler, range(3), classes=torch.tensor([4, 2]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -36,16 +37,21 @@ class Computing(Wrapper):
     """A denoiser that computes as it is told to.
 
     Args:
-        denoiser: answers; its weights are converted in place.
+        denoiser: answers; its weights are converted in place, a copy's where they would lose digits.
         arithmetic: how.
     """
 
     def __init__(self, denoiser: Denoiser, arithmetic: Arithmetic) -> None:
+        dtype = getattr(torch, arithmetic.state_dtype)
+        if isinstance(denoiser, nn.Module) and any(
+            each.dtype.itemsize > dtype.itemsize for each in denoiser.parameters()
+        ):
+            denoiser = deepcopy(denoiser)
         super().__init__(denoiser)
         self.arithmetic = arithmetic
         self.memory_format = torch.channels_last if arithmetic.channels_last else torch.contiguous_format
         if isinstance(denoiser, nn.Module):
-            denoiser.to(getattr(torch, arithmetic.state_dtype)).to(memory_format=self.memory_format)
+            denoiser.to(dtype).to(memory_format=self.memory_format)
         if arithmetic.precision in ("bfloat16", "float16"):
             denoiser = Autocast(denoiser, getattr(torch, arithmetic.precision))
         self.denoiser = denoiser
