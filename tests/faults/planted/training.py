@@ -22,8 +22,8 @@ FAULTS = (
         ("a sigmoid reaches little of its bound", "REACHED = 0.9", "REACHED = 0.1"),
         (
             "a warm start goes to the other side",
-            "(own.ratio.logit() - ratio.logit())",
-            "(own.ratio.logit() + ratio.logit())",
+            "(own.ratio.logit() - ratio.logit(_NEAREST))",
+            "(own.ratio.logit() + ratio.logit(_NEAREST))",
         ),
         (
             "the middle ratios alone are tried",
