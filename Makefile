@@ -79,7 +79,7 @@ shipped: $(STAMP) fits
 	  cp $(RUNS)/$$fit.$$end amed_lightning/assets/digits/samplers/$$(basename $$(dirname $$fit)).$$end; done; done
 
 # The table of docs/digits.md with all its rows, README's ten of them, and the pictures.
-readme: demo
+readme: fits $(RUNS)/amed-5/samples.png
 	$(BIN)/lightning bench --config benchmarks/digits.yaml --accelerator cpu --devices 2
 	$(BIN)/python -m tests.demo.readme
 	cp runs/bench/digits/fid.png docs/fid.png
