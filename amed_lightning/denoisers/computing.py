@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from amed_lightning.config import InputError
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.around import Wrapper
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
@@ -36,14 +37,16 @@ class Computing(Wrapper):
     """A denoiser that computes as it is told to.
 
     Args:
-        denoiser: answers; its weights are converted in place, those of a copy where they go from or to double.
+        denoiser: answers; its weights are converted in place, a copy's where they would lose digits.
         arithmetic: how.
     """
 
     def __init__(self, denoiser: Denoiser, arithmetic: Arithmetic) -> None:
         dtype = getattr(torch, arithmetic.state_dtype)
-        if isinstance(denoiser, nn.Module) and _changes_doubles(denoiser, dtype):
-            denoiser = deepcopy(denoiser)  # another sampler of the model has the other precision
+        if isinstance(denoiser, nn.Module) and any(
+            each.dtype.itemsize > dtype.itemsize for each in denoiser.parameters()
+        ):
+            denoiser = deepcopy(denoiser)
         super().__init__(denoiser)
         self.arithmetic = arithmetic
         self.memory_format = torch.channels_last if arithmetic.channels_last else torch.contiguous_format
@@ -53,17 +56,26 @@ class Computing(Wrapper):
             denoiser = Autocast(denoiser, getattr(torch, arithmetic.precision))
         self.denoiser = denoiser
         self.answer: Callable[..., Denoised] = torch.compile(denoiser) if arithmetic.compile else denoiser
+        self.converted = self._precision
         self.eval()
 
+    @property
+    def _precision(self) -> torch.dtype | None:
+        return next((weights.dtype for weights in self.parameters()), None)
+
     def forward(self, x: Images, sigma: Level, condition: Condition | None) -> Denoised:
-        """Denoise."""
+        """Denoise.
+
+        Raises:
+            InputError: the weights have been converted for another sampler since.
+        """
+        if self._precision != self.converted:
+            raise InputError(
+                f"this model's weights are {self._precision} now, which another sampler of it computes in, and not "
+                f"{self.converted}: load the model once for each precision"
+            )
         with tensor_float_32(self.arithmetic.tf32):
             return self.answer(x.contiguous(memory_format=self.memory_format), sigma, condition)
-
-
-def _changes_doubles(network: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether weights go from or to double precision."""
-    return any(each.dtype != dtype and torch.float64 in (each.dtype, dtype) for each in network.parameters())
 
 
 class Autocast(Wrapper):

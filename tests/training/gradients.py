@@ -8,6 +8,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.cached import CachedDenoiser
 from amed_lightning.denoisers.files import ModelCard, StoredModel
 from amed_lightning.denoisers.registry import digits
@@ -127,13 +128,12 @@ def in_double(teacher: Trajectories) -> Trajectories:
 
 def whole(network: str, solver: str, num_intervals: int = 3) -> tuple[Student, Trajectories]:
     """A student with an analytic first step and its teacher, all in double precision."""
-    model = NETWORKS[network]()
     config = SamplerConfig({"name": "given"}, {"name": solver}, {"name": "time_uniform"}, num_intervals, afs=True)
-    parts = SamplerParts(config, model)
-    recipe = recipe_for(parts, TeacherConfig({"name": "heun"}, 1, BATCH))
-    teacher = in_double(roll_out(model, recipe, Seeds(Stream.tuning, 0, BATCH), torch.device("cpu")))
-    model.denoiser.double()
-    return Student(parts, Spread.leaves()), teacher
+    single = SamplerParts(config, NETWORKS[network]())
+    double = SamplerParts(replace(config, arithmetic=Arithmetic("float64")), NETWORKS[network]())
+    recipe = recipe_for(single, TeacherConfig({"name": "heun"}, 1, BATCH))
+    teacher = in_double(roll_out(single.model, recipe, Seeds(Stream.tuning, 0, BATCH), torch.device("cpu")))
+    return Student(double, Spread.leaves()), teacher
 
 
 def steps(network: str, solver: str, num_intervals: int = 3) -> Iterator[Step]:
