@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers import (
     transformer_dit,
@@ -51,6 +53,7 @@ def transformer(
     variant: str | None = None,
     free_encoders: bool = False,
     tiling: bool = False,
+    offload: bool = False,
 ) -> DiffusionModel:
     """A diffusion transformer: Stable Diffusion 3 and 3.5, FLUX.1, DiT, PixArt or SANA.
 
@@ -67,6 +70,8 @@ def transformer(
         free_encoders: encode all prompts when the model is made, on the processor, and keep no text encoder; each takes
             some 2 to 4 MB then.
         tiling: decode a large latent in tiles that overlap, as diffusers does it: less memory, slightly other images.
+        offload: keep the transformer's weights in the machine's memory, whatever the device; each layer's are copied
+            there for as long as it computes, at every network run.
     """
     manner = Manner(interval, rescale)
     lists = prompt_lists(prompts or {})
@@ -82,6 +87,8 @@ def transformer(
     if tiling:
         family.decoder.autoencoder.enable_tiling()
         read["tiling"] = digest(tiling)
+    if offload:
+        family.network.transformer = _offloaded(path, family.network.transformer)
     model = DiffusionModel(
         Preconditioned(family.network, family.preconditioning).eval().requires_grad_(False),
         digest([name, family.network.shape, read]),
@@ -104,6 +111,20 @@ def _encoded(source: "Folder", conditioning: Conditioning) -> Conditioning:
     if not isinstance(conditioning, EncodedPrompts):
         raise InputError(f"{source.path}: it has no text encoders; leave `free_encoders` out")
     return conditioning.encoded()
+
+
+def _offloaded(path: str, network: nn.Module) -> nn.Module:
+    """Leave a network's weights in the machine's memory.
+
+    Raises:
+        InputError: accelerate is missing.
+    """
+    try:
+        from amed_lightning.denoisers.offloaded import Offloaded
+    except ImportError as error:
+        needed = f"{path}: `offload` needs the extra diffusers ({error})"
+        raise InputError(f"{needed}: pip install 'amed-lightning[diffusers]'") from error
+    return Offloaded(network)
 
 
 def _open(path: str, variant: str | None) -> "Folder":

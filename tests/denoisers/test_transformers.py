@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import diffusers
@@ -22,6 +23,7 @@ from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve
 
+from ..pretended.places import CPU, DEVICE
 from . import transformers
 from .loading import CAPTIONS, PROMPTS, copied, watched
 
@@ -388,6 +390,38 @@ class TestTiles:
             expected, images = autoencoder.decode(own).sample, tiled.decode(latents)
             torch.testing.assert_close(images, expected)
             assert not images.allclose(plain.decode(latents), atol=1e-3)
+
+
+class TestOffloaded:
+    @pytest.mark.parametrize("make", [make.__name__ for make in MAKERS])
+    def test_weights_visit_the_device_and_answers_stay(self, tiny, pretended, make):
+        given = None if make == "dit" else PROMPTS
+        model, offloaded = (loaded(tiny[make], prompts=given, offload=offload) for offload in (False, True))
+        assert offloaded.digest == model.digest
+        asked = noise_for(model).float(), torch.tensor(0.7, dtype=torch.float64), torch.tensor([2, 0, 1])
+        transformer = network_of(offloaded).transformer
+        with torch.no_grad():
+            expected = model.denoiser(*asked).image
+            there = offloaded.denoiser.to(DEVICE)(*(each.to(DEVICE) for each in asked)).image
+            assert {weights.device.type for weights in transformer.parameters()} == {"meta"}
+            assert there.cpu().equal(expected)
+            again = offloaded.denoiser.to(CPU)(*asked).image
+        assert {weights.device for weights in transformer.parameters()} == {CPU}
+        assert again.equal(expected)
+
+    def test_their_precision_is_what_it_is_told_on_the_device_too(self, tiny, pretended):
+        model, offloaded = (loaded(tiny["dit"], prompts=None, offload=offload) for offload in (False, True))
+        asked = noise_for(model), torch.tensor(0.7, dtype=torch.float64), torch.tensor([2, 0, 1])
+        with torch.no_grad():
+            expected = model.denoiser.double()(*asked).image
+            there = offloaded.denoiser.to(DEVICE).double()(*(each.to(DEVICE) for each in asked)).image
+        assert there.cpu().equal(expected)
+
+    def test_what_does_it_may_be_missing(self, tiny, monkeypatch):
+        monkeypatch.setitem(sys.modules, "accelerate", None)
+        monkeypatch.delitem(sys.modules, "amed_lightning.denoisers.offloaded", raising=False)
+        with pytest.raises(InputError, match=r"`offload` needs the extra diffusers .*: pip install"):
+            loaded(tiny["dit"], prompts=None, offload=True)
 
 
 class TestLevels:
