@@ -23,13 +23,14 @@ class Arithmetic:
             weights of a transformer that a folder has in half precision are made double, but not single.
         tf32: allow TensorFloat-32 in the network's float32 products.
         channels_last: memory order of weights and images.
-        compile: let ``torch.compile`` fuse the network.
+        compile: let ``torch.compile`` fuse the network, or all of a sample (``sampler``): network runs and the solver's
+            steps. What asks for the states between, as fits and stores do, is not compiled then.
     """
 
     precision: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
     tf32: bool = False
     channels_last: bool = False
-    compile: bool = False
+    compile: bool | Literal["sampler"] = False
 
     @property
     def state_dtype(self) -> str:

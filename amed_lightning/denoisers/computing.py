@@ -55,7 +55,7 @@ class Computing(Wrapper):
         if arithmetic.precision in ("bfloat16", "float16"):
             denoiser = Autocast(denoiser, getattr(torch, arithmetic.precision))
         self.denoiser = denoiser
-        self.answer: Callable[..., Denoised] = torch.compile(denoiser) if arithmetic.compile else denoiser
+        self.answer: Callable[..., Denoised] = torch.compile(denoiser) if arithmetic.compile is True else denoiser
         self.converted = self._precision
         self.eval()
 

@@ -40,7 +40,7 @@ class Whole(nn.Module):
 
     def forward(self, noise: Images, condition: Condition | None = None) -> Images:
         """Return the image of each noise."""
-        return self.sampler.sample(noise, condition).x
+        return Sampler.sample(self.sampler, noise, condition).x
 
     @property
     def example(self) -> tuple[Tensor, ...]:

@@ -39,6 +39,7 @@ _REWRITTEN: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"Expected an? <class '(?:\w+\.)*(\w+)'>", _kind),
     (r"Expected an? typing\.Literal\[([^]]*)\]", _choices),
     (r"Not of type (\w+): .*?(?= Given value:|$)", _kind),
+    (r"(?<=expected true or false) expected one of (?=\w)", ", or "),
     (r"\.? (?:Got|Given) value: ", ", got "),
     (r"Expected a dot import path string: (\w+)", r"no class '\1': write its import path, like " + _A_CLASS),
     (r"argument (\S+): expected one argument", r"\1: a value is missing"),
@@ -73,6 +74,8 @@ def worded(message: str, keys: Iterable[str] = (), prefix: str = "") -> str:
 
     >>> worded('Parser key "half":\n  Expected a <class \'float\'>. Got value: x')
     'half: expected a number, got x'
+    >>> worded("Parser key \"a\":\n Expected a <class 'bool'>\n Expected a typing.Literal['b']. Got value: x")
+    'a: expected true or false, or b, got x'
     >>> worded("Option 'hlaf' is not accepted", ["half", "of"])
     "unknown key 'hlaf': use one of half, of; did you mean 'half'?"
     """

@@ -5,9 +5,9 @@ The same sampler generates images, scores them and, with a predictor that still 
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from amed_lightning.amed.files import LEARNED, intervals_of, learned_digest, load_learned, sampler_of
 from amed_lightning.config import InputError, Spec, build, canonical_json, checked, complete, registered
 from amed_lightning.denoisers.arithmetic import Arithmetic
-from amed_lightning.denoisers.computing import computing
+from amed_lightning.denoisers.computing import computing, tensor_float_32
 from amed_lightning.denoisers.guidance import Counted, is_guided_in_part
 from amed_lightning.denoisers.registry import DENOISERS, load
 from amed_lightning.denoisers.zoo.card import named
@@ -37,6 +37,8 @@ SUPPLIED = ("placer", "learned")
 """What a solver's mapping says beside the solver's own options."""
 REGISTRIES: dict[str, Mapping[str, Any]] = {"model": DENOISERS, "solver": SOLVERS, "schedule": SCHEDULES}
 """Of what a sampler's configuration names."""
+_MOST_GRAPHS = 1024
+"""Of a process, a sweep's; PyTorch gives up compiling after 8."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,31 @@ class Sampler:
         """Network runs per sample."""
         evaluations = network_runs(self.solver, len(self.sigmas) - 1, self.afs) + self.denoise_to_zero
         return evaluations * self.model.denoiser.cost
+
+
+@dataclass(frozen=True)
+class CompiledSampler(Sampler):
+    """A sampler whose samples are one graph of a compiler each: solver and network runs, without Python between them.
+
+    Its :meth:`states`, level by level, are not compiled.
+
+    Attributes:
+        tf32: allow TensorFloat-32; the flags are no part of a graph.
+    """
+
+    tf32: bool = False
+
+    def sample(self, noise: Images, condition: Condition | None = None) -> SolverState:
+        """Return the last of the states; the first call with a shape takes the compiler's minutes."""
+        with tensor_float_32(self.tf32):
+            return _compiled()(self, noise, condition)
+
+
+@cache
+def _compiled() -> Callable[[Sampler, Images, Condition | None], SolverState]:
+    """Compile for any sampler; each solver, number of intervals and network has a graph, whatever their numbers."""
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = _MOST_GRAPHS
+    return torch.compile(Sampler.sample)
 
 
 @dataclass(frozen=True)
@@ -184,7 +211,7 @@ def runs_made(sampler: Sampler) -> int:
         Counted(each, model.feature_size) for each in (model.denoiser, model.last_denoiser or model.denoiser)
     )
     alike = replace(sampler, model=replace(model, denoiser=counted, last_denoiser=last))
-    return alike.sample(torch.zeros(1, *model.shape, dtype=model.state_dtype)).nfe
+    return Sampler.sample(alike, torch.zeros(1, *model.shape, dtype=model.state_dtype)).nfe
 
 
 def require_planned_runs(sampler: Sampler) -> None:
@@ -400,6 +427,8 @@ class SamplerParts:
             InputError: it does not take as many network runs as are told.
         """
         sampler = Sampler(self.model, denoise_to_zero=self.config.denoise_to_zero, **steps._asdict())
+        if self.config.arithmetic.compile == "sampler":
+            sampler = CompiledSampler(**vars(sampler), tf32=self.config.arithmetic.tf32)
         if self.config.nfe not in (None, sampler.nfe):
             named = learned_path(self.config.solver) or f"solver '{self.config.solver['name']}'"
             raise InputError(f"{named}: it takes {sampler.nfe} network runs, not nfe {self.config.nfe}")

@@ -14,8 +14,9 @@ from amed_lightning.denoisers.computing import computing, tensor_float_32
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.flow.model import Denoised
 from amed_lightning.flow.probability_flow import Evaluation
+from amed_lightning.sampling import sampler as sampler_module
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.sampler import Sampler, SamplerParts, build_sampler
 from amed_lightning.seeds import Seeds, Stream
 
 from ..bench.suites import DATASET, LOGSNR, MODEL, bench_of, entry, fill, rows, write_suite
@@ -106,6 +107,20 @@ class TestFlags:
         assert self.seen()["tf32"] == (False, False)
         assert self.seen(tf32=True)["tf32"] == (True, True)
 
+    @pytest.mark.parametrize("allowed", [False, True])
+    def test_a_compiled_sampler_computes_under_the_same_though_no_graph_sets_them(self, monkeypatch, allowed):
+        seen = []
+
+        def noted(*told):
+            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+            return Sampler.sample(*told)
+
+        monkeypatch.setattr(sampler_module, "_compiled", lambda: noted)
+        arithmetic = Arithmetic(tf32=allowed, compile="sampler")
+        config = SamplerConfig({"name": "digits"}, {"name": "euler"}, {"name": "logsnr"}, 2, arithmetic=arithmetic)
+        build_sampler(config).sample(torch.zeros(1, 1, 8, 8))
+        assert seen == [(allowed, allowed)]
+
     def test_it_is_as_it_was_afterwards(self):
         before = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
         with tensor_float_32(True), tensor_float_32(False):
@@ -120,7 +135,7 @@ class TestFlags:
     def test_a_compiled_network_fills_a_suite(self, tmp_path):
         """In a process of its own: the tests' shape checks are in the compiler's way."""
         suites = {}
-        for compiled in (False, True):
+        for compiled in (False, True, "sampler"):
             folder = tmp_path / str(compiled)
             folder.mkdir()
             suite = write_suite(
@@ -132,14 +147,17 @@ class TestFlags:
             )
             start(folder, "bench", "--config", suite, "--accelerator", "cpu", "--output", folder)
             (suites[compiled],) = rows(folder / "small").values()
-        assert suites[True]["values"]["fid"] == pytest.approx(suites[False]["values"]["fid"], rel=1e-3)
-        assert suites[True]["protocol"] != suites[False]["protocol"]
-        assert suites[True]["identity"]["protocol"]["arithmetic"]["compile"]
+        fids = [suite["values"]["fid"] for suite in suites.values()]
+        assert fids == pytest.approx([fids[0]] * 3, rel=1e-3)
+        assert len({suite["protocol"] for suite in suites.values()}) == 3
+        told = [suite["identity"]["protocol"]["arithmetic"]["compile"] for suite in suites.values()]
+        assert told == [False, True, "sampler"]
 
 
 class TestProtocol:
     @pytest.mark.parametrize(
-        "arithmetic", [{"precision": "bfloat16"}, {"tf32": True}, {"channels_last": True}, {"compile": True}]
+        "arithmetic",
+        [{"precision": "bfloat16"}, {"tf32": True}, {"channels_last": True}, {"compile": True}, {"compile": "sampler"}],
     )
     def test_every_option_moves_it_and_the_keys(self, tmp_path, arithmetic):
         (plain,) = bench_of(tmp_path, entry(EULER), reference=None).cells
