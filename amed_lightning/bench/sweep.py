@@ -35,7 +35,7 @@ from amed_lightning.runtime.progress import Advance, nothing, progress
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.tensor_file import DamagedFileError, write_tensors
 from amed_lightning.runtime.trouble import told
-from amed_lightning.runtime.work import made, share
+from amed_lightning.runtime.work import claimed, shared
 from amed_lightning.sampling.images import generate
 from amed_lightning.tensors import Bytes, Images, sent
 
@@ -239,8 +239,7 @@ def _fill(
 ) -> None:
     """Compute the missing blocks of cells, and the rows that they complete."""
     pieces = {block_name(cell.key, block): (cell, block) for cell in cells for block in _blocks(cell)}
-    blocks = {name: partial(_attempt, bench, *piece, results, device, source, bar) for name, piece in pieces.items()}
-    rows = {cell.key: partial(_complete, bench, cell, results, source) for cell in cells}
+    keys = {cell.key: cell for cell in cells}
     folder = results.folder / "blocks"
 
     def is_done(name: str) -> bool:
@@ -248,10 +247,16 @@ def _fill(
         return results.is_done(cell, block) or results.error(cell.key).is_file()
 
     while True:
-        for name in filter(is_done, blocks):  # by others, before this process came here
+        for name in filter(is_done, pieces):  # by others, before this process came here
             bar.done(name)
-        share(f"bench {bench.name}", blocks, is_done, folder, processes, tell=bar.done)
-        share(f"rows of {bench.name}", rows, results.is_scored, folder, processes, "rows", tell=lambda name: None)
+        with shared(f"bench {bench.name}", pieces, is_done, folder, processes, tell=bar.done) as mine:
+            for name in mine:
+                _attempt(bench, *pieces[name], results, device, source, bar)
+        with shared(
+            f"rows of {bench.name}", keys, results.is_scored, folder, processes, "rows", lambda key: None
+        ) as mine:
+            for key in mine:
+                _complete(bench, keys[key], results, source)
         if all(map(results.is_settled, cells)):  # a block may have turned out to be damaged
             return
 
@@ -285,8 +290,9 @@ def _attempt(
             compute_block(bench, cell, *where)
             _tidied(bench.reference, results)
     if not _tidied(cell, results) and all(results.is_done(cell, other) for other in reversed(_blocks(cell))):
-        complete = partial(_complete, bench, cell, results, source)
-        made(results.folder / "blocks", cell.key, complete, results.is_scored)
+        with claimed(results.folder / "blocks", cell.key) as held:
+            if held is not None and not results.is_scored(cell.key):
+                _complete(bench, cell, results, source)
 
 
 def _tidied(cell: Cell, results: Results) -> bool:

@@ -17,7 +17,7 @@ from amed_lightning.denoisers.registry import DENOISERS, published_card
 from amed_lightning.runtime.micro_batches import halving
 from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.provenance import provenance
-from amed_lightning.runtime.work import share
+from amed_lightning.runtime.work import shared
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
 from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, require_classes, runs_made
@@ -57,19 +57,20 @@ def _fill(samples: Samples, sampler: Sampler, batch_size: int, classes: Sequence
             samples.write(range(first, stop), generated.pixels.cpu(), **facts)
             first = stop
 
-    def write(batch: Seeds) -> None:
-        nonlocal room
-        _, room = halving(partial(made, batch), room, VERB)
+    seeds = Seeds(Stream.evaluation, *samples.record.seeds)
+    batches = {f"{batch.start:06d}-{batch.stop:06d}": batch for batch in seeds.blocks(batch_size)}
 
-    batches = {
-        f"{b.start:06d}-{b.stop:06d}": b for b in Seeds(Stream.evaluation, *samples.record.seeds).blocks(batch_size)
-    }
-    make = {name: partial(write, batch) for name, batch in batches.items()}
-    there = {name: partial(samples.are_there, range(batch.start, batch.stop)) for name, batch in batches.items()}
+    def are_there(name: str) -> bool:
+        return samples.are_there(range(batches[name].start, batches[name].stop))
+
     try:
-        share(VERB, make, lambda name: there[name](), samples.folder, fabric, "batches")
+        with shared(VERB, batches, are_there, samples.folder, fabric, "batches") as mine:
+            for name in mine:
+                _, room = halving(partial(made, batches[name]), room, VERB)
         if samples.is_grid:
-            share("grid", {"grid": samples.join}, lambda _: samples.output.is_file(), samples.folder, fabric, "grids")
+            with shared("grid", ["grid"], lambda _: samples.output.is_file(), samples.folder, fabric, "grids") as mine:
+                for _ in mine:
+                    samples.join()
     finally:
         samples.close()
 

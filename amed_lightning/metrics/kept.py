@@ -7,7 +7,6 @@ pixels a set has now is looked up once per job, by one process; without the dete
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +17,7 @@ from amed_lightning.metrics.statistics import Statistics, read_statistics, write
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.signals import stop_if_asked
-from amed_lightning.runtime.work import share
+from amed_lightning.runtime.work import shared
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,10 @@ class KeptReferences:
         def is_done(_: str) -> bool:
             return _told(place).get("job") == job
 
-        items = {key: partial(self._look_up, key, place, job, images, look)}
-        share("reference", items, is_done, self.folder, self.processes, "sets of real images", tell=lambda _: None)
+        unit, tell = "sets of real images", lambda _: None
+        with shared("reference", [key], is_done, self.folder, self.processes, unit, tell) as mine:
+            for _ in mine:
+                self._look_up(key, place, job, images, look)
         return self._file(key, _told(place)["pixels"])
 
     def _look_up(self, key: str, place: Path, job: str, images: ImageSet, look: Callable[[], Statistics]) -> None:

@@ -39,11 +39,6 @@ def behind() -> Iterator[Later]:
             wait()
 
 
-def at_once(finish: Finish, held: ExitStack) -> None:
-    """Finish something here and now; the caller still has what is held."""
-    finish()
-
-
 def _run(finish: Finish, held: ExitStack) -> None:
     with held:
         finish()

@@ -6,8 +6,8 @@ while it works, and removes it once the result is there. What nobody has touched
 is gone, and is taken over. A claim keeps two processes from making the same thing; no result depends on it, so one
 that is taken over too early costs time and nothing else.
 
-What a maker has left to do, as writing to a disk, a thread does while the next item is made, one item behind and under
-that item's claim; the rest is made where it was begun, because what a device computes belongs to a thread.
+What is left to do of an item, as writing to a disk, a thread may do while the next one is made, one item behind and
+under that item's claim; the rest is made where it was begun, because what a device computes belongs to a thread.
 
 Nobody waits for a process: who finds nothing more to take waits for the results of the others, and makes them where
 those are gone, or where a result has been deleted meanwhile.
@@ -18,13 +18,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from amed_lightning.config import checked
-from amed_lightning.runtime.behind import Finish, Later, at_once, behind
+from amed_lightning.runtime.behind import Finish, Later, behind
 from amed_lightning.runtime.lock import Holder
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import nothing, progress
@@ -37,66 +37,106 @@ SECONDS_TO_NOTICE = 10.0
 """Before it is said for whom a process waits."""
 FIRST_WAIT, LONGEST_WAIT, GROWTH = 0.02, 2.0, 1.5
 
-Maker = Callable[[], Finish | None]
-"""Makes a result, or returns what is left to do of it."""
 
-
-def share(
+@contextmanager
+def shared(
     description: str,
-    items: Mapping[str, Maker],
+    names: Iterable[str],
     is_done: Callable[[str], bool],
     folder: Path,
     processes: Processes,
     unit: str = "blocks",
     tell: Callable[[str], object] | None = None,
-) -> None:
-    """Make what is missing, in order and with whoever else does; return when every result is there.
+) -> Iterator["Share"]:
+    """Go through what is missing, in order and with whoever else does; whoever has gone through it finds all results.
 
     Args:
         description: of the work, for its progress.
-        items: what makes each result, by a name that is a file's.
+        names: of the results, each that of a file.
         is_done: whether the result of a name is there.
         folder: of the claims, the same for all who share.
         processes: this process among those of its job.
-        unit: what the items are, plural.
+        unit: what the results are, plural.
         tell: is given each name whose result is there now, or is being finished; a bar of its own is shown where
             nobody else tells.
 
+    Yields:
+        The names that fall to this process, one after another, each claimed until the next is asked for.
+
     Raises:
-        Stopped: a signal asked this process to stop; it does so between two items, or where an item's maker looks.
+        Stopped: a signal asked this process to stop; it does so between two results, or where the block looks.
     """
-    left = [name for name in items if not is_done(name)]
-    if not left:
-        return
-    told = _shown(description, len(left), unit, processes) if tell is None else nullcontext(tell)
-    with told as tell, _left(description, left, unit, processes), behind() as later:
-        while left:
-            for name in list(left):
+    left = [name for name in names if not is_done(name)]
+    with ExitStack() as stack:
+        if tell is None:
+            tell = stack.enter_context(_shown(description, len(left), unit, processes))
+        stack.enter_context(_left(description, left, unit, processes))
+        later = stack.enter_context(behind())
+        yield stack.enter_context(closing(Share(left, is_done, folder, tell, later)))
+
+
+class Share:
+    """What falls to a process; see :func:`shared`.
+
+    Args:
+        left: names of what is missing; one goes when its result is there.
+        is_done: whether the result of a name is there.
+        folder: of the claims.
+        tell: is given each name that goes.
+        later: finishes things behind.
+    """
+
+    def __init__(
+        self,
+        left: list[str],
+        is_done: Callable[[str], bool],
+        folder: Path,
+        tell: Callable[[str], object],
+        later: Later,
+    ) -> None:
+        self._left, self._is_done, self._folder, self._tell, self._later = left, is_done, folder, tell, later
+        self._held, self._names = ExitStack(), self._taken()
+
+    def __iter__(self) -> Iterator[str]:
+        return self._names
+
+    def later(self, finish: Finish) -> None:
+        """Let a thread do what is left of the result at hand, under its claim, while the next one is made."""
+        self._later(finish, self._held)
+
+    def close(self) -> None:
+        """Let go of the result at hand."""
+        self._names.close()
+
+    def _taken(self) -> Generator[str, None, None]:
+        while self._left:
+            for name in list(self._left):
                 stop_if_asked()
-                was_free = not is_done(name)
-                if not was_free or made(folder, name, items[name], is_done, later):
-                    left.remove(name)
-                    tell(name)
-                    if was_free:
-                        break  # from the front again: what others have made meanwhile counts
+                if was_free := not self._is_done(name):
+                    with claimed(self._folder, name) as held:
+                        if held is None:
+                            continue
+                        self._held = held
+                        if not self._is_done(name):
+                            yield name
+                self._left.remove(name)
+                self._tell(name)
+                if was_free:
+                    break  # from the front again: what others have made meanwhile counts
             else:
-                if left:
-                    _wait(Claim(folder, left[0]), is_done)
+                if self._left:
+                    _wait(Claim(self._folder, self._left[0]), self._is_done)
 
 
-def made(folder: Path, name: str, make: Maker, is_done: Callable[[str], bool], later: Later = at_once) -> bool:
-    """Make a result unless another process has claimed it or made it; return whether nobody else is at it.
-
-    What is left to do of it is done ``later``, and the claim kept until then.
-    """
+@contextmanager
+def claimed(folder: Path, name: str) -> Iterator[ExitStack | None]:
+    """Claim a result for this block; what holds the claim is None where another process has it."""
     claim = Claim(folder, name)
-    if not claim.taken():
-        return False
     with ExitStack() as held:
-        held.enter_context(claim.kept())
-        if not is_done(name) and (finish := make()) is not None:
-            later(finish, held)
-    return True
+        is_taken = claim.taken()
+        if is_taken:
+            held.enter_context(claim.kept())
+        yield held if is_taken else None
 
 
 def _wait(claim: "Claim", is_done: Callable[[str], bool]) -> None:
@@ -211,5 +251,6 @@ def _left(description: str, left: Sequence[str], unit: str, processes: Processes
 @contextmanager
 def _shown(description: str, total: int, unit: str, processes: Processes) -> Iterator[Callable[[str], object]]:
     """Show the progress of all, once per job."""
-    with nullcontext(nothing) if processes.global_rank else progress(description, total, unit) as advance:
+    silent = processes.global_rank or not total
+    with nullcontext(nothing) if silent else progress(description, total, unit) as advance:
         yield lambda name: advance(1)

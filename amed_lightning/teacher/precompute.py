@@ -12,7 +12,7 @@ from amed_lightning.runtime.behind import Finish
 from amed_lightning.runtime.micro_batches import unhalved
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.runtime.work import share
+from amed_lightning.runtime.work import shared
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.store import TrajectoryStore
 from amed_lightning.teacher.trajectories import TeacherRecipe, Trajectories, roll_out
@@ -46,8 +46,12 @@ def precompute(
     shards = [shard for group in seeds for shard in store.shards(group)]
     if any(not store.path(shard).is_dir() for shard in shards):
         require_place(store.folder, is_folder=True)
-    make = {store.path(shard).name: partial(_compute, store, heeding, shard, device, option) for shard in shards}
-    share("teacher", make, lambda name: (store.folder / name).is_dir(), store.folder, processes, "shards")
+    named = {store.path(shard).name: shard for shard in shards}
+    with shared(
+        "teacher", named, lambda name: (store.folder / name).is_dir(), store.folder, processes, "shards"
+    ) as mine:
+        for name in mine:
+            mine.later(_compute(store, heeding, named[name], device, option))
 
 
 def _compute(store: TrajectoryStore, model: DiffusionModel, shard: Seeds, device: torch.device, option: str) -> Finish:

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.micro_batches import unhalved
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.tensor_file import DamagedFileError, Facts, read_with_facts, write_tensors
-from amed_lightning.runtime.work import share
+from amed_lightning.runtime.work import shared
 from amed_lightning.sampling.finite import NotFiniteError, first_broken
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.nodes import Nodes
@@ -98,16 +97,16 @@ class TableFile:
             NotFiniteError: a number of a block that was computed is not finite.
             InputError: memory has no room for a block.
         """
-        blocks = list(seeds.blocks(self.recipe.batch_size))
-        make = {_name(block): partial(self._compute, compute, block) for block in blocks}
-        join = {self.path.stem: partial(self._join, blocks)}
+        blocks = {_name(block): block for block in seeds.blocks(self.recipe.batch_size)}
         if not self.path.is_file():
             write_atomically(self.blocks / "recipe.json", json.dumps(asdict(self.recipe), indent=2).encode() + b"\n")
         while not self.path.is_file():  # a block may turn out to be damaged
-            share(
-                "table", make, lambda name: self.path.is_file() or self._block(name).is_file(), self.blocks, processes
-            )
-            share("table, joined", join, lambda _: self.path.is_file(), self.blocks, processes, "tables")
+            with shared("table", blocks, self._is_done, self.blocks, processes) as mine:
+                for name in mine:
+                    self._compute(compute, blocks[name])
+            with shared("table, joined", [self.path.stem], self._is_joined, self.blocks, processes, "tables") as mine:
+                for _ in mine:
+                    self._join(list(blocks.values()))
         shutil.rmtree(self.blocks, ignore_errors=True)  # another job may be at a last look
 
     def read(self) -> list[StepTable]:
@@ -140,6 +139,12 @@ class TableFile:
         with suppress(OSError):
             os.utime(self.path)  # it was used
         return tables
+
+    def _is_joined(self, _: str) -> bool:
+        return self.path.is_file()
+
+    def _is_done(self, name: str) -> bool:
+        return self.path.is_file() or self._block(name).is_file()
 
     def _block(self, name: str) -> Path:
         return self.blocks / f"{name}.safetensors"

@@ -14,7 +14,7 @@ import pytest
 from amed_lightning.runtime import work
 from amed_lightning.runtime.lock import Holder
 from amed_lightning.runtime.signals import Stopped, listening, stop_if_asked
-from amed_lightning.runtime.work import Claim, share
+from amed_lightning.runtime.work import Claim, shared
 
 from ..teacher.stores import Member, Team
 
@@ -36,8 +36,11 @@ class Results:
     def is_done(self, name):
         return (self.folder / name).is_file()
 
-    def share(self, processes=ALONE):
-        share("work", self.items, self.is_done, self.folder, processes)
+    def share(self, processes=ALONE, tell=None):
+        with shared("work", self.items, self.is_done, self.folder, processes, tell=tell) as mine:
+            for name in mine:
+                if callable(finish := self.items[name]()):
+                    mine.later(finish)
 
     @property
     def left(self):
@@ -174,7 +177,7 @@ class TestTogether:
         results.items["item-3"] = lambda: ([results.make(claim.name) or claim.release() for claim in claims], real())[
             -1
         ]
-        share("work", results.items, results.is_done, tmp_path, ALONE, tell=told.append)
+        results.share(tell=told.append)
         assert told == ["item-3", "item-0", "item-1", "item-2", "item-4", "item-5"]
 
     def test_two_jobs_share_too(self, tmp_path):
