@@ -30,9 +30,10 @@ from rich.console import Console
 from torch import nn
 
 from amed_lightning.bench.cell import Bench, prepare
+from amed_lightning.bench.plan import plan
 from amed_lightning.bench.render import comma_separated, latex, markdown, terminal
 from amed_lightning.bench.results import Results, lines_of, write_json, write_plan
-from amed_lightning.bench.suite import Dataset, Entry, Suite, plan
+from amed_lightning.bench.suite import Dataset, Entry, Suite
 from amed_lightning.bench.sweep import run
 from amed_lightning.bench.table import tables
 from amed_lightning.config import digest

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from amed_lightning.bench.plan import Planned, plan
 from amed_lightning.bench.published import Published, read_published
-from amed_lightning.bench.suite import Dataset, Entry, Planned, Suite, plan
+from amed_lightning.bench.suite import Dataset, Entry, Suite
 from amed_lightning.config import Spec, build
 from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.flow.probability_flow import ProbabilityFlow

@@ -15,7 +15,9 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from amed_lightning.bench.suite import CellId, Dataset, Planned, Suite, plan, require_files, require_runs
+from amed_lightning.bench.needed import require_files
+from amed_lightning.bench.plan import CellId, Planned, plan, require_runs
+from amed_lightning.bench.suite import Dataset, Suite
 from amed_lightning.config import Spec, canonical_json, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing

@@ -10,8 +10,8 @@ from operator import attrgetter
 from typing import Any
 
 from amed_lightning.bench.jackknife import TEST
+from amed_lightning.bench.plan import CellId
 from amed_lightning.bench.row import Row
-from amed_lightning.bench.suite import CellId
 from amed_lightning.bench.table import Table, Text, estimate, scores_of
 from amed_lightning.metrics.metric import Score
 

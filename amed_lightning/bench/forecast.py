@@ -14,7 +14,8 @@ from functools import partial
 import torch
 from rich.table import Table
 
-from amed_lightning.bench.suite import Dataset, Planned, Suite, plan, require_runs
+from amed_lightning.bench.plan import Planned, plan, require_runs
+from amed_lightning.bench.suite import Dataset, Suite
 from amed_lightning.config import InputError, Spec, complete
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing

@@ -26,9 +26,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from amed_lightning.bench.plan import TABLES, WORDS
 from amed_lightning.bench.results import Results
 from amed_lightning.bench.row import Row
-from amed_lightning.bench.suite import TABLES, WORDS
 from amed_lightning.bench.table import goodness, scores_of, usual_protocol
 from amed_lightning.config import write_atomically
 from amed_lightning.metrics.metric import Score

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amed_lightning.bench.plan import SCORED, CellId, Planned
 from amed_lightning.bench.results import Line
-from amed_lightning.bench.suite import SCORED, CellId, Planned
 from amed_lightning.config import InputError, Spec, load_yaml
 from amed_lightning.runtime.json_text import finite
 

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from amed_lightning.bench.cell import Bench, Cell
+from amed_lightning.bench.plan import SCORED, CellId, Planned, plan
 from amed_lightning.bench.row import Row
-from amed_lightning.bench.suite import SCORED, CellId, Planned, Suite, plan
+from amed_lightning.bench.suite import Suite
 from amed_lightning.config import InputError, content_of, digest, write_atomically
 from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.runtime.slurm import job_name

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from amed_lightning.bench.cell import Bench, Cell
 from amed_lightning.bench.jackknife import Estimate
-from amed_lightning.bench.suite import CellId
+from amed_lightning.bench.plan import CellId
 from amed_lightning.config import Spec, canonical_json, digest
 from amed_lightning.metrics.metric import Score
 from amed_lightning.metrics.scores import GenerationScores

@@ -18,8 +18,9 @@ from math import gcd
 import torch
 
 from amed_lightning.bench.jackknife import Estimate
+from amed_lightning.bench.plan import CellId
 from amed_lightning.bench.row import Row
-from amed_lightning.bench.suite import CellId, Exclusion, Suite
+from amed_lightning.bench.suite import Exclusion, Suite
 from amed_lightning.bench.table import estimate, usual_protocol
 from amed_lightning.metrics.scores import MAIN
 

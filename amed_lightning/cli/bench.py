@@ -17,6 +17,8 @@ from rich.table import Table
 from amed_lightning.bench.cell import Loader, prepare
 from amed_lightning.bench.compare import compare
 from amed_lightning.bench.forecast import cells_to_come, estimates, totals
+from amed_lightning.bench.needed import fits_of
+from amed_lightning.bench.plan import plan
 from amed_lightning.bench.plot import FORMATS, plot, write_grids
 from amed_lightning.bench.published import FIGURES, NOTHING, Published, read_published
 from amed_lightning.bench.render import comma_separated, latex, markdown, terminal
@@ -24,7 +26,7 @@ from amed_lightning.bench.report import page
 from amed_lightning.bench.results import Results, lines_of, read_json, rows_of, write_plan
 from amed_lightning.bench.row import Row
 from amed_lightning.bench.screen import Beaten, beaten, screening, without
-from amed_lightning.bench.suite import Suite, fits_of, load_suite, plan
+from amed_lightning.bench.suite import Suite, load_suite
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.bench.table import tables
 from amed_lightning.cli import nightly

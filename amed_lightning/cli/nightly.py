@@ -9,8 +9,9 @@ from jsonargparse import Namespace
 from amed_lightning.bench.cell import Bench, Loader, prepare
 from amed_lightning.bench.golden import Check, Verdict, outcome
 from amed_lightning.bench.nightly import Nightly, NightlyRun
+from amed_lightning.bench.plan import plan
 from amed_lightning.bench.results import write_plan
-from amed_lightning.bench.suite import load_suite, plan
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.bench.sweep import run as fill
 from amed_lightning.config import InputError, load_dataclass
 from amed_lightning.runtime.exit_codes import ExitCode

@@ -1,9 +1,9 @@
 """Rows and lines as a sweep would leave them."""
 
 from amed_lightning.bench.jackknife import Estimate
+from amed_lightning.bench.plan import SCORED, CellId
 from amed_lightning.bench.results import Line
 from amed_lightning.bench.row import Row
-from amed_lightning.bench.suite import SCORED, CellId
 
 PROTOCOL = "0123456789abcdef" * 4
 

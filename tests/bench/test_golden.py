@@ -16,8 +16,8 @@ from amed_lightning.bench.golden import (
     load_golden,
     outcome,
 )
+from amed_lightning.bench.plan import CellId
 from amed_lightning.bench.row import Row
-from amed_lightning.bench.suite import CellId
 from amed_lightning.config import InputError
 
 HERE, ELSEWHERE = "cpu-here", "cpu-elsewhere"

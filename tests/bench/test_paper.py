@@ -10,8 +10,10 @@ import yaml
 
 from amed_lightning.bench.cell import Protocol
 from amed_lightning.bench.forecast import estimates
+from amed_lightning.bench.needed import fits_of
+from amed_lightning.bench.plan import plan
 from amed_lightning.bench.published import read_published
-from amed_lightning.bench.suite import fits_of, load_suite, plan
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import complete, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import DENOISERS

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from amed_lightning.bench.plan import SCORED, CellId, plan
 from amed_lightning.bench.published import FIGURES, KEYS, read_published
 from amed_lightning.bench.results import Line
-from amed_lightning.bench.suite import SCORED, CellId, Dataset, Entry, Suite, plan
+from amed_lightning.bench.suite import Dataset, Entry, Suite
 from amed_lightning.config import InputError
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.metrics.inception import RELEASE

@@ -9,9 +9,9 @@ from rich import text
 from rich.console import Console
 
 from amed_lightning.bench import render
+from amed_lightning.bench.plan import CellId
 from amed_lightning.bench.published import Figure, Published, Scoring
 from amed_lightning.bench.render import STATISTICS, comma_separated, latex, markdown, terminal
-from amed_lightning.bench.suite import CellId
 from amed_lightning.bench.table import SCORES, tables
 
 from .sheets import gap, line

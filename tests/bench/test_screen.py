@@ -5,9 +5,10 @@ import torch
 
 from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.jackknife import Estimate
+from amed_lightning.bench.plan import plan
 from amed_lightning.bench.results import Results, rows_of, write_plan
 from amed_lightning.bench.screen import BLOCKS, beaten, doubt, screening, without
-from amed_lightning.bench.suite import load_suite, plan
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import digest
 
 from .sheets import row

@@ -12,7 +12,8 @@ import yaml
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.bench.cell import Loader, prepare
-from amed_lightning.bench.suite import load_suite, plan
+from amed_lightning.bench.plan import plan
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.prompts import PromptLists
 from amed_lightning.denoisers.registry import DENOISERS

@@ -2,9 +2,9 @@
 
 import pytest
 
+from amed_lightning.bench.plan import CellId
 from amed_lightning.bench.published import NOTHING, Figure, Published, Scoring
 from amed_lightning.bench.row import Row
-from amed_lightning.bench.suite import CellId
 from amed_lightning.bench.table import tables, winners
 
 from .sheets import gap, line, row

@@ -9,7 +9,8 @@ import pytest
 import torch
 import yaml
 
-from amed_lightning.bench.suite import load_suite, plan
+from amed_lightning.bench.plan import plan
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.data import fashion_mnist
 from amed_lightning.denoisers import registry
 from amed_lightning.denoisers.files import save_model

@@ -13,7 +13,8 @@ from lightning.pytorch.cli import LightningCLI
 
 from amed_lightning.amed.files import save_learned
 from amed_lightning.amed.predictor import AMEDPredictor
-from amed_lightning.bench.suite import load_suite, plan
+from amed_lightning.bench.plan import plan
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.cli.training import TrainingCLI
 from amed_lightning.config import InputError
 from amed_lightning.sampling.config import SamplerConfig

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from amed_lightning.bench.forecast import estimates
-from amed_lightning.bench.suite import load_suite, plan, require_files
+from amed_lightning.bench.needed import require_files
+from amed_lightning.bench.plan import plan
+from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError, complete
 from amed_lightning.denoisers.registry import DENOISERS, load
 from amed_lightning.denoisers.zoo.card import load_card
