@@ -151,7 +151,8 @@ def distill(recipe: str | Path, options: Mapping[str, Any] | None = None) -> Pat
     Raises:
         InputError: the recipe or an option is wrong, or the run's directory is another run's.
     """
-    from amed_lightning.cli.options import CONFIG, parsed
+    from amed_lightning.cli.options import parsed
+    from amed_lightning.cli.parsers import CONFIG
     from amed_lightning.cli.training import TrainingCLI  # brings Lightning
     from amed_lightning.training.exporting import Exporting
 

@@ -4,7 +4,7 @@ import argparse
 
 from jsonargparse import Namespace
 
-from amed_lightning.cli.options import ACTIONS, PARSERS
+from amed_lightning.cli.parsers import ACTIONS, PARSERS
 
 
 def run(options: Namespace) -> int:

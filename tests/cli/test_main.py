@@ -16,7 +16,7 @@ import yaml
 from amed_lightning import __version__
 from amed_lightning.cli import main as main_module
 from amed_lightning.cli.main import VERBS, main
-from amed_lightning.cli.options import PARSERS
+from amed_lightning.cli.parsers import PARSERS
 
 from .command import call, refusal
 
@@ -55,7 +55,7 @@ class TestQuickAnswers:
         (tmp_path / "all.py").write_text(
             "import contextlib, io, sys\n"
             "from amed_lightning.cli.main import main\n"
-            "from amed_lightning.cli.options import PARSERS\n"
+            "from amed_lightning.cli.parsers import PARSERS\n"
             "def ends(*arguments):\n"
             "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
             "        main(arguments)\n"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from amed_lightning.cli.options import PARSERS, SECTIONS, parsed
+from amed_lightning.cli.options import SECTIONS, parsed
+from amed_lightning.cli.parsers import PARSERS
 from amed_lightning.config import InputError
 from amed_lightning.export.folder import EXPORTS
 from amed_lightning.metrics.scores import USUAL
