@@ -22,7 +22,8 @@ from amed_lightning.runtime.micro_batches import halving
 from amed_lightning.runtime.shipped import samplers
 from amed_lightning.runtime.signals import listening
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, build_sampler, config_of, learned_sampler, require_classes
+from amed_lightning.sampling.parts import build_sampler, config_of, learned_sampler
+from amed_lightning.sampling.sampler import Sampler, require_classes
 from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.solvers.state import solve

@@ -14,7 +14,7 @@ import torch
 from amed_lightning.runtime.allocator import keep_large_blocks
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.sampling.parts import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 
 way, model, images = sys.argv[1:]

@@ -28,7 +28,7 @@ from amed_lightning.config import Spec
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.trajectories import TeacherConfig, TeacherRecipe, Trajectories, recipe_for, roll_out
 from amed_lightning.teacher.view import View

@@ -49,7 +49,8 @@ from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.runtime.processes import compute_alike
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import Sampler, SamplerParts, sample_seeds
+from amed_lightning.sampling.parts import SamplerParts
+from amed_lightning.sampling.sampler import Sampler, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import Placer
 from amed_lightning.solvers.state import SolverState

@@ -28,7 +28,7 @@ from torch import Tensor
 from amed_lightning.config import Spec
 from amed_lightning.runtime.processes import launch
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore

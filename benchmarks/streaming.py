@@ -42,7 +42,8 @@ from amed_lightning.metrics.scores import USUAL, GenerationScores, Measure, metr
 from amed_lightning.metrics.statistics import Statistics
 from amed_lightning.runtime.processes import compute_alike
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import build_sampler, sample_seeds
+from amed_lightning.sampling.parts import build_sampler
+from amed_lightning.sampling.sampler import sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import Images, quantise
 

@@ -36,7 +36,7 @@ from amed_lightning.denoisers.gaussian import GaussianMixture, exact_model
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.sampling.parts import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS, intervals_for
 from amed_lightning.tensors import Images

@@ -18,7 +18,7 @@ from amed_lightning.amed.files import save_learned
 from amed_lightning.denoisers.registry import ASSETS
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import SamplerParts, build_sampler
+from amed_lightning.sampling.parts import SamplerParts, build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.tabulated import Tabulated, table_of
 

@@ -28,7 +28,8 @@ from amed_lightning.metrics.kept import KeptReferences
 from amed_lightning.metrics.reference import Evaluator, Reference, build_evaluator, counted, looked_at
 from amed_lightning.metrics.scores import metrics_of
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, repeated_prompts
+from amed_lightning.sampling.parts import build_sampler, identity
+from amed_lightning.sampling.sampler import Sampler, repeated_prompts
 from amed_lightning.seeds import Seeds, Stream
 
 _NUMERICS = 1

@@ -25,7 +25,7 @@ from amed_lightning.metrics.files import CLASSIFIERS
 from amed_lightning.metrics.scores import metrics_of
 from amed_lightning.runtime.micro_batches import halving
 from amed_lightning.runtime.network import offline
-from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.sampling.parts import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 
 FEATURES = {name: classifier.feature_size for name, classifier in CLASSIFIERS.items()}

@@ -23,13 +23,8 @@ from amed_lightning.metrics.reference import REFERENCES
 from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import (
-    Sampler,
-    intervals_of_config,
-    learned_path,
-    require_planned_runs,
-    rule_of,
-)
+from amed_lightning.sampling.parts import intervals_of_config, learned_path, rule_of
+from amed_lightning.sampling.sampler import Sampler, require_planned_runs
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.teacher.wanted import FINE_INTERVALS, FINE_SCHEDULE, TEACHER
 

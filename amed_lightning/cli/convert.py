@@ -15,7 +15,7 @@ from amed_lightning.denoisers.thresholding import Thresholded
 from amed_lightning.denoisers.untold import Untold
 from amed_lightning.runtime.places import require_place
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 
 
 def run(options: jsonargparse.Namespace) -> int:

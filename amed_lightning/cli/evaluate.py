@@ -23,7 +23,8 @@ from amed_lightning.runtime.processes import launch
 from amed_lightning.runtime.progress import progress
 from amed_lightning.runtime.provenance import provenance
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, build_sampler, repeated_prompts, runs_made
+from amed_lightning.sampling.parts import build_sampler
+from amed_lightning.sampling.sampler import Sampler, repeated_prompts, runs_made
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import Bytes, Images
 

@@ -6,7 +6,8 @@ from jsonargparse import Namespace
 
 from amed_lightning.config import InputError, load_yaml
 from amed_lightning.export.folder import export
-from amed_lightning.sampling.sampler import Sampler, build_sampler, config_of, learned_sampler
+from amed_lightning.sampling.parts import build_sampler, config_of, learned_sampler
+from amed_lightning.sampling.sampler import Sampler
 
 
 def run(options: Namespace) -> int:

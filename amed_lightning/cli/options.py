@@ -87,7 +87,7 @@ def _learned_options(name: str) -> list[str]:
     learned = Path(name) if name.endswith(".json") else samplers().get(name)
     if learned is None:
         return []
-    from amed_lightning.sampling.sampler import learned_config  # brings torch, which sampling needs anyway
+    from amed_lightning.sampling.parts import learned_config  # brings torch, which sampling needs anyway
 
     return [f"--sampler.{key}={json.dumps(value)}" for key, value in asdict(learned_config(learned)).items()]
 

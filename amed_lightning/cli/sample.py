@@ -20,7 +20,8 @@ from amed_lightning.runtime.provenance import provenance
 from amed_lightning.runtime.work import shared
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import Sampler, build_sampler, identity, require_classes, runs_made
+from amed_lightning.sampling.parts import build_sampler, identity
+from amed_lightning.sampling.sampler import Sampler, require_classes, runs_made
 from amed_lightning.seeds import Seeds, Stream
 
 

@@ -26,7 +26,7 @@ from amed_lightning.runtime.progress import progress_lines
 from amed_lightning.runtime.provenance import provenance, write_run_record
 from amed_lightning.runtime.slurm import slurm_environment
 from amed_lightning.runtime.yaml_text import read_yaml
-from amed_lightning.sampling.sampler import learned_path
+from amed_lightning.sampling.parts import learned_path
 from amed_lightning.training.charts import Charts
 from amed_lightning.training.checkpointing import Checkpointing
 from amed_lightning.training.distilling import Distilling

@@ -41,7 +41,7 @@ class Offloaded(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Offloaded":
         remove_hook_from_module(self.network, recurse=True)  # the weights are back
-        super()._apply(lambda tensor: fn(tensor).to(tensor.device), recurse)  # type: ignore[no-untyped-call]
+        super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).dtype), recurse)  # type: ignore[no-untyped-call]
         self.device = fn(torch.empty(0, device=self.device)).device
         if self.device.type != "cpu":
             cpu_offload(self.network, self.device, offload_buffers=True)

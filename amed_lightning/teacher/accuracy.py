@@ -12,7 +12,8 @@ from torch import Tensor
 
 from amed_lightning.config import InputError, build
 from amed_lightning.denoisers.interruptible import interruptible
-from amed_lightning.sampling.sampler import Sampler, SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
+from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.teacher.trajectories import TeacherRecipe

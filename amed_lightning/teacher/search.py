@@ -11,7 +11,7 @@ from amed_lightning.noise.found import Found
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.gits import cheapest_path, jump_costs, with_inserted_level
 from amed_lightning.teacher.precompute import precompute

@@ -19,7 +19,7 @@ from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import levels
 from amed_lightning.sampling.finite import NotFiniteError, first_broken, places
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import Level, is_finite, sent

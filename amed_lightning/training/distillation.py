@@ -26,7 +26,7 @@ from amed_lightning.amed.predictor import AMEDPredictor, LearnedPlacer
 from amed_lightning.config import InputError, Spec, build
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import learned_path
+from amed_lightning.sampling.parts import learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned
 from amed_lightning.solvers.tabulated import PlacedTable

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from amed_lightning.amed.files import save_learned
 from amed_lightning.config import InputError
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned
 from amed_lightning.tensors import Images

@@ -10,7 +10,8 @@ from itertools import repeat
 import torch
 
 from amed_lightning.flow.model import Condition
-from amed_lightning.sampling.sampler import Sampler, SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
+from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.trajectories import TeacherConfig, Trajectories
 from amed_lightning.tensors import Images

@@ -26,7 +26,7 @@ from amed_lightning.amed.table_picture import draw_table
 from amed_lightning.config import InputError
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.finite import USUAL_CAUSE
-from amed_lightning.sampling.sampler import learned_path
+from amed_lightning.sampling.parts import learned_path
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.tabulated import Table, Tabulated, table_of
 from amed_lightning.teacher.trajectories import Trajectories

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from torch.utils.data import DataLoader, Sampler
 
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.training.source import Source

@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from amed_lightning.amed.predictor import WHOLE
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.trajectories import Trajectories
 from amed_lightning.training.gradients import DifferenceGradient, through_network

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryReader, TrajectoryStore

@@ -16,7 +16,8 @@ from torch import Tensor
 from amed_lightning.config import InputError, Spec
 from amed_lightning.denoisers.recomputed import Recomputed
 from amed_lightning.flow.probability_flow import ProbabilityFlow
-from amed_lightning.sampling.sampler import Sampler, SamplerParts, rule_of
+from amed_lightning.sampling.parts import SamplerParts, rule_of
+from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement, Placer
 from amed_lightning.solvers.state import Solver, SolverState

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.teacher.step_table import StepTable

@@ -12,7 +12,7 @@ from amed_lightning.denoisers.gaussian import gaussian
 from amed_lightning.denoisers.interruptible import Interruptible
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
-from amed_lightning.sampling.sampler import rule_of
+from amed_lightning.sampling.parts import rule_of
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.placed import PlacedSolver
 from amed_lightning.solvers.placement import Placement

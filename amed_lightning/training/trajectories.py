@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from amed_lightning.config import InputError
 from amed_lightning.runtime.processes import Processes
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.estimate import Estimate, estimate
 from amed_lightning.teacher.store import TrajectoryStore

@@ -19,7 +19,7 @@ from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.noise.schedules import SCHEDULES
-from amed_lightning.sampling.sampler import learned_path
+from amed_lightning.sampling.parts import learned_path
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.training.distillation import AMEDDistillation
 

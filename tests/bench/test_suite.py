@@ -21,7 +21,7 @@ from amed_lightning.metrics.files import save_detector
 from amed_lightning.metrics.image_classifier import DigitsClassifier
 from amed_lightning.noise.schedules import NoiseRange, scaled_linear_log_alphas
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.solvers.placement import FixedPlacement
 
 from ..noise.found import write_found

@@ -11,7 +11,7 @@ from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.denoisers.families import guided_diffusion
 from amed_lightning.denoisers.files import load_model, read_model
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.sampling.parts import build_sampler
 
 from ..denoisers import published
 from .command import call, refusal

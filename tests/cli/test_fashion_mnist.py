@@ -18,7 +18,7 @@ from amed_lightning.denoisers.model_card import ModelCard
 from amed_lightning.metrics.files import load_detector
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.sampling.parts import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 
 from ..data.files import write_fashion_mnist

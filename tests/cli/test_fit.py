@@ -18,7 +18,7 @@ from amed_lightning.bench.suite import load_suite
 from amed_lightning.cli.training import TrainingCLI
 from amed_lightning.config import InputError
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts, learned_path
+from amed_lightning.sampling.parts import SamplerParts, learned_path
 from amed_lightning.solvers.tabulated import Tabulated, table_of
 from amed_lightning.teacher import precompute as precompute_module
 from amed_lightning.training import constants as constants_module

@@ -14,7 +14,8 @@ from amed_lightning.data.folder import image_files
 from amed_lightning.data.picture import record_in
 from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import build_sampler, sample_seeds
+from amed_lightning.sampling.parts import build_sampler
+from amed_lightning.sampling.sampler import sample_seeds
 from amed_lightning.seeds import SEEDS_PER_STREAM, Seeds, Stream
 from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.registry import SOLVERS

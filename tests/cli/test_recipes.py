@@ -8,7 +8,7 @@ import yaml
 from amed_lightning.config import build
 from amed_lightning.denoisers.registry import outline
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.sampling.parts import build_sampler
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, evaluations_for, intervals_for, network_runs
 

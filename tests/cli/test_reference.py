@@ -9,7 +9,7 @@ import yaml
 from amed_lightning.data.digits import digits
 from amed_lightning.metrics.statistics import read_statistics
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.sampling.parts import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 
 from ..data.files import edm_name, pictures, write_folder, write_zip

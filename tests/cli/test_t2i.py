@@ -16,7 +16,8 @@ from amed_lightning.denoisers.registry import DENOISERS, load
 from amed_lightning.denoisers.zoo.card import load_card
 from amed_lightning.noise.schedules import SCHEDULES
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import build_sampler, learned_path, sample_seeds
+from amed_lightning.sampling.parts import build_sampler, learned_path
+from amed_lightning.sampling.sampler import sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 

@@ -16,7 +16,8 @@ from amed_lightning.flow.model import Denoised
 from amed_lightning.flow.probability_flow import Evaluation
 from amed_lightning.sampling import sampler as sampler_module
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import Sampler, SamplerParts, build_sampler
+from amed_lightning.sampling.parts import SamplerParts, build_sampler
+from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.seeds import Seeds, Stream
 
 from ..bench.suites import DATASET, LOGSNR, MODEL, bench_of, entry, fill, rows, write_suite

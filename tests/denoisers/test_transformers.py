@@ -417,6 +417,12 @@ class TestOffloaded:
             there = offloaded.denoiser.to(DEVICE).double()(*(each.to(DEVICE) for each in asked)).image
         assert there.cpu().equal(expected)
 
+    def test_what_moves_them_is_given_none(self, tiny):
+        given = []
+        transformer = network_of(loaded(tiny["dit"], prompts=None, offload=True)).transformer
+        transformer._apply(lambda tensor: given.append(tensor.numel()) or tensor)
+        assert set(given) == {0}
+
     def test_what_does_it_may_be_missing(self, tiny, monkeypatch):
         monkeypatch.setitem(sys.modules, "accelerate", None)
         monkeypatch.delitem(sys.modules, "amed_lightning.denoisers.offloaded", raising=False)

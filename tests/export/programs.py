@@ -17,7 +17,8 @@ from amed_lightning.export.to_diffusers import CONFIG
 from amed_lightning.export.to_diffusers import MODULE as SCHEDULER
 from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import Sampler, build_sampler
+from amed_lightning.sampling.parts import build_sampler
+from amed_lightning.sampling.sampler import Sampler
 
 BATCH = 3
 

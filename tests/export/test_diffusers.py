@@ -18,7 +18,7 @@ from amed_lightning.denoisers.thresholding import clipped, thresholded
 from amed_lightning.export.folder import export
 from amed_lightning.export.to_diffusers import scheduler_config
 from amed_lightning.flow.probability_flow import ProbabilityFlow
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.solvers.registry import SOLVERS
 
 from ..denoisers import pipelines

@@ -14,7 +14,7 @@ from amed_lightning.denoisers.thresholding import Clipped
 from amed_lightning.export.to_comfyui import comfyui_numbers
 from amed_lightning.export.to_torch import for_onnx, for_torch
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 
 from ..denoisers import pipelines
 from ..denoisers.test_own import Network

@@ -32,7 +32,7 @@ from amed_lightning.denoisers.zoo.card import ZOO
 from amed_lightning.metrics.inception import RELEASE
 from amed_lightning.runtime.provenance import hardware
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 
 from ..denoisers.persistent import edm_object, predictor_object, write_pickle
 from ..denoisers.published import AMED_SETTINGS, EDM_UNCONDITIONAL

@@ -11,7 +11,8 @@ from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.images import generate
-from amed_lightning.sampling.sampler import SamplerParts, build_sampler, sample_seeds
+from amed_lightning.sampling.parts import SamplerParts, build_sampler
+from amed_lightning.sampling.sampler import sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS

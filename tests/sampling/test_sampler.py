@@ -13,15 +13,9 @@ from amed_lightning.denoisers.prompts import PromptLists
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.flow.probability_flow import ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import Discrete, levels
-from amed_lightning.sampling.sampler import (
-    SamplerConfig,
-    SamplerParts,
-    build_sampler,
-    learned_path,
-    repeated_prompts,
-    require_planned_runs,
-    sample_seeds,
-)
+from amed_lightning.sampling.config import SamplerConfig
+from amed_lightning.sampling.parts import SamplerParts, build_sampler, learned_path
+from amed_lightning.sampling.sampler import repeated_prompts, require_planned_runs, sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import FixedPlacement
 from amed_lightning.solvers.registry import SOLVERS, network_runs

@@ -12,7 +12,7 @@ import torch
 
 from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.precompute import precompute
 from amed_lightning.teacher.store import TrajectoryStore

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.teacher.search import search

@@ -18,7 +18,7 @@ from amed_lightning.denoisers.gaussian import anisotropic_gaussian
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.noise.schedules import NoiseRange
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts, build_sampler
+from amed_lightning.sampling.parts import SamplerParts, build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.teacher.gits import cheapest_path, jump_costs, with_inserted_level
 from amed_lightning.teacher.search import search

@@ -16,7 +16,7 @@ from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Grid
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import SamplerParts
+from amed_lightning.sampling.parts import SamplerParts
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.state import SolverState

@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.sampling.parts import build_sampler
 from amed_lightning.teacher.trajectories import TeacherConfig
 
 from ..teacher.stores import CPU, Member, Team

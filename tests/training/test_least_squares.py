@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from amed_lightning.config import InputError
-from amed_lightning.sampling.sampler import build_sampler
+from amed_lightning.sampling.parts import build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.tabulated import Tabulated
 from amed_lightning.teacher.trajectories import TeacherConfig

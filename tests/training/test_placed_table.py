@@ -11,7 +11,7 @@ from amed_lightning.amed.predictor import AMEDPredictor
 from amed_lightning.config import InputError
 from amed_lightning.flow.probability_flow import ProbabilityFlow
 from amed_lightning.noise.schedules import Polynomial, levels
-from amed_lightning.sampling.sampler import SamplerParts, build_sampler
+from amed_lightning.sampling.parts import SamplerParts, build_sampler
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.solvers.placement import Placement
 from amed_lightning.solvers.registry import SOLVERS

@@ -7,7 +7,8 @@ import torch
 
 from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.sampling.config import SamplerConfig
-from amed_lightning.sampling.sampler import build_sampler, sample_seeds
+from amed_lightning.sampling.parts import build_sampler
+from amed_lightning.sampling.sampler import sample_seeds
 from amed_lightning.seeds import Seeds, Stream
 from amed_lightning.tensors import quantise
 
