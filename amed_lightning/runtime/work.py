@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from amed_lightning.config import checked
-from amed_lightning.runtime.behind import Finish, Later, behind
+from amed_lightning.runtime.beside import Finish, Later, behind
 from amed_lightning.runtime.lock import Holder
 from amed_lightning.runtime.processes import Processes
 from amed_lightning.runtime.progress import nothing, progress

@@ -16,7 +16,7 @@ from amed_lightning.denoisers.guidance import Counted, is_guided_in_part
 from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
 from amed_lightning.noise.schedules import Grid
-from amed_lightning.runtime.ahead import ahead
+from amed_lightning.runtime.beside import ahead
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.placement import Placer
 from amed_lightning.solvers.registry import network_runs

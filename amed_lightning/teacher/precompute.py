@@ -8,7 +8,7 @@ import torch
 
 from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.flow.model import DiffusionModel
-from amed_lightning.runtime.behind import Finish
+from amed_lightning.runtime.beside import Finish
 from amed_lightning.runtime.micro_batches import unhalved
 from amed_lightning.runtime.places import require_place
 from amed_lightning.runtime.processes import Processes

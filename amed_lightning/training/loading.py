@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from amed_lightning.runtime.ahead import ahead
+from amed_lightning.runtime.beside import ahead
 from amed_lightning.runtime.memory import free_memory
 from amed_lightning.teacher.store import TrajectoryReader
 from amed_lightning.teacher.trajectories import Trajectories

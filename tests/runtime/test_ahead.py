@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from amed_lightning.runtime.ahead import ahead
+from amed_lightning.runtime.beside import ahead
 
 
 class Source:

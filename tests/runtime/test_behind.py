@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from amed_lightning.runtime.behind import behind
+from amed_lightning.runtime.beside import behind
 
 PATIENCE = 10
 

@@ -1,13 +1,31 @@
-"""What was made last is finished by a thread while the next is made."""
+"""Threads beside the work: what is needed next is made ahead, and what was made last is finished behind."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
+Item = TypeVar("Item")
 Finish = Callable[[], object]
 """What is left to do of something."""
 Later = Callable[[Finish, ExitStack], None]
 """Called with what is left to do, and with what is held until that is done."""
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Go through ``items``, none of which is None, one of them ahead.
+
+    Whoever stops early waits for the one that is being made, and no longer; the thread ends with this iterator.
+
+    >>> list(ahead(range(3)))
+    [0, 1, 2]
+    """
+    source = iter(items)
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        coming = thread.submit(next, source, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, source, None)
+            yield item
 
 
 @contextmanager
