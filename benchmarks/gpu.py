@@ -19,6 +19,7 @@ ROOT = FOLDER.parent
 PAGE = ROOT / "docs" / "gpu.md"
 OUTCOMES = ("failure", "error", "skipped")
 BENCHMARKS = (
+    "compiled.py --output runs/gpu/compiled",
     "detectors.py --output runs/gpu/detectors",
     "distillation.py --output runs/gpu/distillation",
     "solver_overhead.py --output runs/gpu/solver_overhead",
