@@ -26,6 +26,8 @@ from ..hungry import hungry
 from ..pretended.places import DEVICE
 from .suites import CPU, Alone, bench_of, entry, fill, rows, untidy, values
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 EULER = {"name": "euler"}
 
 

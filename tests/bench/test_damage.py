@@ -11,6 +11,8 @@ from amed_lightning.bench.row import Row
 
 from .suites import bench_of, entry, fill, untidy, values
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

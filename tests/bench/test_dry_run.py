@@ -16,6 +16,8 @@ from amed_lightning.denoisers.prompts import PromptLists
 from ..sampling.models import mixture, watched
 from .suites import DATASET, entry, write_suite
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 CPU = torch.device("cpu")
 PLUGIN = {"name": "ipndm", "learned": "nowhere-{nfe}.json"}
 EULER = {"name": "euler"}

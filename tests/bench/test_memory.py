@@ -14,6 +14,8 @@ from amed_lightning.metrics.image_classifier import DigitsClassifier
 from .living import DETECTORS, MODELS
 from .suites import CPU, DATASET, Alone, entry, rows, values, write_suite
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 NAMES = ("grey", "blue")
 SHORT = DATASET["reference"] | {"nfe": [4]}
 

@@ -19,6 +19,8 @@ from .nights import FIRST_DAY, ask, night, tensorboard_server, write_config
 from .sheets import row
 from .suites import CPU
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 PACKAGE = Path(amed_lightning.__file__).parent
 
 

@@ -26,6 +26,8 @@ from amed_lightning.training.distillation import AMEDDistillation
 from ..denoisers.zoo.cards import figured
 from ..recipes import content_of
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 ROOT = Path(__file__).parents[2]
 SUITES = {path.stem: load_suite(path) for path in sorted((ROOT / "benchmarks" / "paper").glob("*.yaml"))}
 IMAGES = {"ms_coco": 30_000}

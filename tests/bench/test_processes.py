@@ -14,6 +14,8 @@ from ..cli.command import start
 from .forks import begin, end, kill
 from .suites import CELLS, bench_of, entry, fill, rows, untidy, values, write_suite
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 COUNTS = (1, 2, 4)
 
 

@@ -17,6 +17,8 @@ from ..bench.suites import CELLS, PLAIN, write_suite
 from ..cli.command import call
 from ..cli.test_fit import FIT
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 BLOCKS = PLAIN["num_blocks"] * CELLS
 
 

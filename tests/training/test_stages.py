@@ -14,6 +14,8 @@ from amed_lightning.tensors import per_sample, squared_distance
 from ..teacher.stores import CPU
 from .runs import INTERVALS, ROWS, disturb, prepared
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 SOLVER, PLACE = {"name": "ipndm", "order": 3}, Placement(0.37, 0.99)
 
 
