@@ -16,7 +16,7 @@ import torch
 from amed_lightning.amed.files import LEARNED, intervals_of, learned_digest, load_learned, sampler_of
 from amed_lightning.config import InputError, Spec, build, canonical_json, checked, complete, registered
 from amed_lightning.denoisers.arithmetic import Arithmetic
-from amed_lightning.denoisers.computing import computing, tensor_float_32
+from amed_lightning.denoisers.computing import compiled, computing, tensor_float_32
 from amed_lightning.denoisers.guidance import Counted, is_guided_in_part
 from amed_lightning.denoisers.registry import DENOISERS, load
 from amed_lightning.denoisers.zoo.card import named
@@ -37,8 +37,6 @@ SUPPLIED = ("placer", "learned")
 """What a solver's mapping says beside the solver's own options."""
 REGISTRIES: dict[str, Mapping[str, Any]] = {"model": DENOISERS, "solver": SOLVERS, "schedule": SCHEDULES}
 """Of what a sampler's configuration names."""
-_MOST_GRAPHS = 1024
-"""Of a process, a sweep's; PyTorch gives up compiling after 8."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +126,8 @@ class CompiledSampler(Sampler):
 
 @cache
 def _compiled() -> Callable[[Sampler, Images, Condition | None], SolverState]:
-    """Compile for any sampler; each solver, number of intervals and network has a graph, whatever their numbers."""
-    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = _MOST_GRAPHS
-    return torch.compile(Sampler.sample)
+    """Compile for any sampler; solver, shape, number of intervals and network have a graph, whatever the numbers."""
+    return compiled(Sampler.sample)
 
 
 @dataclass(frozen=True)
