@@ -290,6 +290,17 @@ class TestCells:
         assert names[:12] == [("euler", schedule, nfe) for schedule in of_files for nfe in (4, 5)]
         assert names[12:] == [("amed", "logsnr", 4), ("amed (2)", "logsnr", 4)]
 
+    @pytest.mark.parametrize(("middle", "label"), [(3.0, "explicit (3)"), (2.0, "explicit (2)")])
+    def test_nor_does_the_reference_look_like_another_cell_whose_names_it_leaves(self, tmp_path, middle, label):
+        """Golden rows and charts would have two for one; a screening, without it, names what the suite excludes."""
+
+        def at(*middles):
+            return entry(EULER, 2, schedules=[{"name": "explicit", "levels": [80.0, each, 0.002]} for each in middles])
+
+        cells = plan(load_suite(write_suite(tmp_path, entries=[at(1.0, 2.0)], reference=at(middle))))
+        assert [cell.is_reference for cell in cells] == [True, False, False]
+        assert [cell.schedule_label for cell in cells] == [label, "explicit", "explicit (2)"]
+
     def test_the_path_of_a_predictor_or_schedule_may_name_the_dataset(self, tmp_path):
         placed = entry({"name": "amed", "learned": "{dataset}-{nfe}.json"})
         placed["schedules"] = [{"name": "gits", "path": "gits-{nfe}.json"}]
