@@ -273,6 +273,24 @@ class TestCells:
         with pytest.raises(InputError, match=r"g\.json: .*metric l3 does not exist"):
             plan(load_suite(write_suite(tmp_path, entries=[found])))
 
+    @pytest.mark.parametrize(
+        ("sizes", "metric", "said"),
+        [
+            (
+                {"num_blocks": 4, "block_size": 3},
+                "precision_recall",
+                "precision and recall: at least 4 images .* not 3",
+            ),
+            ({"num_blocks": 2, "num_ranges": 1, "block_size": 1}, "fid", "FID: at least 2 images .* not 1"),
+        ],
+    )
+    def test_parts_of_the_seeds_that_have_no_score_are_refused_before_anything_is_sampled(
+        self, tmp_path, sizes, metric, said
+    ):
+        suite = load_suite(write_suite(tmp_path, batch_size=1, metrics=[metric], **sizes))
+        with pytest.raises(InputError, match=f"a range of seeds, or all blocks but one, .*: {said}; raise block_size"):
+            prepare(suite)
+
     def test_no_two_rows_of_a_table_look_alike(self, tmp_path):
         """Files that hold the like, lists, and predictors at two paths are numbered; the same spelled twice is not."""
         paths = [
