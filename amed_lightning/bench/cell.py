@@ -18,7 +18,7 @@ import torch
 from amed_lightning.bench.needed import require_files
 from amed_lightning.bench.plan import CellId, Planned, plan, require_runs
 from amed_lightning.bench.suite import Dataset, Suite
-from amed_lightning.config import Spec, canonical_json, digest
+from amed_lightning.config import InputError, Spec, canonical_json, digest
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.registry import load
@@ -297,10 +297,25 @@ def _checked(suite: Suite, dataset: Dataset, plans: Sequence[Planned], loader: L
     model, seeds = samplers.model, Seeds(Stream.evaluation, 0, suite.num_blocks * suite.block_size)
     evaluator = loader.evaluator(dataset.detector, dataset.dataset, suite.metrics, reference=counted)
     evaluator.require_shape(model.image_shape)
+    _require_enough(evaluator, suite.smallest_part)
     evaluator.require_given(prompts=model.prompts is not None, pairs=dataset.reference is not None)
     cells = [(planned, identity(planned.config, samplers.of(planned))) for planned in plans]
     conditions = model.conditions_digest(Stream.evaluation)
     return _Checked(dataset, cells, model.digest, model.image_shape, conditions, repeated_prompts(model, seeds))
+
+
+def _require_enough(evaluator: Evaluator, images: int) -> None:
+    """Refuse parts of the seeds that are so small that they have no scores.
+
+    Raises:
+        InputError: naming the metric, and the cure.
+    """
+    try:
+        evaluator.scores(images)
+    except InputError as error:
+        raise InputError(
+            f"a range of seeds, or all blocks but one, is scored by itself: {error}; raise block_size"
+        ) from error
 
 
 def _bench(suite: Suite, checked: _Checked, loader: Loader) -> Bench:

@@ -226,9 +226,11 @@ def _check_row(name: str, row: GoldenRow, golden: GoldenRow, bounds: Bounds) -> 
     if unlike := _unlike(row, golden):
         yield Check(name, "row", Verdict.undecided, f"{unlike}; {CURE}")
         return
-    for score, bound in bounds.relative.items():
-        if score in golden.values:
-            yield _judge_score(name, score, row, golden, bound * abs(golden.values[score]), bounds.standard_errors)
+    judged = {score: bound for score, bound in bounds.relative.items() if score in golden.values}
+    if not judged:
+        yield Check(name, "row", Verdict.undecided, f"no bound for any of its scores, {', '.join(golden.values)}")
+    for score, bound in judged.items():
+        yield _judge_score(name, score, row, golden, bound * abs(golden.values[score]), bounds.standard_errors)
     if bounds.slowdown is not None:
         ratio = row.seconds_per_image / golden.seconds_per_image
         verdict = Verdict.warning if ratio > bounds.slowdown else Verdict.fine

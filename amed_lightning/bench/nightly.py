@@ -38,7 +38,8 @@ from amed_lightning.bench.results import Results, lines_of, read_json
 from amed_lightning.bench.row import Row
 from amed_lightning.bench.suite import Suite
 from amed_lightning.bench.table import known_scores, tables
-from amed_lightning.config import InputError, write_atomically
+from amed_lightning.config import InputError, registered, write_atomically
+from amed_lightning.metrics.scores import SCORES, metrics_of
 from amed_lightning.runtime.provenance import commit_time, source_digest
 
 COLUMNS = 8
@@ -157,8 +158,17 @@ class NightlyRun:
         return Results(self.config.results / self.suite.name / f"{date}-{source_digest()[:12]}-{self.hardware}")
 
     def golden(self) -> Golden | None:
-        """Find what the night is compared with."""
-        return load_golden(self.config.golden, self.hardware, self.suite.name, self.config.bounds)
+        """Find what the night is compared with.
+
+        Raises:
+            InputError: a file is not what it should be, or there is a bound of a score that does not exist.
+        """
+        found = load_golden(self.config.golden, self.hardware, self.suite.name, self.config.bounds)
+        metrics = metrics_of(self.suite.metrics).values()
+        known = SCORES | {name: score for metric in metrics for name, score in metric.described().items()}
+        for score in (self.config.bounds if found is None else found.bounds).relative:
+            registered("score in the relative bounds", known, score)
+        return found
 
     def check(self, cells: Sequence[Cell]) -> list[Check]:
         """Compare the night's rows, write the reports and the charts, and return what was found.

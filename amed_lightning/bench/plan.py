@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -226,7 +227,7 @@ def plan(suite: Suite) -> list[Planned]:
     Raises:
         InputError: a part that does not exist, a reference that is not one cell, an exclusion that excludes nothing.
     """
-    told = _told_apart(cell for dataset in suite.datasets for cell in _planned(suite, dataset))
+    told = (cell for dataset in suite.datasets for cell in _told_apart(_planned(suite, dataset)))
     cells = [_excluded(cell, suite.excluded) for cell in told]
     for exclusion in suite.excluded:
         if not any(cell.excluded == exclusion.reason for cell in cells):
@@ -246,16 +247,20 @@ def require_runs(cell: Planned, sampler: Sampler) -> None:
         raise InputError(f"{cell.id}: {error}") from error
 
 
-def _told_apart(cells: Iterable[Planned]) -> Iterator[Planned]:
-    """Number what has one name and place and is not the same, files above all, so that no two rows look alike."""
-    solvers: dict[str, list[Spec]] = defaultdict(list)
-    schedules: dict[str, list[Spec]] = defaultdict(list)
-    for cell in cells:
-        place = canonical_json([cell.id, cell.is_reference, cell.scored])
+def _told_apart(cells: Iterable[Planned]) -> list[Planned]:
+    """Number what has one name and place and is not the same, files above all, so that no two rows look alike.
+
+    The reference comes last: the others are called the same where there is none, as in a screening.
+    """
+    solvers: dict[CellId, list[Spec]] = defaultdict(list)
+    schedules: dict[CellId, list[Spec]] = defaultdict(list)
+    told = []
+    for cell in sorted(cells, key=attrgetter("is_reference")):
         solver = cell.rule | _placement(cell)
         schedule = complete("schedule", SCHEDULES, cell.schedule)
-        numbers = _number(solvers[place], solver), _number(schedules[place], schedule)
-        yield replace(cell, solver_number=numbers[0], schedule_number=numbers[1])
+        numbers = _number(solvers[cell.id], solver), _number(schedules[cell.id], schedule)
+        told.append(replace(cell, solver_number=numbers[0], schedule_number=numbers[1]))
+    return sorted(told, key=lambda cell: not cell.is_reference)
 
 
 def _number(known: list[Spec], part: Spec) -> int:

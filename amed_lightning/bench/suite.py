@@ -102,6 +102,12 @@ class Suite:
     arithmetic: Arithmetic = field(default_factory=Arithmetic)
     metrics: tuple[str | Spec, ...] = USUAL
 
+    @property
+    def smallest_part(self) -> int:
+        """Samples of the smallest set that is scored: a range of seeds, or all blocks but one."""
+        in_a_range = self.num_blocks // (self.num_ranges or self.num_blocks)
+        return self.block_size * min(in_a_range, max(1, self.num_blocks - 1))
+
     def batch_size_for(self, dataset: Dataset) -> int:
         """Return the samples per network run of a dataset."""
         return dataset.batch_size or self.batch_size

@@ -14,6 +14,7 @@ from amed_lightning.bench.results import write_json
 from amed_lightning.cli.parsing import seed_range
 from amed_lightning.config import InputError, canonical_json, digest
 from amed_lightning.data.folder import image_files
+from amed_lightning.flow.model import DiffusionModel
 from amed_lightning.metrics.metric import Metric, Score
 from amed_lightning.metrics.reference import Evaluator, build_evaluator
 from amed_lightning.metrics.scores import GenerationScores, metrics_of
@@ -139,6 +140,7 @@ def _files(options: Any, device: torch.device) -> _ScoredImages:
 def _samples(options: Any, device: torch.device) -> _ScoredImages:
     seeds = seed_range(options.seeds)
     samplers = [build_sampler(config).to(device) for config in (options.sampler, options.teacher) if config is not None]
+    require_pairs([sampler.model for sampler in samplers])
     protocol = {
         "model": samplers[0].model.digest,
         "seeds": [seeds.start, seeds.stop],
@@ -152,6 +154,24 @@ def _samples(options: Any, device: torch.device) -> _ScoredImages:
     notes = repeated_prompts(samplers[0].model, drawn)
     prompts = samplers[0].model.texts_of(drawn)
     return _ScoredImages(len(seeds), runs_made(samplers[0]), protocol, shapes, notes, prompts, batches)
+
+
+def require_pairs(models: Sequence[DiffusionModel]) -> None:
+    """Refuse a teacher whose samples are not of the same noise, labels or prompts: no distance tells anything then.
+
+    Args:
+        models: of a sampler and, if there is one, of its teacher, which may be without labels where the other has some.
+
+    Raises:
+        InputError: naming both.
+    """
+    shapes = dict.fromkeys(model.shape for model in models)
+    if len(shapes) > 1:
+        raise InputError(f"--teacher: its noise has another shape than the sampler's, {' and '.join(map(str, shapes))}")
+    conditions = {model.conditions_digest(Stream.evaluation) for model in models} - {None}
+    if len(conditions) > 1:
+        what = "prompts" if any(model.prompts is not None for model in models) else "labels"
+        raise InputError(f"--teacher: its seeds have other {what} than the sampler's; give both the same")
 
 
 def _sampled(

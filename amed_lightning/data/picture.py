@@ -10,7 +10,7 @@ told apart wherever they are copied.
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -33,6 +33,9 @@ LOSSY = ("JPEG", "WEBP")
 _CHANNELS = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 """Pillow's modes that hold 8-bit grey or RGB, where nothing is transparent."""
 ORIENTATION, UPRIGHT = 0x0112, 1
+_BITS, _SAMPLE_FORMAT, _COLOURS = 0x0102, 0x0153, 0x0140
+"""Tags of TIFF: bits and kind of each sample; a palette of 16-bit colours, of which Pillow takes the upper eight."""
+_UNSIGNED = 1
 _MAX_BYTE = 255
 _KEYWORD = "amed-lightning"
 LARGEST, MOST_PIXELS = 128 << 20, 1 << 25
@@ -155,7 +158,8 @@ def _changed_by_reading(picture: Image.Image) -> str | None:
         return f"an image of format {picture.format}; turn it into PNG ({', '.join(FORMATS)} are read)"
     if picture.width * picture.height > MOST_PIXELS:
         return f"{picture.width} x {picture.height} pixels; at most {MOST_PIXELS} are read"
-    if any(_is_cut(codec, args) for codec, _, _, args in getattr(picture, "tile", [])):
+    tiles, tags = getattr(picture, "tile", []), getattr(picture, "tag_v2", {})
+    if any(_is_cut(codec, args) for codec, _, _, args in tiles) or (picture.mode in _CHANNELS and _is_deep(tags)):
         return "samples of another depth than 8 bits; turn it into 8-bit grey or RGB"
     if getattr(picture, "is_animated", False):  # to count them is to look at each
         return "several images in one file; give each a file of its own"
@@ -168,6 +172,13 @@ def _is_cut(codec: str, args: Any) -> bool:
     """Whether a decoder is asked to bring samples to 8 bits: from 16, or from a PPM's own greatest value."""
     stored, *rest = (args,) if isinstance(args, str) else args
     return ";16" in str(stored) or (codec.startswith("ppm") and rest != [_MAX_BYTE])
+
+
+def _is_deep(tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF's samples or colours are no bytes; a decoder of planes that lie apart is not told."""
+    bits, kinds = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+    colours = any(colour % 256 and colour % 257 for colour in tags.get(_COLOURS, ()))
+    return max(bits) > 8 or {*kinds} != {_UNSIGNED} or colours
 
 
 def to_pixels(picture: Image.Image, name: str) -> Pixels:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +14,10 @@ from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.denoisers.around import Wrapper
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
 from amed_lightning.tensors import Images, Level
+
+Result = TypeVar("Result")
+_MOST_GRAPHS = 1024
+"""Of a process, a sweep's; PyTorch gives up compiling after 8."""
 
 
 def computing(model: DiffusionModel, arithmetic: Arithmetic) -> DiffusionModel:
@@ -55,7 +59,7 @@ class Computing(Wrapper):
         if arithmetic.precision in ("bfloat16", "float16"):
             denoiser = Autocast(denoiser, getattr(torch, arithmetic.precision))
         self.denoiser = denoiser
-        self.answer: Callable[..., Denoised] = torch.compile(denoiser) if arithmetic.compile is True else denoiser
+        self.answer: Callable[..., Denoised] = compiled(denoiser) if arithmetic.compile is True else denoiser
         self.converted = self._precision
         self.eval()
 
@@ -76,6 +80,16 @@ class Computing(Wrapper):
             )
         with tensor_float_32(self.arithmetic.tf32):
             return self.answer(x.contiguous(memory_format=self.memory_format), sigma, condition)
+
+
+def compiled(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Compile a function for each shape by itself.
+
+    PyTorch would make one graph of the second and all that follow, which has other last digits: what a number is would
+    depend on what its process has computed before.
+    """
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = _MOST_GRAPHS
+    return torch.compile(function, dynamic=False)
 
 
 class Autocast(Wrapper):

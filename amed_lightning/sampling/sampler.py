@@ -11,7 +11,7 @@ from functools import cache
 import torch
 
 from amed_lightning.config import InputError
-from amed_lightning.denoisers.computing import tensor_float_32
+from amed_lightning.denoisers.computing import compiled, tensor_float_32
 from amed_lightning.denoisers.guidance import Counted, is_guided_in_part
 from amed_lightning.flow.model import Condition, DiffusionModel
 from amed_lightning.flow.probability_flow import Evaluation, ProbabilityFlow, analytic_first_step
@@ -22,9 +22,6 @@ from amed_lightning.solvers.placement import Placer
 from amed_lightning.solvers.registry import network_runs
 from amed_lightning.solvers.state import Solver, SolverState, trajectory
 from amed_lightning.tensors import Images, sent, staged
-
-_MOST_GRAPHS = 1024
-"""Of a process, a sweep's; PyTorch gives up compiling after 8."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +111,8 @@ class CompiledSampler(Sampler):
 
 @cache
 def _compiled() -> Callable[[Sampler, Images, Condition | None], SolverState]:
-    """Compile for any sampler; each solver, number of intervals and network has a graph, whatever their numbers."""
-    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = _MOST_GRAPHS
-    return torch.compile(Sampler.sample)
+    """Compile for any sampler; solver, shape, number of intervals and network have a graph, whatever the numbers."""
+    return compiled(Sampler.sample)
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,10 @@ def accuracy(parts: SamplerParts, recipe: TeacherRecipe, nfe: int, seeds: Seeds,
     def distance(sampler: Sampler) -> float:
         return float((samples(sampler) - fine).square().mean().sqrt())
 
-    plain = replace(parts.config, solver=_UNTRAINED, num_intervals=None, nfe=nfe, afs=False, denoise_to_zero=False)
+    plain = replace(parts.config, solver=_UNTRAINED, num_intervals=None, nfe=nfe, afs=False)
     try:
-        untrained = distance(replace(SamplerParts(plain, parts.model).sampler(None), model=model))
+        sampler = SamplerParts(plain, parts.model).sampler(None)
+        untrained = distance(replace(sampler, model=model, denoise_to_zero=False))
     except InputError:  # levels that are told or were found for another use
         untrained = None
     return Accuracy(distance(teacher), untrained, len(seeds))

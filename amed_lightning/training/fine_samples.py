@@ -53,7 +53,7 @@ class FineSamples:
         """Return a sampler's first samples, and the teacher's."""
         condition = None if self.condition is None else self.condition[:count]
         with torch.inference_mode():
-            return sampler.sample(self.noise[:count], condition).x, self.samples[:count]
+            return _end(sampler, self.noise[:count], condition), self.samples[:count]
 
     def distance(self, sampler: Sampler) -> float:
         """Return the root mean square distance of a sampler's samples, per pixel."""
@@ -61,10 +61,15 @@ class FineSamples:
         conditions = repeat(None) if self.condition is None else torch.split(self.condition, self.batch_size)
         with torch.inference_mode():
             squares = [
-                (sampler.sample(each, condition).x - sample).double().square().sum()
+                (_end(sampler, each, condition) - sample).double().square().sum()
                 for each, condition, sample in zip(noise, conditions, samples, strict=False)
             ]
         return float((torch.stack(squares).sum() / self.samples.numel()).sqrt())
+
+
+def _end(sampler: Sampler, noise: Images, condition: Condition | None) -> Images:
+    """Return a sampler's states at its last level, where the teacher's are; denoise-to-zero would follow."""
+    return replace(sampler, denoise_to_zero=False).sample(noise, condition).x
 
 
 def ends_of(parts: SamplerParts) -> SamplerParts:

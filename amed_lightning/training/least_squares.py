@@ -144,7 +144,7 @@ class LeastSquares(Distilling):
     @property
     def nfe(self) -> int:
         """Network runs per sample of the student."""
-        return len(self.table.told) * self.parts.model.denoiser.cost
+        return self._network_runs(len(self.table.told))
 
     def learned(self, weights: dict[str, Tensor]) -> Tabulated:
         """Return a table as a solver."""
@@ -156,8 +156,7 @@ class LeastSquares(Distilling):
 
     def last(self) -> dict[str, Any]:
         """Return the table of the lowest cost, and what it took."""
-        # Network runs of a sample, of which some may be at once.
-        depth = len(self.table.at_once) * self.parts.model.denoiser.cost
+        depth = self._network_runs(len(self.table.at_once))  # some of its runs may be at once
         numbers = sum(getattr(self.table, group).numel() for group in self.groups)
         costs = {"nfe": self.nfe, "depth": depth, "numbers": numbers}
         return {"weights": vars(self._tabled()), "runs": self.runs, "radius": self.radius} | costs
@@ -275,6 +274,10 @@ class LeastSquares(Distilling):
         own = torch.stack(of_blocks)
         gathered = cast(Tensor, self.all_gather(own)).reshape(self.trainer.world_size, *own.shape)
         return gathered.transpose(0, 1).flatten(0, 1)
+
+    def _network_runs(self, evaluations: int) -> int:
+        """Return the network runs of a table's evaluations, and of denoise-to-zero's behind them."""
+        return (evaluations + self.parts.config.denoise_to_zero) * self.parts.model.denoiser.cost
 
     def _tabled(self, numbers: Tensor | None = None) -> Table:
         """Return the present table, or that of other numbers."""

@@ -109,6 +109,13 @@ class TestJudge:
         del tonight.values["rmse"]
         assert wrong(night(tmp_path, tonight)) == {(NAME, "rmse"): "regression"}
 
+    def test_a_row_of_which_no_score_has_a_bound_is_left_open(self, tmp_path):
+        write(tmp_path, row())
+        (found,) = (
+            each for each in night(tmp_path, row(fid=99.0), bounds=Bounds({"kid": 1e-3})) if each.figure == "row"
+        )
+        assert (found.verdict, found.message) == ("undecided", "no bound for any of its scores, fid, is, rmse")
+
     def test_a_failed_cell_is_a_regression(self, tmp_path):
         write(tmp_path, row())
         checks = night(tmp_path, failures={NAME: "out of luck"})

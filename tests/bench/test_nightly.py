@@ -47,6 +47,14 @@ def dataset_in_tensorboard(folder):
     return f"grey-{protocol[:8]}"
 
 
+def test_a_bound_of_a_score_that_does_not_exist_is_refused_before_the_night(tmp_path, capsys):
+    write_config(tmp_path, bounds={"relative": {"fdi": 1e-4}})
+    assert night(tmp_path) == 2
+    assert "unknown score in the relative bounds 'fdi': use one of fid, is, " in (said := capsys.readouterr().err)
+    assert said.endswith("; did you mean 'fid'?\n")
+    assert not (tmp_path / "results").exists()
+
+
 class TestNight:
     def test_the_golden_rows_are_filed_under_the_hardware(self, two_nights):
         rows = json.loads(golden_of(two_nights).read_text())["rows"]

@@ -7,7 +7,7 @@ from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.jackknife import Estimate
 from amed_lightning.bench.plan import plan
 from amed_lightning.bench.results import Results, rows_of, write_plan
-from amed_lightning.bench.screen import BLOCKS, beaten, doubt, screening, without
+from amed_lightning.bench.screen import BLOCKS, DOUBT, beaten, doubt, screening, without
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import digest
 
@@ -57,6 +57,18 @@ class TestDoubt:
 
     def test_without_blocks_to_leave_out_nothing_is(self):
         assert doubt(Estimate(100.0)) == 1
+
+    @pytest.mark.parametrize(("cells", "rounds", "least", "most"), [(2, 400, 0.01, 0.06), (15, 30, 0.06, 0.14)])
+    def test_how_often_an_equal_cell_is_left_out(self, cells, rounds, least, most):
+        """Eight blocks are few to resample, and the best of many is lucky: docs/benchmarks.md says how often."""
+        generator, lost = torch.Generator().manual_seed(1), 0
+        for blocks in torch.randn(rounds, cells, BLOCKS, generator=generator, dtype=torch.float64):
+            best = blocks.mean(1).argmin()
+            for pseudo_values in blocks - blocks[best]:
+                value = float(pseudo_values.mean())
+                left_out = (BLOCKS * value - pseudo_values) / (BLOCKS - 1)
+                lost += doubt(Estimate(value, left_out.tolist())) <= DOUBT
+        assert least < lost / rounds / (cells - 1) < most
 
 
 class TestBeaten:

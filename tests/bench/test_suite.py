@@ -274,6 +274,24 @@ class TestCells:
         with pytest.raises(InputError, match=r"g\.json: .*metric l3 does not exist"):
             plan(load_suite(write_suite(tmp_path, entries=[found])))
 
+    @pytest.mark.parametrize(
+        ("sizes", "metric", "said"),
+        [
+            (
+                {"num_blocks": 4, "block_size": 3},
+                "precision_recall",
+                "precision and recall: at least 4 images .* not 3",
+            ),
+            ({"num_blocks": 2, "num_ranges": 1, "block_size": 1}, "fid", "FID: at least 2 images .* not 1"),
+        ],
+    )
+    def test_parts_of_the_seeds_that_have_no_score_are_refused_before_anything_is_sampled(
+        self, tmp_path, sizes, metric, said
+    ):
+        suite = load_suite(write_suite(tmp_path, batch_size=1, metrics=[metric], **sizes))
+        with pytest.raises(InputError, match=f"a range of seeds, or all blocks but one, .*: {said}; raise block_size"):
+            prepare(suite)
+
     def test_no_two_rows_of_a_table_look_alike(self, tmp_path):
         """Files that hold the like, lists, and predictors at two paths are numbered; the same spelled twice is not."""
         paths = [
@@ -290,6 +308,17 @@ class TestCells:
         of_files = ["gits-dev-1.15", "gits-dev-1.15 (2)", "explicit", "explicit (2)", "polynomial", "polynomial"]
         assert names[:12] == [("euler", schedule, nfe) for schedule in of_files for nfe in (4, 5)]
         assert names[12:] == [("amed", "logsnr", 4), ("amed (2)", "logsnr", 4)]
+
+    @pytest.mark.parametrize(("middle", "label"), [(3.0, "explicit (3)"), (2.0, "explicit (2)")])
+    def test_nor_does_the_reference_look_like_another_cell_whose_names_it_leaves(self, tmp_path, middle, label):
+        """Golden rows and charts would have two for one; a screening, without it, names what the suite excludes."""
+
+        def at(*middles):
+            return entry(EULER, 2, schedules=[{"name": "explicit", "levels": [80.0, each, 0.002]} for each in middles])
+
+        cells = plan(load_suite(write_suite(tmp_path, entries=[at(1.0, 2.0)], reference=at(middle))))
+        assert [cell.is_reference for cell in cells] == [True, False, False]
+        assert [cell.schedule_label for cell in cells] == [label, "explicit", "explicit (2)"]
 
     def test_the_path_of_a_predictor_or_schedule_may_name_the_dataset(self, tmp_path):
         placed = entry({"name": "amed", "learned": "{dataset}-{nfe}.json"})

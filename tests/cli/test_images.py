@@ -1,6 +1,7 @@
 """``sample`` and ``evaluate``: the same images, as files and as scores."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 
@@ -10,8 +11,11 @@ import torch
 import yaml
 from PIL import Image
 
+from amed_lightning.cli.evaluate import require_pairs
+from amed_lightning.config import InputError
 from amed_lightning.data.folder import image_files
 from amed_lightning.data.picture import record_in
+from amed_lightning.denoisers.prompts import prompt_lists
 from amed_lightning.metrics.reference import build_evaluator
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.parts import build_sampler
@@ -21,6 +25,7 @@ from amed_lightning.solvers.multistep import Multistep
 from amed_lightning.solvers.registry import SOLVERS
 from amed_lightning.tensors import quantise
 
+from ..sampling.models import latents, mixture, random_network
 from .command import call, refusal
 
 MODEL = {"name": "anisotropic_gaussian", "height": 8, "width": 8}
@@ -293,3 +298,37 @@ class TestEvaluate:
             image.unlink()
         assert call("evaluate", "--images", tmp_path / "images", "--accelerator", "cpu") == 0
         assert "100 images, and the run that made 000000.png was over seeds 0 to 199" in capsys.readouterr().err
+
+
+class TestPairs:
+    """A sampler and its teacher are compared image by image, from one noise."""
+
+    @pytest.mark.parametrize("labels", [(0, 0), (3, 3), (3, 0), (0, 3)])
+    def test_labels_may_be_one_s_alone(self, labels):
+        require_pairs([replace(mixture(), num_classes=classes) for classes in labels])
+
+    def test_other_labels_are_refused(self):
+        with pytest.raises(InputError, match="--teacher: its seeds have other labels than the sampler's"):
+            require_pairs([replace(mixture(), num_classes=classes) for classes in (3, 2)])
+
+    def test_other_prompts_are_refused(self):
+        dogs, cats = (
+            replace(mixture(), prompts=prompt_lists({"evaluation": [text, "a bird"]})) for text in ("a dog", "a cat")
+        )
+        require_pairs([dogs, dogs])
+        with pytest.raises(InputError, match="--teacher: its seeds have other prompts than the sampler's"):
+            require_pairs([dogs, cats])
+
+    def test_noise_of_another_shape_is_refused_though_images_are_alike(self):
+        models = [mixture(), latents()]
+        shapes = re.escape(" and ".join(str(model.shape) for model in models))
+        with pytest.raises(InputError, match=f"another shape than the sampler's, {shapes}"):
+            require_pairs(models)
+
+    def test_the_command_refuses_before_it_samples(self, tmp_path, capsys):
+        models = [random_network(tmp_path, labels) for labels in (3, 2)]
+        parts = [{"model": model, "solver": "euler", "schedule": "logsnr", "num_intervals": 2} for model in models]
+        path = tmp_path / "pair.yaml"
+        path.write_text(yaml.safe_dump(dict(zip(("sampler", "teacher"), parts, strict=True))))
+        line = refusal(capsys, "evaluate", "--config", path, "--seeds", "0-3", "--accelerator", "cpu")
+        assert "--teacher: its seeds have other labels" in line

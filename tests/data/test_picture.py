@@ -39,6 +39,25 @@ def png(bits, colour, rows):
     return b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
 
 
+def tiff(samples, *, planes=1, **tags):
+    """A TIFF file without compression, by hand: Pillow writes no planes (2) that lie apart."""
+    (rows, columns, channels), deep = samples.shape, samples.itemsize * 8
+    parts = [samples[..., [channel]] for channel in range(channels)] if planes == 2 else [samples]
+    pixels = [part.astype(part.dtype.newbyteorder("<")).tobytes() for part in parts]
+    starts = [8 + sum(map(len, pixels[:number])) for number in range(len(pixels))]
+    told = {256: [columns], 257: [rows], 258: [deep] * channels, 259: [1], 262: [2 if channels > 1 else 1]}
+    told |= {273: starts, 277: [channels], 278: [rows], 279: [len(part) for part in pixels], 284: [planes]}
+    told |= {int(tag[1:]): values for tag, values in tags.items()}
+    aside, entries, end = b"", b"", 8 + sum(map(len, pixels))
+    for tag, values in sorted(told.items()):
+        content = struct.pack(f"<{len(values)}H", *values)
+        entries += struct.pack("<HHI", tag, 3, len(values))
+        entries += content.ljust(4, b"\0") if len(content) <= 4 else struct.pack("<I", end + len(aside))
+        aside += content if len(content) > 4 else b""
+    directory = struct.pack("<H", len(told)) + entries + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, end + len(aside)) + b"".join(pixels) + aside + directory
+
+
 class TestExactBytes:
     @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "PPM", "TIFF"])
     def test_grey_is_read_as_it_was_written(self, kind):
@@ -69,6 +88,11 @@ class TestExactBytes:
         pixels = GREY if mode == "LA" else COLOUR
         assert read_image(file(picture_of(pixels).convert(mode)), "a")[0].equal(pixels)
 
+    @pytest.mark.parametrize("planes", [1, 2])
+    def test_planes_of_a_tiff_may_lie_apart(self, planes):
+        content = tiff(COLOUR.permute(1, 2, 0).numpy(), planes=planes)
+        assert read_image(content, "a")[0].equal(COLOUR)
+
     def test_four_bits_of_grey_are_spread_over_the_range(self):
         levels = read_image(png(4, 0, [bytes([0x01, 0x23, 0xEF, 0xFF])]), "a")[0].flatten().tolist()
         assert levels == [17 * level for level in (0, 1, 2, 3, 14, 15, 15, 15)]
@@ -93,6 +117,24 @@ class TestRefusals:
             assert (
                 self.refusal(content) == "a.png: samples of another depth than 8 bits; turn it into 8-bit grey or RGB"
             )
+
+    @pytest.mark.parametrize("planes", [1, 2])
+    def test_more_than_eight_bits_in_a_tiff_whose_planes_lie_apart_too(self, planes):
+        content = tiff(COLOUR.permute(1, 2, 0).numpy().astype(np.uint16) * 257, planes=planes)
+        assert self.refusal(content).startswith("a.png: samples of another depth than 8 bits")
+
+    def test_samples_of_a_tiff_with_a_sign(self):
+        content = tiff(GREY.permute(1, 2, 0).numpy(), t339=[2])
+        assert self.refusal(content).startswith("a.png: samples of another depth than 8 bits")
+
+    @pytest.mark.parametrize(("unit", "is_read"), [(256, True), (257, True), (255, False), (1, False)])
+    def test_colours_of_a_tiff_s_palette_that_are_no_bytes(self, unit, is_read):
+        """Their range is that of 16 bits; who writes bytes there would be read as black."""
+        content = tiff(GREY.permute(1, 2, 0).numpy(), t262=[3], t320=[unit * level for level in range(256)] * 3)
+        if is_read:
+            assert read_image(content, "a")[0].equal(GREY)
+        else:
+            assert self.refusal(content).startswith("a.png: samples of another depth than 8 bits")
 
     @pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG", "WEBP"])
     def test_several_frames(self, kind):

@@ -17,6 +17,8 @@ from torch._dynamo.utils import counters
 
 from amed_lightning.flow.model import Denoised, DiffusionModel
 from amed_lightning.noise.schedules import NoiseRange, Polynomial, levels
+from amed_lightning.denoisers.arithmetic import Arithmetic
+from amed_lightning.denoisers.computing import computing
 from amed_lightning.denoisers.interruptible import interruptible
 from amed_lightning.sampling.sampler import CompiledSampler, Sampler
 from amed_lightning.solvers.deis import DEIS
@@ -33,11 +35,23 @@ class Shrinking:
         return Denoised((x / (1 + sigma.square())).to(x.dtype), x.new_zeros(len(x), 0))
 
 
+class Network(torch.nn.Module):
+    cost = 1
+    forward = Shrinking.__call__
+
+
 MODEL = DiffusionModel(Shrinking(), "", (1, 2, 2), NoiseRange(0.002, 80.0), 0)
 SOLVERS["DEIS in sigma"] = lambda placer=None: Multistep(DEIS(3, "rhoAB"))
 SOLVERS["DEIS, integrated exactly"] = lambda placer=None: Multistep(DEIS(3, form="textbook"))
 SIGMAS, NOISE = levels(Polynomial(), 4, MODEL.noise_range), torch.randn(2, 1, 2, 2)
-torch.compile = partial(torch.compile, backend="eager")  # all of a compiler but the code that it makes
+
+
+def keep(graph, inputs):
+    assert not any(isinstance(each, torch.SymInt) for each in inputs), "a graph for several sizes"
+    return graph.forward
+
+
+torch.compile = partial(torch.compile, backend=keep)  # all of a compiler but the code that it makes
 graphs = {}
 for name, solver in SOLVERS.items():
     sampler = Sampler(MODEL, solver(placer=None), SIGMAS, afs=True, denoise_to_zero=True)
@@ -48,6 +62,13 @@ for name, solver in SOLVERS.items():
             assert block.sample(NOISE).x.equal(sampler.sample(NOISE).x), name
     graphs[name] = counters["stats"]["unique_graphs"] - before
 assert not counters["graph_break"], counters["graph_break"]
+before = counters["stats"]["unique_graphs"]
+network = computing(replace(MODEL, denoiser=Network()), Arithmetic(compile=True))
+for noise in map(torch.randn, ((2, 1, 2, 2), (3, 1, 2, 2), (3, 1, 4, 4))):
+    for each in (compiled, Sampler(network, SOLVERS["euler"](), SIGMAS)):
+        with torch.inference_mode():
+            assert each.sample(noise).x.equal(Sampler.sample(replace(each, model=MODEL), noise).x)
+graphs["of a size each"] = counters["stats"]["unique_graphs"] - before
 print(json.dumps(graphs))
 """
 
@@ -60,5 +81,6 @@ def test_every_solver_samples_in_one_graph():
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert ended.returncode == 0, ended.stderr
     graphs = json.loads(ended.stdout)
+    assert graphs.pop("of a size each") == 5, "the sampler's second and third size, and the network's three"
     assert len(graphs) > 8, "PyTorch's own limit is not met"
     assert set(graphs.values()) == {2}, "one for the solver, and one for all blocks of its cell"

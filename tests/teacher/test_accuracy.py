@@ -50,6 +50,12 @@ def test_distances_are_those_of_samples_of_the_same_noise():
     assert found.count == 8
 
 
+def test_denoise_to_zero_is_one_of_the_network_runs_and_no_part_of_a_distance():
+    parts, recipe, found = told(1, denoise_to_zero=True)
+    assert accuracy(parts, recipe, 5, SEEDS, CPU) == told(1)[2]
+    assert found.untrained > told(1)[2].untrained, "an interval less"
+
+
 def test_a_finer_teacher_stops_in_the_middle_of_every_logarithm():
     sigmas = torch.tensor([80.0, 5.0, 0.002], dtype=torch.float64)
     steps = halved(sigmas).log().diff()

@@ -32,6 +32,15 @@ def test_the_fine_teacher_is_at_no_distance_from_itself_and_others_are(prepared)
     assert coarse > finer > 0.01
 
 
+def test_denoise_to_zero_comes_behind_the_states_that_are_compared(prepared):
+    steps, count = {"solver": {"name": "heun"}, "num_intervals": 16}, 4
+    plain, denoised = (build_sampler(student(**steps, denoise_to_zero=to_zero)) for to_zero in (False, True))
+    assert prepared.fine.distance(denoised) == prepared.fine.distance(plain)
+    assert prepared.fine.beside(denoised, count)[0].equal(prepared.fine.beside(plain, count)[0])
+    noise = prepared.fine.noise[:count]
+    assert not denoised.sample(noise).x.equal(plain.sample(noise).x)
+
+
 def test_the_distance_is_the_root_mean_square_over_all_pixels(prepared):
     other = build_sampler(student(solver={"name": "euler"}))
     with torch.no_grad():

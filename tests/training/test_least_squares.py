@@ -76,6 +76,13 @@ def test_what_is_exported_has_the_lowest_cost_whatever_validation_says(tmp_path)
     assert json.loads((tmp_path / "run" / "table.json").read_text())["training"]["epoch"] == 5
 
 
+@pytest.mark.parametrize(("at_once", "nfe", "depth"), [(None, 5, 5), ([2, 1, 1, 1], 6, 5)])
+def test_denoise_to_zero_is_a_network_run_behind_the_table_s(at_once, nfe, depth):
+    learning = LeastSquares(student(**CLASSICAL, denoise_to_zero=True), at_once=at_once)
+    costs = learning.last()
+    assert (learning.nfe, costs["nfe"], costs["depth"]) == (nfe, nfe, depth)
+
+
 def test_without_validation_the_numbers_of_the_lowest_cost_are_exported(tmp_path):
     learning = fit(tmp_path / "run", limit_val_batches=0)
     numbers = safetensors.torch.load_file(tmp_path / "run" / "table.safetensors")

@@ -227,7 +227,11 @@ FAULTS = (
             "self.sums, self.linear = [], None",
             "self.sums = []",
         ),
-        ("runs at once count one by one", "depth = len(self.table.at_once)", "depth = len(self.table.told)"),
+        (
+            "runs at once count one by one",
+            "self._network_runs(len(self.table.at_once))",
+            "self._network_runs(len(self.table.told))",
+        ),
     ),
     *in_file(
         "training/fine_samples.py",
