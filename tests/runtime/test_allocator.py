@@ -37,7 +37,7 @@ def test_a_large_block_is_not_mapped_and_stays_when_it_is_freed():
     if sys.platform == "linux":
         mapped, stayed = measured("kept")
         assert mapped == 0
-        assert stayed >= 1 << 24
+        assert stayed > 1 << 23, "most of it; the heap grows by less where its end was free"
         assert measured("as it is") == (1, 0)
     else:
         assert not allocator.keep_large_blocks()
