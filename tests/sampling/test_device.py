@@ -77,9 +77,8 @@ def steps(folder, kind):
         return plain
     if kind == "guided":
         return replace(plain, model={"name": "guided", "of": plain.model, "scale": 2.0}, solver={"name": "euler"})
-    if kind in ("bfloat16", "compiled"):
-        arithmetic = Arithmetic(precision="bfloat16") if kind == "bfloat16" else Arithmetic(compile=True)
-        return replace(plain, solver={"name": "euler"}, arithmetic=arithmetic)
+    if kind == "bfloat16":
+        return replace(plain, solver={"name": "euler"}, arithmetic=Arithmetic(precision="bfloat16"))
     parts, path = SamplerParts(replace(plain, solver={"name": "amed"})), folder / "constants.json"
     numbers = torch.tensor([[0.4, 1.01, 0.0], [0.6, 0.99, 0.01]])
     table = constants_table(parts.solver(FixedPlacement(0.5)), parts.sigmas, True, numbers)
@@ -101,7 +100,9 @@ def test_a_device_gives_the_same_samples_to_tolerance(tmp_path, device, kind, to
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="nothing is compiled for a pretended device")
 @pytest.mark.usefixtures("unchecked")
-def test_a_compiled_network_gives_the_same_samples_to_tolerance(tmp_path):
-    here = sampled(replace(steps(tmp_path, "compiled"), arithmetic=Arithmetic()), CPU)
-    there = sampled(steps(tmp_path, "compiled"), DEVICE)
+@pytest.mark.parametrize("compiled", [True, "sampler"])
+def test_what_is_compiled_gives_the_same_samples_to_tolerance(tmp_path, compiled):
+    plain = replace(config(tmp_path, "amed"), solver={"name": "euler"})
+    here = sampled(plain, CPU)
+    there = sampled(replace(plain, arithmetic=Arithmetic(compile=compiled)), DEVICE)
     assert float((there.cpu() - here).norm() / here.norm()) < 1e-2
