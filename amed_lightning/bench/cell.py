@@ -206,7 +206,7 @@ class Bench:
         digests: of the model and of the evaluator.
         image_shape: channels, height and width.
         feature_size: of the detector.
-        notes: on the real images.
+        notes: on the real images, and on entries that describe one cell.
         caveats: what is doubtful about the scores.
     """
 
@@ -327,11 +327,13 @@ def _bench(suite: Suite, checked: _Checked, loader: Loader) -> Bench:
     protocol = Protocol(evaluator.digest, *sizes, batches, suite.arithmetic, checked.conditions)
     cells: dict[str, Cell] = {}
     reference: Cell | None = None
+    notes = [*evaluator.reference.notes]
     for planned, sampling in checked.cells:
         cell = Cell(planned, sampling, protocol, None if reference is None else reference.key)
         if planned.is_reference:
             reference = cell
-        cells.setdefault(canonical_json(sampling), cell)
+        if (same := cells.setdefault(canonical_json(sampling), cell)).planned.id != planned.id:
+            notes.append(f"{planned.id} is {same.planned.id} by another name, and has no line of its own")
     return Bench(
         dataset.name,
         tuple(cells.values()),
@@ -339,7 +341,7 @@ def _bench(suite: Suite, checked: _Checked, loader: Loader) -> Bench:
         {"model": checked.digest, "examiner": evaluator.digest},
         checked.image_shape,
         evaluator.detector.feature_size,
-        evaluator.reference.notes,
+        notes,
         [*evaluator.caveats(protocol.total), *checked.caveats],
         partial(loader.samplers, dataset.model, suite.arithmetic),
         examined,

@@ -333,6 +333,17 @@ class TestCells:
         assert labels == ["euler", "ipndm-3", "euler + fixed 0.5", "amed"]
 
 
+def test_entries_that_describe_one_cell_are_told(tmp_path):
+    """Two steps of `logsnr` have the geometric mean between their ends."""
+    levels = bench_of(tmp_path, entry(EULER, 2), reference=None).cells[0].identity["sigmas"]
+    alike = [*LOGSNR, {"name": "explicit", "levels": levels}]
+    bench = bench_of(tmp_path, entry(EULER, 2, schedules=alike), reference=None)
+    assert len(bench.cells) == 1
+    told = "grey euler explicit 2 NFE is grey euler logsnr 2 NFE by another name, and has no line of its own"
+    assert bench.notes[-1] == told
+    assert bench_of(tmp_path, entry(EULER, 2), entry(EULER, 2), reference=None).notes == bench.notes[:-1]
+
+
 class TestDevice:
     def test_detectors_look_at_real_images_there(self, tmp_path, device, monkeypatch):
         suite, looked, real = load_suite(write_suite(tmp_path)), [], DigitsClassifier.forward
