@@ -14,6 +14,10 @@ def refuse(name, globals=None, *rest, **options):
         raise ImportError(name)
     return found(name, globals, *rest, **options)
 builtins.__import__ = refuse
+try:
+    import psutil  # transformers takes it where it is there; of each system it has a module of its own
+except ImportError:
+    pass
 for name in ("SIGUSR1", "SIGHUP"):
     delattr(signal, name)
 del select.poll, os.sysconf
