@@ -289,7 +289,7 @@ DISKS = [
         "bench --config suite.yaml --output small/bench --accelerator cpu",
         1,
         rf"small/bench/small/.*: {FULL}",
-        disk=48,
+        disk=96,
         goes_on=True,
     ),
     Fault(
