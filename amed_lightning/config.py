@@ -163,10 +163,12 @@ def load_yaml(path: Path) -> dict[str, Any]:
         InputError: the file is missing, is not YAML, does not hold a mapping, or has a number that is not finite; or it
             is larger, deeper or, by its aliases, longer than any configuration.
     """
-    text = content_of(path, _LARGEST_YAML)
+    written = content_of(path, _LARGEST_YAML)
     try:
-        content = read_yaml(text.decode())
+        content = read_yaml(written.decode())
         require_shallow(content)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).replace(NAMELESS, '').split())}") from None
     if not isinstance(content, dict):

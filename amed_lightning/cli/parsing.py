@@ -39,7 +39,9 @@ class OneLineErrors:
         try:
             return super().parse_path(path, *arguments, **options)  # type: ignore[misc]  # of the parser beside this
         except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+            raise InputError(
+                f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
+            ) from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 

@@ -314,7 +314,7 @@ DISKS = [
         3,
         r"nights/small/.*: No space left on device",
         before=lambda folder: (folder / "nights").symlink_to("small"),
-        disk=48,
+        disk=96,
         goes_on=True,
     ),
     Fault(
@@ -416,7 +416,7 @@ FILES = [
         "a YAML is Latin-1", "sample", 2, "sample.yaml.*UTF-8", text_at("sample.yaml", "output: Bär".encode("latin-1"))
     ),
     Fault("a fit's YAML is Latin-1", "fit", 2, "fit.yaml.*UTF-8", text_at("fit.yaml", "a: Bär".encode("latin-1"))),
-    Fault("a suite is Latin-1", "bench", 2, "suite.yaml.*utf-8", text_at("suite.yaml", "name: Bär".encode("latin-1"))),
+    Fault("a suite is Latin-1", "bench", 2, "suite.yaml.*UTF-8", text_at("suite.yaml", "name: Bär".encode("latin-1"))),
     Fault("a YAML has a zero byte", "sample", 2, "config|sample.yaml", text_at("sample.yaml", b"seeds: \x00")),
     Fault("a YAML is empty", "sample", 2, "sample.yaml|onfig", text_at("sample.yaml", "")),
     Fault("a key stands twice", "sample", 2, "'seeds' stands twice", appended("sample.yaml", "seeds: 0-1\n")),
@@ -467,7 +467,7 @@ VALUES = [
     Fault("an output is a number", "sample", 2, "output", change("sample", "output", value=7)),
     Fault("a name is a number", "sample", 2, "name", change("sample", "sampler", "solver", "name", value=7)),
     Fault("a name is off", "sample", 2, "name", change("sample", "sampler", "solver", "name", value=False)),
-    Fault("a solver is a text", "sample", 2, "solver", change("sample", "sampler", "solver", value="euler")),
+    Fault("a solver is a text", "sample", 0, before=change("sample", "sampler", "solver", value="euler")),
     Fault("a suite's name is a number", "bench", 2, "name", change("suite", "name", value=7)),
     Fault("a suite's name is a list", "bench", 2, "name", change("suite", "name", value=["a"])),
     Fault("entries are a text", "bench", 2, "entries", change("suite", "entries", value="euler")),
