@@ -156,6 +156,11 @@ def content_of(path: Path, largest: int = LARGEST) -> bytes:
     return content
 
 
+def not_utf_8(path: str | Path, error: UnicodeDecodeError) -> InputError:
+    """Return the refusal of a file whose text is in another encoding."""
+    return InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8")
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
@@ -168,7 +173,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         content = read_yaml(written.decode())
         require_shallow(content)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+        raise not_utf_8(path, error) from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path}: not valid YAML: {' '.join(str(error).replace(NAMELESS, '').split())}") from None
     if not isinstance(content, dict):

@@ -7,13 +7,12 @@ has a column of its own. Times are of the processor, and on a device of the cloc
 """
 
 import argparse
-import csv
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 import torch
-from meters import now
+from meters import now, write_csv
 
 from amed_lightning.denoisers.arithmetic import Arithmetic
 from amed_lightning.runtime.processes import compute_alike
@@ -74,11 +73,7 @@ def main() -> None:
     rows = [
         row for batch in arguments.batch for row in measure(batch, arguments.nfe, arguments.repeats, arguments.device)
     ]
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    with (arguments.output / "compiled.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(rows, arguments.output / "compiled.csv")
     print(f"{'batch':>5}  {'compile':9}{'ratio':>7}{'ms':>9}{'first s':>9}")
     for row in rows:
         print(f"{row['batch']:>5}  {row['compile']:9}{row['ratio']:7.3f}{row['ms']:9.2f}{row['first_s']:9.1f}")

@@ -11,7 +11,6 @@ that is the larger, a student loses nothing by the interpolation.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import matplotlib
 matplotlib.use("Agg")
 import torch
 from matplotlib import pyplot as plt
+from meters import write_csv
 from torch import Tensor
 
 from amed_lightning.config import Spec
@@ -131,10 +131,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     rows = list(measure({"name": arguments.solver}, Seeds(Stream.tuning, 0, arguments.samples)))
-    with (arguments.output / "dense_store.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(rows, arguments.output / "dense_store.csv")
     plot(rows, arguments.output / "dense_store.png")
     names = ("state_error", "own_error", "derivative_error", "feature_error")
     print("largest error over the levels between the stored ones, before the last stored interval, and inside it")

@@ -12,7 +12,6 @@ InceptionV3 has random weights, that keep the size of activations, unless it is 
 """
 
 import argparse
-import csv
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import pairwise
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from meters import write_csv
 from streaming import RandomInception, Stopwatch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -123,11 +123,7 @@ def main() -> None:
                 print(f"{name:20}{size:8}  {row['way']:14}{times:>18}{row['features_differ']:17.1e}", flush=True)
     about = {"device": str(arguments.device), "rounds": arguments.rounds, "threads": torch.get_num_threads()}
     about["torch"] = torch.__version__
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    with (arguments.output / "detectors.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *about])
-        writer.writeheader()
-        writer.writerows(row | about for row in rows)
+    write_csv([row | about for row in rows], arguments.output / "detectors.csv")
 
 
 if __name__ == "__main__":

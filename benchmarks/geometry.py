@@ -11,7 +11,6 @@ components, for images of 3x32x32 pixels; here any model can be looked at:
 The YAML's keys are those of ``--help``. The store is filled where it is not complete.
 """
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ matplotlib.use("Agg")
 import torch
 from jaxtyping import Float
 from matplotlib import pyplot as plt
+from meters import write_csv
 from torch import Tensor
 
 from amed_lightning.config import Spec
@@ -152,10 +152,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     errors, sigmas, protocol = measure(options.geometry, options.accelerator)
     table = rows(errors, sigmas, protocol)
-    with (options.output / "geometry.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+    write_csv(table, options.output / "geometry.csv")
     plot(errors, sigmas, protocol, options.output / "geometry.png")
     print(f"{'components':>10}{'mean':>9}{'median':>9}{'largest':>9}   of the trajectories' relative projection errors")
     for row in table:

@@ -1,11 +1,13 @@
-"""What something costs: seconds on any device, runs of the network, and what autograd keeps alive."""
+"""What something costs: seconds on any device, runs of the network, and what autograd keeps alive; and rows of that."""
 
+import csv
 import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +24,15 @@ def now(device: torch.device) -> float:
         return time.process_time()
     torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write rows that share their keys; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 class Meter:

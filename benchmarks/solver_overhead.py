@@ -10,14 +10,13 @@ rules compute their coefficients per sample.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from meters import now
+from meters import now, write_csv
 
 from amed_lightning.denoisers.registry import digits
 from amed_lightning.flow.model import Condition, Denoised, Denoiser, DiffusionModel
@@ -129,11 +128,7 @@ def main() -> None:
     arguments = parser.parse_args()
     compute_alike()
     rows = measure(arguments.batch, arguments.nfe, arguments.repeats, arguments.device)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    with (arguments.output / "solver_overhead.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(rows, arguments.output / "solver_overhead.csv")
     print(f"{'solver':24}{'placer':21}{'ratio':>7}  {'lowest, highest':16}{'own ms':>8}{'network ms':>12}  per NFE")
     for row in rows:
         spread = f"{row['ratio_lowest']:.3f}, {row['ratio_highest']:.3f}"

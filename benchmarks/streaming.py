@@ -15,7 +15,6 @@ network runs cost nearly nothing: with a real network the time saved per image i
 """
 
 import argparse
-import csv
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from meters import now
+from meters import now, write_csv
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from amed_lightning.data.folder import image_files
@@ -248,11 +247,7 @@ def main() -> None:
             case.detector.to(arguments.device)
         rows += measure(case, arguments.rounds, arguments.device)
     about = {"device": str(arguments.device), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    with (arguments.output / "streaming.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *about])
-        writer.writeheader()
-        writer.writerows(row | about for row in rows)
+    write_csv([row | about for row in rows], arguments.output / "streaming.csv")
     print("milliseconds per image, the lowest of the rounds; seconds of the matrix root per cell")
     print(f"{'case':18}{'way':10}{''.join(f'{name:>11}' for name in (*STAGES, 'all'))}  ratio (of rounds){'root':>10}")
     for row in rows:

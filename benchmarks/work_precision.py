@@ -16,7 +16,6 @@ at either, which one sample's error in the root mean square shows and the median
 """
 
 import argparse
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ matplotlib.use("Agg")
 import torch
 from jaxtyping import Float
 from matplotlib import pyplot as plt
+from meters import write_csv
 from torch import Tensor
 
 from amed_lightning.config import Spec
@@ -176,14 +176,6 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
     plt.close(figure)
-
-
-def write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write rows that share their keys."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, get_args
 
 import jsonargparse
 
-from amed_lightning.config import InputError, at_home
+from amed_lightning.config import InputError, at_home, not_utf_8
 from amed_lightning.runtime.wording import worded
 from amed_lightning.runtime.yaml_text import NAME, NAMELESS, PARTS
 
@@ -39,9 +39,7 @@ class OneLineErrors:
         try:
             return super().parse_path(path, *arguments, **options)  # type: ignore[misc]  # of the parser beside this
         except UnicodeDecodeError as error:
-            raise InputError(
-                f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-            ) from error
+            raise not_utf_8(path, error) from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
 

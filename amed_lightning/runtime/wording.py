@@ -39,7 +39,7 @@ _REWRITTEN: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"Expected an? <class '(?:\w+\.)*(\w+)'>", _kind),
     (r"Expected an? typing\.Literal\[([^]]*)\]", _choices),
     (r"Not of type (\w+): .*?(?= Given value:|$)", _kind),
-    (r"(?<=expected true or false) expected one of (?=\w)", ", or "),
+    (r"(?<=[\w\]}]) expected (?:one of )?(?=.*(?:Got|Given) value)", ", or "),
     (r"\.? (?:Got|Given) value: ", ", got "),
     (r"Expected a dot import path string: (\w+)", r"no class '\1': write its import path, like " + _A_CLASS),
     (r"argument (\S+): expected one argument", r"\1: a value is missing"),
