@@ -58,9 +58,11 @@ class DDPMpp(nn.Module):
         decoder_type: whether the output is the last level's, or the sum of every level's.
         resample_filter: in one dimension.
         further_outputs: channels that the network says beside its answer.
+        patch_size: the first level sees squares of so many pixels a side as one place of more channels, so that it costs
+            its square less.
 
     Raises:
-        ValueError: no level works at the bottleneck's resolution.
+        ValueError: no level works at the bottleneck's resolution, or the image is no whole number of patches.
     """
 
     def __init__(
@@ -82,9 +84,14 @@ class DDPMpp(nn.Module):
         decoder_type: Literal["standard", "skip"] = "standard",
         resample_filter: Sequence[int] = MEAN,
         further_outputs: int = 0,
+        patch_size: int = 1,
     ) -> None:
         super().__init__()
-        topology = Topology(img_resolution, model_channels, channel_mult, num_blocks, attn_resolutions, stem_mult=1)
+        if patch_size < 1 or img_resolution % patch_size:
+            raise ValueError(f"patch_size {patch_size} does not divide img_resolution {img_resolution}")
+        self.patch_size, side = patch_size, img_resolution // patch_size
+        image, outputs = img_channels * patch_size**2, (img_channels + further_outputs) * patch_size**2
+        topology = Topology(side, model_channels, channel_mult, num_blocks, attn_resolutions, stem_mult=1)
         topology.require_level(bottleneck_resolution)
         self.label_dim, self.feature_size = label_dim, bottleneck_resolution**2
         self.bottleneck = f"{bottleneck_resolution}x{bottleneck_resolution}_block{num_blocks - 1}"
@@ -97,8 +104,8 @@ class DDPMpp(nn.Module):
 
         style = BlockStyle(_RESIDUAL_SCALE, 1e-6, 4, scale_shift=False, projects_resampled=True, taps=resample_filter)
         add = partial(_block, embedding=width, style=style, dropout=dropout)
-        self.enc = nn.ModuleDict({f"{img_resolution}x{img_resolution}_conv": conv3(img_channels, model_channels)})
-        beside = img_channels
+        self.enc = nn.ModuleDict({f"{side}x{side}_conv": conv3(image, model_channels)})
+        beside = image
         for block in topology.encoder():
             self.enc[block.name] = add(block)
             if block.resample and encoder_type != "standard":
@@ -109,13 +116,13 @@ class DDPMpp(nn.Module):
             self.dec[block.name] = add(block)
             if block.name.endswith(f"_block{num_blocks}") and (decoder_type == "skip" or block.level == 0):
                 raised = block.level < len(channel_mult) - 1 and decoder_type == "skip"
-                self.dec.update(_output(block, img_channels + further_outputs, style, raised))
+                self.dec.update(_output(block, outputs, style, raised))
 
     def forward(self, x: Images, c_noise: Float[Tensor, "batch"], labels: Condition | None) -> tuple[Outputs, Features]:
         """Run the network, see :class:`~amed_lightning.denoisers.unet.UNet`."""
         embedding = self._embed(c_noise, one_hot(labels, self.label_dim, x))
-        skips, features = self._encode(x, embedding)
-        return self._decode(skips, embedding), features
+        skips, features = self._encode(F.pixel_unshuffle(x, self.patch_size), embedding)
+        return F.pixel_shuffle(self._decode(skips, embedding), self.patch_size), features
 
     def _encode(self, image: Images, embedding: Embedding) -> tuple[list[FeatureMap], Features]:
         """Return every output that the decoder sees, newest last, and the features."""

@@ -194,5 +194,22 @@ class TestVariants:
         assert len(filters) == 6  # two each in the blocks down and up, one beside encoder and decoder
         assert all(module.taps.shape[-1] == 4 for module in filters)
 
+    def test_patches_are_seen_as_channels_of_one_place(self):
+        network = small(patch_size=2, channel_mult=(1,), label_dim=3)
+        x, code, labels = images(), torch.tensor([-1.0, 0.2, 0.9], dtype=torch.float64), torch.arange(3)
+        squares = x.unflatten(3, (8, 2)).unflatten(2, (8, 2)).movedim((3, 5), (2, 3)).flatten(1, 3)
+        alike = small(img_resolution=8, img_channels=squares.shape[1], channel_mult=(1,), label_dim=3)
+        alike.load_state_dict(network.state_dict())
+        answer, features = network(x, code, labels)
+        expected, expected_features = alike(squares, code, labels)
+        back = expected.unflatten(1, (-1, 2, 2)).movedim((2, 3), (3, 5)).flatten(4, 5).flatten(2, 3)
+        torch.testing.assert_close(answer, back)
+        torch.testing.assert_close(features, expected_features)
+
+    @pytest.mark.parametrize("patch_size", [0, 3])
+    def test_an_image_of_no_whole_number_of_patches_is_refused(self, patch_size):
+        with pytest.raises(ValueError, match=f"patch_size {patch_size} does not divide img_resolution 16"):
+            small(patch_size=patch_size)
+
     def test_the_embedding_s_size_is_an_option(self):
         assert small(channel_mult_emb=2).map_layer1.out_features == 16
