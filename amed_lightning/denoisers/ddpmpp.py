@@ -58,8 +58,8 @@ class DDPMpp(nn.Module):
         decoder_type: whether the output is the last level's, or the sum of every level's.
         resample_filter: in one dimension.
         further_outputs: channels that the network says beside its answer.
-        patch_size: the first level sees squares of so many pixels a side as one place of more channels, so that it costs
-            its square less.
+        patch_size: the first level sees squares of so many pixels a side as one place of more channels, and costs its
+            square less.
 
     Raises:
         ValueError: no level works at the bottleneck's resolution, or the image is no whole number of patches.

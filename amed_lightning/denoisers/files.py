@@ -26,6 +26,7 @@ from amed_lightning.runtime.json_text import parse_json
 from amed_lightning.tensors import not_finite
 
 Module = TypeVar("Module", bound=nn.Module)
+_HALVES = torch.float16, torch.bfloat16
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,20 @@ class StoredModel:
             )
 
 
-def save_model(path: Path, denoiser: nn.Module, card: ModelCard) -> None:
-    """Write ``path`` (a ``.json`` card) and the weights beside it, the card last."""
-    save_weights(path, denoiser.state_dict(), card)
+def save_model(path: Path, denoiser: nn.Module, card: ModelCard, half: bool = False) -> None:
+    """Write ``path`` (a ``.json`` card) and the weights beside it, the card last.
+
+    Args:
+        path: of the card.
+        denoiser: whose weights they are.
+        card: what they are.
+        half: write them in half precision, in which they take half the room; they are read into single.
+
+    Raises:
+        FloatingPointError: a weight is not finite, or beyond half precision's range.
+    """
+    weights = denoiser.state_dict()
+    save_weights(path, {name: tensor.half() for name, tensor in weights.items()} if half else weights, card)
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
@@ -160,7 +172,9 @@ def read_model(path: Path) -> StoredModel:
         raise InputError(f"{path}: not a model card: {error}") from error
     if file_digest(weights_path) != expected:
         raise InputError(f"{weights_path}: its SHA-256 is not the one in {path.name}; restore the file or the card")
-    return StoredModel(path, card, read_safetensors(weights_path), expected)
+    stored = read_safetensors(weights_path)
+    weights = {name: tensor.float() if tensor.dtype in _HALVES else tensor for name, tensor in stored.items()}
+    return StoredModel(path, card, weights, expected)
 
 
 def load_model(path: Path) -> DiffusionModel:

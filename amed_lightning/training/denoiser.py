@@ -52,6 +52,7 @@ class DenoiserTraining(ExportingAtTheEnd):
         log_sigma_mean: mean of ln sigma.
         log_sigma_deviation: standard deviation of ln sigma.
         channels_last: keep a pixel's channels side by side in memory, which suits some devices; the same function.
+        half: export the weights in half precision, in half the room.
 
     Raises:
         InputError: images or labels that are not the network's.
@@ -68,10 +69,11 @@ class DenoiserTraining(ExportingAtTheEnd):
         log_sigma_mean: float = -1.2,
         log_sigma_deviation: float = 1.2,
         channels_last: bool = False,
+        half: bool = False,
     ) -> None:
         super().__init__(export)
         self.card, self.learning_rate = card, learning_rate
-        self.label_dropout = label_dropout
+        self.label_dropout, self.half_precision = label_dropout, half
         self.log_sigma = (log_sigma_mean, log_sigma_deviation)
         self.denoiser = card.denoiser().to(memory_format=MEMORY_FORMATS[channels_last])
 
@@ -104,7 +106,7 @@ class DenoiserTraining(ExportingAtTheEnd):
 
     def write(self, path: Path) -> None:
         """Write the weights (the averaged ones, when the run averages them)."""
-        save_model(path, self.denoiser, self.card)
+        save_model(path, self.denoiser, self.card, self.half_precision)
 
     def _fitting(self, batch: LabelledBytes) -> LabelledBytes:
         require_images(batch, self.card.shape, self.denoiser.model.label_dim)

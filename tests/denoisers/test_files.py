@@ -62,6 +62,26 @@ class TestCards:
         assert type(model.denoiser) is type(denoiser)
         assert model.noise_range.sigma_min == card.sigma_min
 
+    def test_weights_in_half_precision_take_half_the_room_and_are_read_into_single(self, tmp_path):
+        denoiser = CARDS["adm"].denoiser()
+        sizes = []
+        for half in (False, True):
+            save_model(tmp_path / "network.json", denoiser, CARDS["adm"], half)
+            sizes.append(sum(w.nbytes for w in safetensors.torch.load_file(tmp_path / "network.safetensors").values()))
+        assert sizes[0] == 2 * sizes[1]
+        assert all(weights.dtype == torch.float32 for weights in denoiser.parameters())
+        read = load_model(tmp_path / "network.json").denoiser.state_dict()
+        for name, weights in denoiser.state_dict().items():
+            assert torch.equal(read[name], weights.half().float())
+
+    def test_a_weight_beyond_half_precision_is_not_written(self, tmp_path):
+        denoiser = CARDS["adm"].denoiser()
+        with torch.no_grad():
+            denoiser.model.map_layer0.bias[0] = 1e5
+        with pytest.raises(FloatingPointError, match="map_layer0.bias' have a NaN or an infinity"):
+            save_model(tmp_path / "network.json", denoiser, CARDS["adm"], half=True)
+        assert not list(tmp_path.iterdir())
+
     def test_a_digest_depends_on_everything_that_the_card_says(self, tmp_path):
         torch.manual_seed(1)
         denoiser, digests = CARDS["adm"].denoiser(), set()

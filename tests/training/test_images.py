@@ -58,6 +58,11 @@ class TestDenoiser:
             value.equal(module.denoiser.state_dict()[name]) for name, value in model.denoiser.state_dict().items()
         )
 
+    def test_it_may_export_half_precision(self, tmp_path):
+        trainer(tmp_path, limit_val_batches=0, limit_train_batches=2).fit(DenoiserTraining(CARD, half=True), data())
+        weights = safetensors.torch.load_file(tmp_path / "denoiser.safetensors")
+        assert {tensor.dtype for tensor in weights.values()} == {torch.float16}
+
     def test_a_run_that_averages_its_weights_exports_the_average(self, tmp_path):
         module = DenoiserTraining(CARD, learning_rate=1e-2)
         visited = []
