@@ -215,7 +215,8 @@ class NightlyRun:
         return "".join(lines)
 
     def _rows(self, cells: Sequence[Cell]) -> list[Row]:
-        return [row for cell in cells if (row := self.results.finished(cell.key)) is not None]
+        rows = (self.results.placed(cell.key, cell.planned.id, cell.planned.is_reference) for cell in cells)
+        return [row for row in rows if row is not None]
 
     def _failures(self, cells: Sequence[Cell]) -> dict[str, Any]:
         errors = {str(cell.planned.id): self.results.errors(cell.key) for cell in cells}

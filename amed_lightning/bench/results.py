@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,13 @@ class Results:
         """Return all jobs' errors of a cell."""
         return sorted((self.folder / "rows").glob(f"{key}.error*.json"))
 
+    def placed(self, key: str, place: CellId, is_reference: bool) -> Row | None:
+        """Return a cell's row, if it has one, at the place that the suite gives the cell now."""
+        row = self.finished(key)
+        return row and replace(row, id=place, is_reference=is_reference)
+
     def finished(self, key: str) -> Row | None:
-        """Return a cell's row, if it has one; what is no such row is taken away, to be made again."""
+        """Return a cell's row as it was written, if it has one; what is no such row is taken away, to be made again."""
         path = self.row(key)
         try:
             if not path.is_file():
@@ -284,10 +289,11 @@ def lines_of(results: Results) -> list[Line]:
 
 def _line(cell: dict[str, Any], results: Results) -> Line:
     scored = {name: cell[name] for name in SCORED if name in cell}
-    line = partial(Line, CellId.of(cell), cell["is_reference"], scored)
+    place = CellId.of(cell), cell["is_reference"]
+    line = partial(Line, *place, scored)
     if "key" not in cell:
         return line(gap="excluded", reason=cell["excluded"])
-    if (row := results.finished(cell["key"])) is not None:
+    if (row := results.placed(cell["key"], *place)) is not None:
         return line(row)
     if errors := results.errors(cell["key"]):
         return line(gap="failed", reason=str(read_json(errors[0]).get("error", "")))

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amed_lightning.config import InputError, digest, shown
+from amed_lightning.config import InputError, digest
 from amed_lightning.denoisers.diffusers_keys import Only, Table, require_understood
-from amed_lightning.noise.betas import MAX_STEPS
+from amed_lightning.denoisers.preconditioning import FLOW_STEPS
 from amed_lightning.noise.schedules import NoiseRange
 from amed_lightning.noise.shift import dynamic_shift
 
@@ -30,6 +30,7 @@ DEFAULTS = {
     "max_image_seq_len": 4096,
     "time_shift_type": "exponential",
 }
+_STEPS = Only((None, FLOW_STEPS), f"the network is told its time out of {FLOW_STEPS}; other numbers are not read")
 _LINE = {
     "base_shift": "base_shift",
     "max_shift": "max_shift",
@@ -40,6 +41,7 @@ _LINE = {
 """What a dynamic shift is made of, under our names."""
 KEYS: Table = {
     **dict.fromkeys(DEFAULTS),
+    "num_train_timesteps": _STEPS,
     "time_shift_type": Only(("exponential", "linear"), "there is no such shift of times; write exponential or linear"),
     # The pipeline's own levels and solver, which ours replace.
     **dict.fromkeys(("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "stochastic_sampling")),
@@ -56,6 +58,7 @@ _SOLVER_OPTIONS = (
 )
 _FLOW_SOLVER_KEYS: Table = {
     **dict.fromkeys(_SOLVER_OPTIONS),
+    "num_train_timesteps": _STEPS,
     "prediction_type": Only(("flow_prediction",), "a flow predicts flow_prediction; write that"),
     "use_flow_sigmas": Only((True,), "the scheduler is not said to be one of flow matching; write true"),
     "use_dynamic_shifting": Only((None, False), "this scheduler's dynamic shift is not read; write false"),
@@ -72,7 +75,7 @@ def read_flow(source: "Folder", tokens: int) -> NoiseRange:
         tokens: of an image, which a dynamic shift follows.
 
     Raises:
-        InputError: another scheduler, a key that is not understood, or steps or a shift that no flow has.
+        InputError: another scheduler, a key or a number of steps that is not understood, or a shift that no flow has.
     """
     path, config = source.path / "scheduler" / "scheduler_config.json", source.config("scheduler/scheduler_config.json")
     kind = config.get("_class_name")
@@ -80,12 +83,9 @@ def read_flow(source: "Folder", tokens: int) -> NoiseRange:
         raise InputError(f"{path}: _class_name is {kind}, of which no flow is known; expected {' or '.join(READERS)}")
     table, shift_of = READERS[kind]
     require_understood(path, config, table)
-    steps = config.get("num_train_timesteps", 1000)
-    if not isinstance(steps, int) or not 3 <= steps <= MAX_STEPS:
-        raise InputError(f"{path}: num_train_timesteps is {shown(steps)}; there are 3 to {MAX_STEPS}")
     shift = _shift(path, shift_of, config, tokens)
-    source.read["scheduler"] = digest(["flow", steps, shift])
-    return NoiseRange(shift / (steps - 1), shift * (steps - 1), shift=shift)
+    source.read["scheduler"] = digest(["flow", FLOW_STEPS, shift])
+    return NoiseRange(shift / (FLOW_STEPS - 1), shift * (FLOW_STEPS - 1), shift=shift)
 
 
 def _shift(path: Path, shift_of: Any, config: Mapping[str, Any], tokens: int) -> float:

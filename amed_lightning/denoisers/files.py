@@ -114,13 +114,15 @@ def save_model(path: Path, denoiser: nn.Module, card: ModelCard, half: bool = Fa
         path: of the card.
         denoiser: whose weights they are.
         card: what they are.
-        half: write them in half precision, in which they take half the room; they are read into single.
+        half: write the parameters in half precision, in which they take half the room; they are read into single. What
+            is no parameter, such as the frequencies of an embedding, stays as it is.
 
     Raises:
         FloatingPointError: a weight is not finite, or beyond half precision's range.
     """
     weights = denoiser.state_dict()
-    save_weights(path, {name: tensor.half() for name, tensor in weights.items()} if half else weights, card)
+    halved = {name: weights[name].half() for name, _ in denoiser.named_parameters() if half}
+    save_weights(path, weights | halved, card)
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:

@@ -79,12 +79,19 @@ class _OwnNetwork(nn.Module):
     Args:
         network: answers with a tensor of the state's shape; channels beyond the state's are variances, unused.
         bottleneck: the one of its modules that returns the bottleneck, of shape (batch, channels, height, width).
+        open_label: what it takes for no class.
+
+    Raises:
+        InputError: a bottleneck that is no module of it.
     """
 
-    def __init__(self, network: nn.Module, bottleneck: nn.Module | None) -> None:
+    def __init__(self, network: nn.Module, bottleneck: nn.Module | None, open_label: int) -> None:
         super().__init__()
-        self.network, self.has_bottleneck = network, bottleneck is not None
+        self.network, self.open_label = network, open_label
+        self.bottleneck_name = [name for name, module in network.named_modules() if module is bottleneck]
         if bottleneck is not None:
+            if not self.bottleneck_name:
+                raise InputError(f"bottleneck: this {type(bottleneck).__name__} is none of the network's modules")
             observe(bottleneck)
 
     def forward(self, x: Images, time: Float[Tensor, "batch"], condition: Condition | None) -> tuple[Images, Features]:
@@ -94,11 +101,12 @@ class _OwnNetwork(nn.Module):
             InputError: the network's answer is not of the state's shape.
         """
         with observed() as outputs:
-            output = self.network(x, time) if condition is None else self.network(x, time, condition)
+            labels = () if condition is None else (condition.where(condition >= 0, self.open_label),)
+            output = self.network(x, time, *labels)
         output = output[:, : x.shape[1]].to(x.dtype)
         if output.shape != x.shape:
             raise InputError(f"the network answers in shape {tuple(output.shape)} where {tuple(x.shape)} is needed")
-        features = averaged(outputs[-1]).to(x.dtype) if self.has_bottleneck else x.new_zeros(x.shape[0], 0)
+        features = averaged(outputs[-1]).to(x.dtype) if self.bottleneck_name else x.new_zeros(x.shape[0], 0)
         return output, features
 
 
@@ -109,6 +117,7 @@ def discrete_model(
     prediction: Prediction = "epsilon",
     num_classes: int = 0,
     bottleneck: nn.Module | None = None,
+    open_label: int = -1,
 ) -> DiffusionModel:
     """Describe a network that was trained as DDPM's are (Ho et al. 2020). It is frozen, in place.
 
@@ -120,15 +129,18 @@ def discrete_model(
         prediction: what it answers with: the noise (``epsilon``), ``v_prediction``, or the clean image (``sample``).
         num_classes: number of labels, 0 for an unconditional model.
         bottleneck: the one of its modules whose output a predictor is to see; without, no predictor can be fitted.
+        open_label: the label that the network takes for no class, for which classifier-free guidance asks it; often
+            ``num_classes``.
 
     Raises:
-        InputError: betas that are none, or a network that does not answer in the state's shape.
+        InputError: betas that are none, a bottleneck that is no module of the network, or a network that does not
+            answer in the state's shape.
     """
     steps = [float(beta) for beta in betas]
     if len(steps) < 2 or not all(0 < beta < 1 for beta in steps):
         raise InputError("betas: there are two at least, each between 0 and 1")
     around = OfTable(table=log_alphas_of(steps), prediction=prediction)
-    denoiser = Preconditioned(_OwnNetwork(network, bottleneck), around)
+    denoiser = Preconditioned(_OwnNetwork(network, bottleneck, open_label), around)
     return _described(denoiser, shape, around.noise_range, prediction, num_classes)
 
 
@@ -139,6 +151,7 @@ def flow_model(
     num_classes: int = 0,
     bottleneck: nn.Module | None = None,
     shift: float = 1.0,
+    open_label: int = -1,
 ) -> DiffusionModel:
     """Describe a network that was trained by flow matching, as Stable Diffusion 3's. It is frozen, in place.
 
@@ -152,6 +165,8 @@ def flow_model(
         num_classes: number of labels, 0 for an unconditional model.
         bottleneck: the one of its modules whose output a predictor is to see; without, no predictor can be fitted.
         shift: of the times that it is used at, which the schedule ``flow`` takes; positive.
+        open_label: the label that the network takes for no class, for which classifier-free guidance asks it; often
+            ``num_classes``.
 
     Raises:
         InputError: times that are none, a shift that is no factor, or a network that does not answer in the state's
@@ -162,7 +177,7 @@ def flow_model(
     if not 0 < shift < math.inf:
         raise InputError(f"shift {shift}: it multiplies levels, so it is positive and finite")
     sigma_min, sigma_max = (shift * time / (1 - time) for time in times)
-    denoiser = Preconditioned(_OwnNetwork(network, bottleneck), FlowMatching())
+    denoiser = Preconditioned(_OwnNetwork(network, bottleneck, open_label), FlowMatching())
     return _described(denoiser, shape, NoiseRange(sigma_min, sigma_max, shift=shift), "flow_prediction", num_classes)
 
 
@@ -187,6 +202,8 @@ def _described(
         prediction,
         num_classes,
         features.shape[1],
+        *own.bottleneck_name,
+        *([own.open_label] if own.open_label != -1 else []),
     ]
     return DiffusionModel(denoiser, digest(made_of), shape, noise_range, features.shape[1], num_classes)
 

@@ -124,6 +124,7 @@ class Evaluator:
         """
         known = [self.reference.shape or self.detector.image_shape]
         known += [measure.detector.image_shape for measure in self.measures.values()]
+        known += [measure.real.shape for measure in self.measures.values() if measure.real.shape is not None]
         for other in known:
             if other is None:
                 require_picture(shape)
@@ -200,11 +201,13 @@ def build_evaluator(
     common = seen(detector, dataset, [metric for metric in chosen.values() if metric.detector is None])
     views = {name: _own_view(metric, common, dataset, seen, device) for name, metric in chosen.items()}
     measures = {
-        name: Measure(metric, views[name].detector, views[name].real, "" if metric.detector is None else f"{name}.")
+        name: Measure(metric, views[name].detector, views[name].real, f"{name}." if _is_apart(name, metric) else "")
         for name, metric in chosen.items()
     }
     unusual = [
-        name if name in USUAL or specs[name] == {"name": name} else [_options(specs[name]), *views[name].digests]
+        [_options(specs[name], chosen[name]), *views[name].digests]
+        if name in chosen and (_is_apart(name, chosen[name]) or specs[name] != {"name": name})
+        else name
         for name in sorted({*USUAL} ^ specs.keys())
     ]
     return Evaluator(common.detector, common.real, digest([*common.digests, unusual]), measures)
@@ -267,9 +270,14 @@ def _view(
     return View(network, weights, real)
 
 
-def _options(spec: Spec) -> Spec:
-    """Return what a metric's scores depend on, without where its detector and its real images are."""
-    return {key: value for key, value in spec.items() if key not in PLACES}
+def _is_apart(name: str, metric: Metric) -> bool:
+    """Whether a metric shares no sums with others: it has a detector of its own, or is the user's own."""
+    return metric.detector is not None or name not in METRICS
+
+
+def _options(spec: Spec, metric: Metric) -> Spec:
+    """Return what a metric's scores depend on, without where its own detector and its real images are."""
+    return {key: value for key, value in spec.items() if metric.detector is None or key not in PLACES}
 
 
 def _require_detector(reference: Statistics, detector: Detector, weights: str, dataset: Spec) -> None:

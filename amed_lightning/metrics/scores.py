@@ -90,7 +90,7 @@ class Measure:
         metric: the metric.
         detector: that it needs.
         real: the real images, as the detector sees them.
-        prefix: of its sums' names, where its detector is its own.
+        prefix: of its sums' names, where it shares none with other metrics.
     """
 
     metric: Metric
@@ -113,7 +113,7 @@ class GenerationScores:
     """Scores of a set of generated images.
 
     Args:
-        measures: what to compute. Metrics that look with the user's detector share sums of one name.
+        measures: what to compute. The package's metrics that look with the user's detector share sums of one name.
         total: number of images that there will be.
     """
 

@@ -249,11 +249,11 @@ class Flow:
         shift: a; the model's own pipeline's where nothing is said.
         tokens: of an image, in place of ``shift``: exp of the line through ``base_shift`` at 256 tokens and
             ``max_shift`` at 4096.
-        base_shift: FLUX's.
-        max_shift: FLUX's.
+        base_shift: with ``tokens``; FLUX's where nothing is said.
+        max_shift: with ``tokens``; FLUX's where nothing is said.
 
     Raises:
-        ValueError: a shift that is none, or both that and tokens.
+        ValueError: a shift that is none, both that and tokens, or a line without tokens.
     """
 
     shift: float | None = None
@@ -262,6 +262,10 @@ class Flow:
     max_shift: float = 1.15
 
     def __post_init__(self) -> None:
+        if self.tokens is None and (self.base_shift, self.max_shift) != (0.5, 1.15):
+            raise ValueError(
+                "`base_shift` and `max_shift` are a line over `tokens`, of which nothing is said; give them"
+            )
         if self.shift is not None and self.tokens is not None:
             raise ValueError("give `shift` or `tokens`, from which it follows, and not both")
         _require_shift(self._factor(1.0))

@@ -27,6 +27,7 @@ from amed_lightning.config import InputError, Spec, build
 from amed_lightning.sampling.config import SamplerConfig
 from amed_lightning.sampling.finite import USUAL_CAUSE
 from amed_lightning.sampling.parts import learned_path
+from amed_lightning.sampling.sampler import Sampler
 from amed_lightning.seeds import Seeds
 from amed_lightning.solvers.learned import Learned
 from amed_lightning.solvers.tabulated import PlacedTable
@@ -137,8 +138,7 @@ class AMEDDistillation(Distilling):
         """Return the samples of the best predictor, if there is a fine teacher to compare with."""
         if self.fine is None or not self.best:
             return {}
-        sampler = self.parts.with_learned(self.learned(self.best["weights"]).to(self.device))
-        return self.decoded(*self.fine.beside(sampler, SHOWN))
+        return self.decoded(*self.fine.beside(self._sampler(self.best["weights"]), SHOWN))
 
     def last(self) -> dict[str, Any]:
         """Return the present weights."""
@@ -205,7 +205,7 @@ class AMEDDistillation(Distilling):
             self.judge("loss", loss, made)
         else:
             self.log("val/loss", loss)
-            self.judge("rmse", self.fine.distance(self.parts.sampler(self.predictor)), made | {"val_loss": loss})
+            self.judge("rmse", self.fine.distance(self._sampler(self.validated)), made | {"val_loss": loss})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the route has learned."""
@@ -220,6 +220,9 @@ class AMEDDistillation(Distilling):
     @property
     def _recipe(self) -> dict[str, Any]:
         return {"loss": self.loss, "learning_rate": self.learning_rate}
+
+    def _sampler(self, weights: dict[str, Tensor]) -> Sampler:
+        return self.parts.with_learned(self.learned(weights).to(self.device))
 
     def _require_finite_gradient(self, interval: Interval, batch: Batch) -> None:
         gradients = torch.cat(

@@ -13,7 +13,7 @@ import torch
 from amed_lightning.bench import sweep
 from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.forecast import estimates
-from amed_lightning.bench.results import Results
+from amed_lightning.bench.results import Results, lines_of, write_plan
 from amed_lightning.bench.suite import load_suite
 from amed_lightning.config import InputError
 from amed_lightning.metrics.reference import build_evaluator
@@ -431,6 +431,34 @@ class TestFailure:
         broken = {"solver": {"name": "somebodys_own.breaking"}, "schedules": [{"name": "logsnr"}], "nfe": [6]}
         bench = bench_of(tmp_path, entry({"name": "euler"}), reference=broken)
         assert fill(bench, tmp_path / "results", processes) == ["somebodys_own.breaking", "euler"]
+
+
+class TestAnotherPlace:
+    """A row serves every suite that has its cell; what the suite calls the cell, and takes it for, is the suite's."""
+
+    def lines(self, tmp_path, *entries, **changes):
+        bench, results = bench_of(tmp_path, *entries, **changes), Results(tmp_path / "results")
+        write_plan(load_suite(tmp_path / "suite.yaml"), [bench], results)
+        assert fill(bench, results.folder) == []
+        return lines_of(results)
+
+    def test_two_of_one_name_may_change_places(self, tmp_path):
+        lists = [{"name": "explicit", "levels": levels} for levels in ([80.0, 3.0, 0.002], [80.0, 0.5, 0.002])]
+        found = {}
+        for order in (lists, lists[::-1]):
+            told = {**entry({"name": "euler"}, nfe=2), "schedules": order}
+            lines = self.lines(tmp_path, told, reference=None)
+            assert [line.row.id for line in lines] == [line.id for line in lines]
+            found[order[0]["levels"][1]] = [line.row.values["fid"] for line in lines]
+        assert found[3.0] == found[0.5][::-1]
+        assert found[3.0][0] != found[3.0][1]
+
+    def test_the_reference_may_become_an_entry(self, tmp_path):
+        heun, euler = entry({"name": "heun"}, nfe=6), entry({"name": "euler"}, nfe=6)
+        first = self.lines(tmp_path, euler, reference=heun)
+        assert [line.row.is_reference for line in first] == [True, False]
+        for entries in ((euler, heun), (heun, euler)):
+            assert not any(line.row.is_reference for line in self.lines(tmp_path, *entries, reference=None))
 
 
 class TestProcesses:

@@ -74,6 +74,14 @@ class TestCards:
         for name, weights in denoiser.state_dict().items():
             assert torch.equal(read[name], weights.half().float())
 
+    def test_the_frequencies_of_an_embedding_are_not_halved(self, tmp_path):
+        card = ModelCard(DDPMPP | {"embedding_type": "fourier"}, 0.5)
+        denoiser = card.denoiser()
+        save_model(tmp_path / "network.json", denoiser, card, half=True)
+        stored = safetensors.torch.load_file(tmp_path / "network.safetensors")
+        assert torch.equal(stored["model.map_noise.freqs"], denoiser.model.map_noise.freqs)
+        assert stored["model.map_layer0.weight"].dtype == torch.float16
+
     def test_a_weight_beyond_half_precision_is_not_written(self, tmp_path):
         denoiser = CARDS["adm"].denoiser()
         with torch.no_grad():

@@ -67,6 +67,33 @@ def test_labels_come_third():
     assert model.num_classes == 7
 
 
+def test_no_class_is_told_as_its_open_label():
+    networks = Network(), Network()
+    for network, model in zip(networks, labelled(*networks, open_label=3), strict=True):
+        model.denoiser(noise(), LEVEL, torch.tensor([0, -1, 2]))
+        assert network.asked[-1][2].tolist() == [0, 3, 2]
+    assert not {model.digest for model in labelled(*networks)} & {
+        model.digest for model in labelled(*networks, open_label=3)
+    }
+
+
+def labelled(discrete, flow, **options):
+    yield discrete_model(discrete, SHAPE, BETAS, num_classes=3, **options)
+    yield flow_model(flow, SHAPE, num_classes=3, **options)
+
+
+def test_another_bottleneck_is_another_model():
+    network = nn.Sequential(nn.Identity(), nn.Identity(), Network())
+    network.forward = lambda x, time: network[2](network[1](network[0](x)), time)
+    first, second = (discrete_model(network, SHAPE, BETAS, bottleneck=network[part]) for part in (0, 1))
+    assert first.digest != second.digest
+
+
+def test_a_bottleneck_that_is_elsewhere_is_refused():
+    with pytest.raises(InputError, match="bottleneck: this AvgPool2d is none of the network's modules"):
+        discrete_model(Network(), SHAPE, BETAS, bottleneck=nn.AvgPool2d(2))
+
+
 def test_it_is_frozen_and_its_digest_is_that_of_weights_and_use():
     network = Network()
     models = [

@@ -476,7 +476,7 @@ class TestRefusal:
             ("sd3", {"scheduler__scheduler_config": {"shift": -1.0}}, {}, "the shift of its times: a shift multiplies"),
             ("sd3", {"scheduler__scheduler_config": {"shift_terminal": 0.1}}, {}, "the last level is moved"),
             ("sd3", {"scheduler__scheduler_config": {"invert_sigmas": True}}, {}, "time runs the other way"),
-            ("sd3", {"scheduler__scheduler_config": {"num_train_timesteps": 2}}, {}, "num_train_timesteps is 2"),
+            ("sd3", {"scheduler__scheduler_config": {"num_train_timesteps": 500}}, {}, "told its time out of 1000"),
             ("sd3", {"scheduler__scheduler_config": {"surprise": 2}}, {}, "nothing here knows that key"),
             (
                 "sd3",

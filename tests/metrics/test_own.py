@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from amed_lightning.bench.cell import prepare
 from amed_lightning.bench.compare import compare
@@ -22,6 +23,7 @@ from amed_lightning.metrics.reference import build_evaluator
 
 from ..bench.suites import CPU, Alone, entry, write_suite
 from ..data.files import write_folder
+from . import own
 
 DIGITS = {"name": "digits"}
 BRIGHTNESS, NEARNESS = "tests.metrics.own.Brightness", "tests.metrics.own.Nearness"
@@ -58,6 +60,35 @@ class TestScores:
         folder = write_folder(tmp_path, digits()[0][:50])
         specs = [BRIGHTNESS, ABOVE, NEARNESS, {"name": NEARNESS, "reference": {"name": "images", "path": str(folder)}}]
         assert len({build_evaluator(DIGITS, DIGITS, ["fid", "is", spec]).digest for spec in specs}) == len(specs)
+
+    def test_a_sum_of_its_own_is_no_other_metric_s(self):
+        values = scored(["fid", "tests.metrics.own.Counted"])[1].compute()
+        assert values["fid"] == scored(["fid"])[1].compute()["fid"]
+        assert values["brightness"] == pytest.approx(digits()[0][:50].double().mean().item())
+
+    def test_an_option_is_its_own_whatever_it_is_called(self, tmp_path):
+        paths = [tmp_path / "one", tmp_path / "two"]
+        specs = [{"name": "tests.metrics.own.FromFile", "path": str(path)} for path in paths]
+        for number, path in enumerate(paths):
+            path.write_text(str(number))
+        assert len({build_evaluator(DIGITS, DIGITS, [spec]).digest for spec in specs}) == 2
+
+    def test_its_own_detector_counts_where_no_option_names_it(self, tmp_path, monkeypatch):
+        name, digests = "tests.metrics.own.Kept", []
+        for factor in (1, 2):
+            path = tmp_path / f"{factor}.safetensors"
+            shipped = digits_classifier()[0].state_dict()
+            save_file({key: factor * value for key, value in shipped.items()}, path)
+            monkeypatch.setattr(own.Kept, "detector", {"name": "digits", "path": str(path)})
+            digests.append(build_evaluator(DIGITS, DIGITS, [name]).digest)
+        assert digests[0] != digests[1]
+
+    def test_real_images_of_its_own_have_the_images_shape(self, tmp_path):
+        folder = write_folder(tmp_path, digits()[0][:50].repeat_interleave(2, 2).repeat_interleave(2, 3))
+        looks = {"name": "tests.metrics.own.OfAnything", "reference": {"name": "images", "path": str(folder)}}
+        evaluator = build_evaluator(DIGITS, DIGITS, [looks])
+        with pytest.raises(InputError, match=r"images of shape \(1, 8, 8\) cannot be scored against \(1, 16, 16\)"):
+            evaluator.require_shape((1, 8, 8))
 
     def test_statistics_of_the_common_detector_do_not_serve_its_own(self):
         shipped = {"name": "shipped", "dataset": "fashion_mnist"}

@@ -266,6 +266,11 @@ class TestFlow:
             sigmas = levels(schedule, steps, ends)
             torch.testing.assert_close(sigmas / (1 + sigmas), scheduler.sigmas[:-1].double(), rtol=2e-6, atol=0)
 
+    @pytest.mark.parametrize("line", [{"base_shift": 0.1}, {"max_shift": 3.0, "shift": 2.0}])
+    def test_a_line_without_tokens_is_refused(self, line):
+        with pytest.raises(ValueError, match="a line over `tokens`"):
+            Flow(**line)
+
     @pytest.mark.parametrize("kind", ["exponential", "linear"])
     @pytest.mark.parametrize("tokens", [64, 1024, 4096, 6000])
     def test_its_times_are_those_of_diffusers_with_a_dynamic_shift(self, kind, tokens):

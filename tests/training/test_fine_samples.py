@@ -4,7 +4,9 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 
+from amed_lightning.amed.files import load_learned
 from amed_lightning.sampling.parts import build_sampler
 from amed_lightning.teacher.trajectories import TeacherConfig
 
@@ -62,6 +64,15 @@ def test_the_predictor_that_is_exported_has_the_nearest_samples(tmp_path):
     module.predictor.load_state_dict(safetensors.torch.load_file(tmp_path / "run" / "predictor.safetensors"))
     assert module.fine.distance(module.parts.sampler(module.predictor)) == facts["val_rmse"]
     assert facts["val_loss"] > 0
+
+
+def test_where_weights_are_averaged_the_distance_is_that_of_the_average(tmp_path):
+    module, run = distillation(tmp_path, fine_teacher=FINE), tmp_path / "run"
+    callbacks = [EMAWeightAveraging(decay=0.9)]
+    trainer(run, max_epochs=2, callbacks=callbacks).fit(module, datamodule=trajectories(tmp_path))
+    facts = json.loads((run / "predictor.json").read_text())["training"]
+    exported = load_learned(run / "predictor.json", module.parts.purpose)
+    assert facts["val_rmse"] == pytest.approx(module.fine.distance(module.parts.sampler(exported)), rel=1e-6)
 
 
 def test_what_is_shown_of_a_fit_is_its_best_predictor_beside_the_fine_teacher(tmp_path):
