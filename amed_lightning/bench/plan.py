@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
-from itertools import product
+from itertools import count, product
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from amed_lightning.amed.files import form_of
 from amed_lightning.bench.suite import Dataset, Entry, Exclusion, Suite
-from amed_lightning.config import InputError, Spec, build, canonical_json, complete
+from amed_lightning.config import InputError, Spec, build, canonical_json, complete, digest
 from amed_lightning.denoisers.registry import DENOISERS
 from amed_lightning.metrics.files import DETECTORS
 from amed_lightning.metrics.reference import REFERENCES
@@ -78,6 +78,7 @@ class Planned:
         excluded: why it is not computed, if it is not.
         solver_number: among the suite's solvers that would have its place and label, from 0.
         schedule_number: likewise.
+        written: solver and schedule as the suite has them for every number of network runs.
     """
 
     dataset: str
@@ -92,6 +93,7 @@ class Planned:
     excluded: str | None = None
     solver_number: int = 0
     schedule_number: int = 0
+    written: tuple[Spec, Spec] = ({}, {})
 
     @cached_property
     def rule(self) -> Spec:
@@ -252,22 +254,33 @@ def _told_apart(cells: Iterable[Planned]) -> list[Planned]:
 
     The reference comes last: the others are called the same where there is none, as in a screening.
     """
-    solvers: dict[CellId, list[Spec]] = defaultdict(list)
-    schedules: dict[CellId, list[Spec]] = defaultdict(list)
-    told = []
-    for cell in sorted(cells, key=attrgetter("is_reference")):
-        solver = cell.rule | _placement(cell)
-        schedule = complete("schedule", SCHEDULES, cell.schedule)
-        numbers = _number(solvers[cell.id], solver), _number(schedules[cell.id], schedule)
-        told.append(replace(cell, solver_number=numbers[0], schedule_number=numbers[1]))
-    return sorted(told, key=lambda cell: not cell.is_reference)
+    told = sorted(cells, key=attrgetter("is_reference"))
+    solvers = _numbers([(cell.id, cell.written[0], cell.rule | _placement(cell)) for cell in told])
+    schedules = _numbers([(cell.id, cell.written[1], complete("schedule", SCHEDULES, cell.schedule)) for cell in told])
+    numbered = (
+        replace(cell, solver_number=solver, schedule_number=schedule)
+        for cell, solver, schedule in zip(told, solvers, schedules, strict=True)
+    )
+    return sorted(numbered, key=lambda cell: not cell.is_reference)
 
 
-def _number(known: list[Spec], part: Spec) -> int:
-    """Return a part's place in a list, to which it is added if it is new."""
-    if part not in known:
-        known.append(part)
-    return known.index(part)
+def _numbers(parts: Sequence[tuple[CellId, Spec, Spec]]) -> list[int]:
+    """Return the smallest numbers by which parts of one place differ; a curve has one at all its network runs.
+
+    Args:
+        parts: the place of each, what the suite writes for all network runs, and what that is at these.
+    """
+    curves: dict[str, list[tuple[CellId, Spec]]] = defaultdict(list)
+    named = [digest([place._replace(nfe=0), written]) for place, written, _ in parts]
+    for curve, (place, _, part) in zip(named, parts, strict=True):
+        curves[curve].append((place, part))
+    taken: dict[tuple[CellId, int], Spec] = {}
+    numbers = {}
+    for curve, points in curves.items():
+        free = (number for number in count() if all(taken.get((place, number), part) == part for place, part in points))
+        numbers[curve] = number = next(free)
+        taken |= {(place, number): part for place, part in points}
+    return [numbers[curve] for curve in named]
 
 
 def _planned(suite: Suite, dataset: Dataset) -> Iterator[Planned]:
@@ -295,7 +308,8 @@ def _cells(dataset: Dataset, entry: Entry, scored: dict[str, Any]) -> Iterator[P
     model = {"name": THRESHOLDED, "of": dataset.model} if is_plain else dataset.model
     for schedule, afs, nfe in product(entry.schedules, entry.afs, entry.nfe):
         solver, times = (_fill_in(part, {"nfe": nfe, "dataset": dataset.name}) for part in (entry.solver, schedule))
-        yield Planned(dataset.name, model, solver, times, nfe, afs, entry.denoise_to_zero, False, scored)
+        told = dataset.name, model, solver, times, nfe, afs, entry.denoise_to_zero, False, scored
+        yield Planned(*told, written=(entry.solver, schedule))
 
 
 def _thresholding(model: Any) -> Spec | None:

@@ -309,6 +309,18 @@ class TestCells:
         assert names[:12] == [("euler", schedule, nfe) for schedule in of_files for nfe in (4, 5)]
         assert names[12:] == [("amed", "logsnr", 4), ("amed (2)", "logsnr", 4)]
 
+    def test_a_curve_has_one_number_at_all_its_network_runs(self, tmp_path):
+        """Else a plot would join a predictor's points with another's."""
+        listed = {"b.json": [4], "a-{nfe}.json": [2, 4, 6], "c-8.json": [8], "d-6.json": [6]}
+        entries = [entry({"name": "amed", "learned": path}, nfe) for path, nfe in listed.items()]
+        cells = plan(load_suite(write_suite(tmp_path, entries=entries, reference=None)))
+        found = {cell.solver["learned"]: cell.label for cell in cells}
+        assert found == {
+            "b.json": "amed",
+            **{f"a-{nfe}.json": "amed (2)" for nfe in (2, 4, 6)},
+            **dict.fromkeys(("c-8.json", "d-6.json"), "amed"),
+        }
+
     @pytest.mark.parametrize(("middle", "label"), [(3.0, "explicit (3)"), (2.0, "explicit (2)")])
     def test_nor_does_the_reference_look_like_another_cell_whose_names_it_leaves(self, tmp_path, middle, label):
         """Golden rows and charts would have two for one; a screening, without it, names what the suite excludes."""
