@@ -125,7 +125,7 @@ FAULTS = (
     *in_file(
         "denoisers/diffusers_flow.py",
         "denoisers/test_transformers.py::TestLevels",
-        ("the smallest level is not shifted", "NoiseRange(shift / (steps - 1)", "NoiseRange(1 / (steps - 1)"),
+        ("the smallest level is not shifted", "NoiseRange(shift / (FLOW_STEPS - 1)", "NoiseRange(1 / (FLOW_STEPS - 1)"),
     ),
     *in_file(
         "denoisers/transformer_flux.py",
