@@ -105,7 +105,7 @@ def test_the_shipped_denoiser_draws_what_it_is_asked_for():
     with torch.inference_mode():
         pixels = torch.cat([each.pixels for each in generate(sampler, seeds, 50, CPU, classes=range(10))])
         read = detector(pixels).logits.argmax(1)
-    assert (read == asked).float().mean() >= 0.65  # 0.74 when it was shipped
+    assert (read == asked).float().mean() >= 0.75  # 0.84 of 2,000 when it was shipped
 
 
 @pytest.mark.parametrize("name", TRAININGS)
