@@ -75,10 +75,10 @@ class Planned:
         denoise_to_zero: end with the denoiser's answer at sigma_min.
         is_reference: whether the dataset's other cells are measured against it.
         scored: with which detector, against which real images, and how many samples, see ``SCORED``.
+        written: solver and schedule as the suite has them for every number of network runs.
         excluded: why it is not computed, if it is not.
         solver_number: among the suite's solvers that would have its place and label, from 0.
         schedule_number: likewise.
-        written: solver and schedule as the suite has them for every number of network runs.
     """
 
     dataset: str
@@ -90,10 +90,10 @@ class Planned:
     denoise_to_zero: bool
     is_reference: bool
     scored: dict[str, Any]
+    written: tuple[Spec, Spec]
     excluded: str | None = None
     solver_number: int = 0
     schedule_number: int = 0
-    written: tuple[Spec, Spec] = ({}, {})
 
     @cached_property
     def rule(self) -> Spec:
@@ -308,8 +308,8 @@ def _cells(dataset: Dataset, entry: Entry, scored: dict[str, Any]) -> Iterator[P
     model = {"name": THRESHOLDED, "of": dataset.model} if is_plain else dataset.model
     for schedule, afs, nfe in product(entry.schedules, entry.afs, entry.nfe):
         solver, times = (_fill_in(part, {"nfe": nfe, "dataset": dataset.name}) for part in (entry.solver, schedule))
-        told = dataset.name, model, solver, times, nfe, afs, entry.denoise_to_zero, False, scored
-        yield Planned(*told, written=(entry.solver, schedule))
+        place = dataset.name, model, solver, times, nfe, afs
+        yield Planned(*place, entry.denoise_to_zero, False, scored, (entry.solver, schedule))
 
 
 def _thresholding(model: Any) -> Spec | None:

@@ -9,9 +9,9 @@ level ("residual": and added to by the encoder). "skip" puts the image beside th
 by level beside the decoder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,7 @@ from amed_lightning.flow.model import Condition, Features
 from amed_lightning.tensors import Images
 
 _RESIDUAL_SCALE = 0.5**0.5
+_Beside: TypeAlias = Literal["standard", "skip", "residual"]
 
 
 class DDPMpp(nn.Module):
@@ -80,7 +81,7 @@ class DDPMpp(nn.Module):
         channel_mult_emb: int = 4,
         embedding_type: Literal["positional", "fourier"] = "positional",
         channel_mult_noise: int = 1,
-        encoder_type: Literal["standard", "skip", "residual"] = "standard",
+        encoder_type: _Beside = "standard",
         decoder_type: Literal["standard", "skip"] = "standard",
         resample_filter: Sequence[int] = MEAN,
         further_outputs: int = 0,
@@ -104,19 +105,8 @@ class DDPMpp(nn.Module):
 
         style = BlockStyle(_RESIDUAL_SCALE, 1e-6, 4, scale_shift=False, projects_resampled=True, taps=resample_filter)
         add = partial(_block, embedding=width, style=style, dropout=dropout)
-        self.enc = nn.ModuleDict({f"{side}x{side}_conv": conv3(image, model_channels)})
-        beside = image
-        for block in topology.encoder():
-            self.enc[block.name] = add(block)
-            if block.resample and encoder_type != "standard":
-                self.enc.update(_image_beside(encoder_type, block, beside, resample_filter))
-                beside = block.out_channels if encoder_type == "residual" else beside
-        self.dec = nn.ModuleDict()
-        for block in topology.decoder(attends=lambda index: index == num_blocks):
-            self.dec[block.name] = add(block)
-            if block.name.endswith(f"_block{num_blocks}") and (decoder_type == "skip" or block.level == 0):
-                raised = block.level < len(channel_mult) - 1 and decoder_type == "skip"
-                self.dec.update(_output(block, outputs, style, raised))
+        self.enc = _encoder(topology, add, image, encoder_type, resample_filter)
+        self.dec = _decoder(topology, add, outputs, decoder_type, style)
 
     def forward(self, x: Images, c_noise: Float[Tensor, "batch"], labels: Condition | None) -> tuple[Outputs, Features]:
         """Run the network, see :class:`~amed_lightning.denoisers.unet.UNet`."""
@@ -172,6 +162,37 @@ class DDPMpp(nn.Module):
 def _block(planned: Planned, embedding: int, style: BlockStyle, dropout: float) -> Block:
     heads = 1 if planned.attends else 0
     return Block(planned.in_channels, planned.out_channels, embedding, style, dropout, heads, planned.resample)
+
+
+def _encoder(
+    topology: Topology, add: Callable[[Planned], Block], image: int, encoder_type: _Beside, taps: Sequence[int]
+) -> nn.ModuleDict:
+    """Build the blocks from an image of so many channels down, and what they see of it below."""
+    side, beside = topology.img_resolution, image
+    built = nn.ModuleDict({f"{side}x{side}_conv": conv3(image, topology.stem)})
+    for block in topology.encoder():
+        built[block.name] = add(block)
+        if block.resample and encoder_type != "standard":
+            built.update(_image_beside(encoder_type, block, beside, taps))
+            beside = block.out_channels if encoder_type == "residual" else beside
+    return built
+
+
+def _decoder(
+    topology: Topology,
+    add: Callable[[Planned], Block],
+    outputs: int,
+    decoder_type: Literal["standard", "skip"],
+    style: BlockStyle,
+) -> nn.ModuleDict:
+    """Build the blocks up to an output of so many channels, and what they add to it."""
+    built = nn.ModuleDict()
+    for block in topology.decoder(attends=lambda index: index == topology.num_blocks):
+        built[block.name] = add(block)
+        if block.name.endswith(f"_block{topology.num_blocks}") and (decoder_type == "skip" or block.level == 0):
+            raised = block.level < len(topology.channel_mult) - 1 and decoder_type == "skip"
+            built.update(_output(block, outputs, style, raised))
+    return built
 
 
 def _image_beside(

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 EULER = "FlowMatchEulerDiscreteScheduler"
 _DPM_SOLVER = "DPMSolverMultistepScheduler"
 DEFAULTS = {
-    "num_train_timesteps": 1000,
     "shift": 1.0,
     "use_dynamic_shifting": False,
     "base_shift": 0.5,
@@ -51,7 +50,7 @@ KEYS: Table = {
 """Of a ``FlowMatchEulerDiscreteScheduler``."""
 _SOLVER_OPTIONS = (
     *("algorithm_type", "beta_end", "beta_schedule", "beta_start", "clip_sample", "dynamic_thresholding_ratio"),
-    *("euler_at_final", "final_sigmas_type", "lambda_min_clipped", "lower_order_final", "num_train_timesteps"),
+    *("euler_at_final", "final_sigmas_type", "lambda_min_clipped", "lower_order_final"),
     *("rescale_betas_zero_snr", "sample_max_value", "solver_order", "solver_type", "steps_offset", "thresholding"),
     *("timestep_spacing", "trained_betas", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"),
     *("use_lu_lambdas", "variance_type", "flow_shift", "base_shift", "max_shift", "time_shift_type"),

@@ -88,9 +88,9 @@ class _OwnNetwork(nn.Module):
     def __init__(self, network: nn.Module, bottleneck: nn.Module | None, open_label: int) -> None:
         super().__init__()
         self.network, self.open_label = network, open_label
-        self.bottleneck_name = [name for name, module in network.named_modules() if module is bottleneck]
+        self.bottleneck_names = [name for name, module in network.named_modules() if module is bottleneck]
         if bottleneck is not None:
-            if not self.bottleneck_name:
+            if not self.bottleneck_names:
                 raise InputError(f"bottleneck: this {type(bottleneck).__name__} is none of the network's modules")
             observe(bottleneck)
 
@@ -106,7 +106,7 @@ class _OwnNetwork(nn.Module):
         output = output[:, : x.shape[1]].to(x.dtype)
         if output.shape != x.shape:
             raise InputError(f"the network answers in shape {tuple(output.shape)} where {tuple(x.shape)} is needed")
-        features = averaged(outputs[-1]).to(x.dtype) if self.bottleneck_name else x.new_zeros(x.shape[0], 0)
+        features = averaged(outputs[-1]).to(x.dtype) if self.bottleneck_names else x.new_zeros(x.shape[0], 0)
         return output, features
 
 
@@ -202,7 +202,7 @@ def _described(
         prediction,
         num_classes,
         features.shape[1],
-        *own.bottleneck_name,
+        *own.bottleneck_names,
         *([own.open_label] if own.open_label != -1 else []),
     ]
     return DiffusionModel(denoiser, digest(made_of), shape, noise_range, features.shape[1], num_classes)

@@ -204,12 +204,8 @@ def build_evaluator(
         name: Measure(metric, views[name].detector, views[name].real, f"{name}." if _is_apart(name, metric) else "")
         for name, metric in chosen.items()
     }
-    unusual = [
-        [_options(specs[name], chosen[name]), *views[name].digests]
-        if name in chosen and (_is_apart(name, chosen[name]) or specs[name] != {"name": name})
-        else name
-        for name in sorted({*USUAL} ^ specs.keys())
-    ]
+    told = {name: _told(spec, chosen[name], views[name]) for name, spec in specs.items()}
+    unusual = [told.get(name, name) for name in sorted({*USUAL} ^ specs.keys())]
     return Evaluator(common.detector, common.real, digest([*common.digests, unusual]), measures)
 
 
@@ -275,9 +271,12 @@ def _is_apart(name: str, metric: Metric) -> bool:
     return metric.detector is not None or name not in METRICS
 
 
-def _options(spec: Spec, metric: Metric) -> Spec:
-    """Return what a metric's scores depend on, without where its own detector and its real images are."""
-    return {key: value for key, value in spec.items() if metric.detector is None or key not in PLACES}
+def _told(spec: Spec, metric: Metric, view: View) -> str | list[Any]:
+    """Return what a metric's scores depend on: of the package's own, without options and detector, the name."""
+    if spec == {"name": spec["name"]} and not _is_apart(spec["name"], metric):
+        return str(spec["name"])
+    hidden = () if metric.detector is None else PLACES
+    return [{key: value for key, value in spec.items() if key not in hidden}, *view.digests]
 
 
 def _require_detector(reference: Statistics, detector: Detector, weights: str, dataset: Spec) -> None:

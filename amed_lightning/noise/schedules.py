@@ -262,7 +262,7 @@ class Flow:
     max_shift: float = 1.15
 
     def __post_init__(self) -> None:
-        if self.tokens is None and (self.base_shift, self.max_shift) != (0.5, 1.15):
+        if self.tokens is None and (self.base_shift, self.max_shift) != (Flow.base_shift, Flow.max_shift):
             raise ValueError(
                 "`base_shift` and `max_shift` are a line over `tokens`, of which nothing is said; give them"
             )
