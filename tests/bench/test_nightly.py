@@ -17,7 +17,7 @@ from amed_lightning.runtime.provenance import hardware
 from .browser import browser, shown
 from .nights import FIRST_DAY, ask, night, tensorboard_server, write_config
 from .sheets import row
-from .suites import CPU
+from .suites import CPU, entry, write_suite
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -128,6 +128,14 @@ class TestRegression:
         assert "planted" in capsys.readouterr().err
         assert night(tmp_path, "--update-golden") == 2
         assert "ipndm-2 logsnr 4 NFE" in capsys.readouterr().err
+
+    def test_rows_of_the_day_are_judged_at_the_place_that_the_suite_gives_them_now(self, tmp_path):
+        """Two schedules of one name have changed places: the golden row of the first is the second's now."""
+        lists = [{"name": "explicit", "levels": [80.0, middle, 0.002]} for middle in (3.0, 0.5)]
+        write_config(tmp_path)
+        for order, update, code in ((lists, ["--update-golden"], 0), (lists, [], 0), (lists[::-1], [], 1)):
+            write_suite(tmp_path, entries=[entry({"name": "euler"}, nfe=2, schedules=order)])
+            assert night(tmp_path, *update) == code
 
     def test_other_numbers_of_samples_leave_it_open(self, two_nights, tmp_path, capsys):
         shutil.copytree(two_nights / "golden", tmp_path / "golden")

@@ -72,6 +72,7 @@ class TestCards:
         assert all(weights.dtype == torch.float32 for weights in denoiser.parameters())
         read = load_model(tmp_path / "network.json").denoiser.state_dict()
         for name, weights in denoiser.state_dict().items():
+            assert read[name].dtype == torch.float32
             assert torch.equal(read[name], weights.half().float())
 
     def test_the_frequencies_of_an_embedding_are_not_halved(self, tmp_path):

@@ -441,12 +441,13 @@ class TestLevels:
         assert shifts == pytest.approx([math.exp(calculate_shift(tokens)) for tokens in (16, 64**2)])
 
     def test_a_solver_s_file_of_a_flow_says_its_shift(self, tiny, tmp_path):
-        solver = diffusers.DPMSolverMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-        )
+        said = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
         folder = shutil.copytree(tiny["sana"], tmp_path / "sana")
-        solver.save_pretrained(folder / "scheduler")
+        diffusers.DPMSolverMultistepScheduler(**said).save_pretrained(folder / "scheduler")
         assert loaded(folder).noise_range == loaded(tiny["sana"]).noise_range
+        diffusers.DPMSolverMultistepScheduler(**said, num_train_timesteps=500).save_pretrained(folder / "scheduler")
+        with pytest.raises(InputError, match="told its time out of 1000"):
+            loaded(folder)
 
 
 def test_the_page_counts_the_parameters_of_published_sizes():
